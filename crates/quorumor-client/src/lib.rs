@@ -1,0 +1,1 @@
+//! The Rust client: sessions, retries by certainty, going to the leader.

@@ -1,0 +1,1 @@
+//! The words and the contract that both consistency modes share.

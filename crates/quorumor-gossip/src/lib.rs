@@ -1,0 +1,1 @@
+//! Eventual mode: a sans-IO replica of SWIM, rumors and anti-entropy.

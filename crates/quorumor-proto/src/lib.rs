@@ -1,0 +1,1 @@
+//! The wire: generated code, conversions both ways, errors to and from gRPC statuses.

@@ -1,0 +1,1 @@
+//! Strong mode: a sans-IO replica around raft-rs.

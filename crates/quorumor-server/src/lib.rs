@@ -1,0 +1,1 @@
+//! The shell: configuration, gRPC service, driver, persistence, peer transport, watches, metrics, shutdown.

@@ -1,0 +1,3 @@
+//! The one binary: serve, dev, client commands, compare.
+
+fn main() {}

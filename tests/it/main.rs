@@ -1,0 +1,1 @@
+//! End-to-end tests over real sockets and processes, and the house rules.

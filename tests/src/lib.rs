@@ -1,0 +1,1 @@
+//! End-to-end tests and house rules; the tests live in `it/`.
