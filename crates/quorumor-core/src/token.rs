@@ -8,10 +8,10 @@
 use bytes::Bytes;
 
 use crate::error::Error;
-use crate::id::{ClusterId, DataEpoch, LogId, Mode, NodeId, Revision, Seq};
+use crate::id::{ClusterId, DataEpoch, Mode, Revision};
 use crate::limits::{TOKEN_BYTES_MAX, TOKEN_ROWS_MAX};
-use crate::version::{Position, VersionVector};
-use crate::wire::{put_varint, take_varint};
+use crate::version::Position;
+use crate::wire::{put_varint, put_vector, take_varint, take_vector};
 
 const FORMAT: u8 = 1;
 const CRC_BYTES: usize = 4;
@@ -83,12 +83,7 @@ impl Token {
                 if vector.len() > TOKEN_ROWS_MAX {
                     return Err(Error::TokenTooWide { rows: vector.len() });
                 }
-                put_varint(&mut out, vector.len() as u64);
-                for (writer, log_id, seq) in vector.rows() {
-                    put_varint(&mut out, writer.as_u64());
-                    put_varint(&mut out, log_id.as_u64());
-                    put_varint(&mut out, seq.as_u64());
-                }
+                put_vector(&mut out, vector);
             }
         }
         let crc = crc32c::crc32c(&out);
@@ -148,7 +143,7 @@ fn decode_body(body: &[u8]) -> Option<Token> {
     let epoch = DataEpoch::new(take_varint(&mut rest)?);
     let position = match mode {
         1 => Position::Strong(Revision::new(take_varint(&mut rest)?)),
-        2 => Position::Eventual(decode_vector(&mut rest)?),
+        2 => Position::Eventual(take_vector(&mut rest, TOKEN_ROWS_MAX)?),
         _ => return None,
     };
     rest.is_empty().then_some(Token {
@@ -156,20 +151,6 @@ fn decode_body(body: &[u8]) -> Option<Token> {
         epoch,
         position,
     })
-}
-
-fn decode_vector(rest: &mut &[u8]) -> Option<VersionVector> {
-    let rows = usize::try_from(take_varint(rest)?).ok()?;
-    if rows > TOKEN_ROWS_MAX {
-        return None;
-    }
-    let mut vector = VersionVector::new();
-    for _ in 0..rows {
-        let writer = NodeId::try_from(take_varint(rest)?).ok()?;
-        let log_id = LogId::new(take_varint(rest)?);
-        vector.raise(writer, log_id, Seq::new(take_varint(rest)?));
-    }
-    Some(vector)
 }
 
 #[cfg(test)]

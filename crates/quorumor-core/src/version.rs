@@ -2,9 +2,13 @@
 
 use std::fmt;
 
+use bytes::Bytes;
 use imbl::OrdMap;
 
+use crate::error::Error;
 use crate::id::{LogId, NodeId, Revision, Seq};
+use crate::limits::TOKEN_ROWS_MAX;
+use crate::wire::{put_vector, take_vector};
 
 /// One write of eventual mode: the writer, its log, and the place in that log. Never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -121,6 +125,24 @@ impl VersionVector {
         self.0
             .iter()
             .map(|((writer, log_id), seq)| (*writer, *log_id, *seq))
+    }
+
+    /// The vector as bytes, for contexts that clients carry.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        let mut out = Vec::new();
+        put_vector(&mut out, self);
+        out.into()
+    }
+
+    /// Reads what [`Self::encode`] wrote.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if the bytes are no vector, or one over more logs than [`TOKEN_ROWS_MAX`].
+    pub fn decode(mut bytes: &[u8]) -> Result<Self, Error> {
+        take_vector(&mut bytes, TOKEN_ROWS_MAX)
+            .filter(|_| bytes.is_empty())
+            .ok_or_else(|| Error::invalid("context", "the context is damaged or is none"))
     }
 
     /// How many rows.

@@ -1,4 +1,7 @@
-//! Varints (LEB128), for the few bytes that core itself encodes: session tokens.
+//! Varints (LEB128) and version vectors, for the few bytes that core itself encodes: tokens and contexts.
+
+use crate::id::{LogId, NodeId, Seq};
+use crate::version::VersionVector;
 
 /// Appends a number.
 pub(crate) fn put_varint(out: &mut Vec<u8>, mut number: u64) {
@@ -25,4 +28,29 @@ pub(crate) fn take_varint(bytes: &mut &[u8]) -> Option<u64> {
         }
     }
     None
+}
+
+/// Appends a vector: the count of its rows, then each row.
+pub(crate) fn put_vector(out: &mut Vec<u8>, vector: &VersionVector) {
+    put_varint(out, vector.len() as u64);
+    for (writer, log_id, seq) in vector.rows() {
+        put_varint(out, writer.as_u64());
+        put_varint(out, log_id.as_u64());
+        put_varint(out, seq.as_u64());
+    }
+}
+
+/// Takes a vector off the front; `None` if it is damaged or has more rows than allowed.
+pub(crate) fn take_vector(bytes: &mut &[u8], rows_max: usize) -> Option<VersionVector> {
+    let rows = usize::try_from(take_varint(bytes)?).ok()?;
+    if rows > rows_max {
+        return None;
+    }
+    let mut vector = VersionVector::new();
+    for _ in 0..rows {
+        let writer = NodeId::try_from(take_varint(bytes)?).ok()?;
+        let log_id = LogId::new(take_varint(bytes)?);
+        vector.raise(writer, log_id, Seq::new(take_varint(bytes)?));
+    }
+    Some(vector)
 }

@@ -3,6 +3,8 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::id::{LogId, NodeId, Seq};
+use crate::version::VersionVector;
 
 fn any_position() -> impl Strategy<Value = Position> {
     prop_oneof![

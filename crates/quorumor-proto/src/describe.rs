@@ -1,0 +1,153 @@
+//! What `Describe` tells, for the wire.
+
+use quorumor_core::{
+    Health, Level, Member, MemberState, Mode, Mono, Position, Role, Status, View, limits,
+};
+
+use crate::PEER_PROTOCOL;
+use crate::entry::{dot_to_wire, level_to_wire, mode_to_wire};
+use crate::pb;
+use crate::receipt::millis;
+
+/// What the node adds to what its view tells.
+#[derive(Clone, Debug)]
+pub struct Node<'a> {
+    /// The modes served, the first one first.
+    pub modes: &'a [Mode],
+    /// The cluster's name.
+    pub cluster_name: &'a str,
+    /// The program's version.
+    pub version: &'a str,
+}
+
+/// The answer to `Describe` without its receipt. `digest` is the state's hash, if it was asked for.
+#[must_use]
+pub fn describe(
+    node: &Node<'_>,
+    view: &View,
+    digest: Option<u64>,
+    now: Mono,
+) -> pb::DescribeResponse {
+    let status = &view.status;
+    let (health, damage) = match &status.health {
+        Health::Starting => ("starting", ""),
+        Health::Serving => ("serving", ""),
+        Health::Damaged { why } => ("damaged", why.as_str()),
+    };
+    pb::DescribeResponse {
+        receipt: None,
+        modes: node
+            .modes
+            .iter()
+            .map(|mode| mode_to_wire(*mode).into())
+            .collect(),
+        cluster_name: node.cluster_name.to_owned(),
+        health: health.to_owned(),
+        damage: damage.to_owned(),
+        members: status
+            .members
+            .iter()
+            .map(|member| member_to_wire(member, now))
+            .collect(),
+        progress: Some(progress_to_wire(status, &view.position)),
+        keys: view.entries.len() as u64,
+        digest,
+        limits: limits::PUBLISHED
+            .iter()
+            .map(|(name, value)| pb::Limit {
+                name: (*name).to_owned(),
+                value: *value as u64,
+            })
+            .collect(),
+        capabilities: Some(capabilities(status.mode)),
+        build: Some(pb::Build {
+            version: node.version.to_owned(),
+            peer_protocol_min: *PEER_PROTOCOL.start(),
+            peer_protocol_max: *PEER_PROTOCOL.end(),
+        }),
+    }
+}
+
+fn member_to_wire(member: &Member, now: Mono) -> pb::Member {
+    pb::Member {
+        node_id: member.node.as_u64(),
+        state: match member.state {
+            MemberState::Alive => pb::MemberState::Alive,
+            MemberState::Suspect => pb::MemberState::Suspect,
+            MemberState::Down => pb::MemberState::Down,
+            MemberState::Left => pb::MemberState::Left,
+        }
+        .into(),
+        peer_address: member
+            .peer_address
+            .map(|address| address.to_string())
+            .unwrap_or_default(),
+        client_address: member.client_address.clone().unwrap_or_default(),
+        voter: member.voter,
+        generation: member.generation.as_u64(),
+        incarnation: member.incarnation.as_u64(),
+        contact_age: member.heard_at.map(|at| millis(now.since_us(at) / 1_000)),
+    }
+}
+
+fn progress_to_wire(status: &Status, position: &Position) -> pb::describe_response::Progress {
+    use pb::describe_response::Progress;
+    match &status.role {
+        Role::Strong {
+            voter,
+            committed,
+            applied,
+            term: _,
+            leader: _,
+        } => Progress::Strong(pb::StrongProgress {
+            committed_index: committed.as_u64(),
+            applied_index: applied.as_u64(),
+            voter: *voter,
+        }),
+        Role::Eventual {
+            generation,
+            incarnation,
+            conflicts,
+            tombstones,
+        } => {
+            let vector = match position {
+                Position::Eventual(vector) => vector
+                    .rows()
+                    .map(|(writer, log_id, seq)| {
+                        dot_to_wire(quorumor_core::Dot {
+                            writer,
+                            log_id,
+                            seq,
+                        })
+                    })
+                    .collect(),
+                Position::Strong(_) => Vec::new(),
+            };
+            Progress::Eventual(pb::EventualProgress {
+                generation: generation.as_u64(),
+                incarnation: incarnation.as_u64(),
+                conflicts: *conflicts,
+                tombstones: *tombstones,
+                vector,
+            })
+        }
+    }
+}
+
+fn capabilities(mode: Mode) -> pb::Capabilities {
+    let levels: &[Level] = match mode {
+        Mode::Strong => &[Level::Local, Level::Linearizable],
+        Mode::Eventual => &[Level::Local],
+    };
+    let strong = mode == Mode::Strong;
+    pb::Capabilities {
+        levels: levels
+            .iter()
+            .map(|level| level_to_wire(*level).into())
+            .collect(),
+        compare_and_set: strong,
+        writes_in_minority: !strong,
+        exactly_once: false,
+        portable_cursors: strong,
+    }
+}

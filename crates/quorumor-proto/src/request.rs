@@ -1,0 +1,289 @@
+//! Requests from the wire, parsed, and results for it.
+
+use bytes::Bytes;
+use quorumor_core::{
+    ClientId, ClientSeq, DataEpoch, Entry, Error, Expected, Key, KeyRange, Level, Mode, Operation,
+    OperationResult, RequestId, Revision, Value, VersionVector,
+};
+
+use crate::entry::{entry_to_wire, level_from_wire, missing, mode_from_wire, version_to_wire};
+use crate::pb;
+
+/// What a request's header asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// The mode; `None` for the node's first.
+    pub mode: Option<Mode>,
+    /// The level; `None` for the mode's best.
+    pub level: Option<Level>,
+    /// The session token's bytes; empty for none. They are judged by the mode that serves.
+    pub token: Bytes,
+    /// Whether a weaker answer will do.
+    pub allow_degraded: bool,
+    /// The client's number for this write.
+    pub client: Option<ClientSeq>,
+    /// The data epoch expected.
+    pub epoch: Option<DataEpoch>,
+    /// For logs.
+    pub request_id: RequestId,
+}
+
+/// Parses a header; an absent one asks for nothing in particular.
+///
+/// # Errors
+/// `InvalidArgument` or `TooLarge` naming the field.
+pub fn parse_header(header: Option<pb::RequestHeader>) -> Result<Header, Error> {
+    let header = header.unwrap_or_default();
+    let client = match (header.client_id, header.seq) {
+        (0, 0) => None,
+        (0, _) => {
+            return Err(Error::invalid(
+                "header.client_id",
+                "a seq needs a client_id other than 0",
+            ));
+        }
+        (_, 0) => {
+            return Err(Error::invalid(
+                "header.seq",
+                "a client_id needs a seq from 1 up",
+            ));
+        }
+        (client_id, seq) if header.acked_through < seq => Some(ClientSeq {
+            client_id: ClientId::new(client_id),
+            seq,
+            acked_through: header.acked_through,
+        }),
+        _ => {
+            return Err(Error::invalid(
+                "header.acked_through",
+                "a seq that was acknowledged can't be sent again",
+            ));
+        }
+    };
+    Ok(Header {
+        mode: mode_from_wire(header.mode)?,
+        level: level_from_wire(header.level)?,
+        token: header.token,
+        allow_degraded: header.allow_degraded,
+        client,
+        epoch: (header.data_epoch != 0).then(|| DataEpoch::new(header.data_epoch)),
+        request_id: RequestId::try_from(header.request_id)?,
+    })
+}
+
+/// Parses a put.
+///
+/// # Errors
+/// `InvalidArgument` or `TooLarge` naming the field.
+pub fn parse_put(key: &str, value: Bytes, context: &Bytes) -> Result<Operation, Error> {
+    let context = if context.is_empty() {
+        None
+    } else {
+        Some(VersionVector::decode(context)?)
+    };
+    Ok(Operation::Put {
+        key: Key::parse(key)?,
+        value: Value::parse(value)?,
+        context,
+    })
+}
+
+/// Parses a compare-and-set.
+///
+/// # Errors
+/// `InvalidArgument` or `TooLarge` naming the field.
+pub fn parse_compare_and_set(
+    key: &str,
+    expected: Option<pb::Expected>,
+    value: Bytes,
+) -> Result<Operation, Error> {
+    use pb::expected::Expected as Wire;
+    let expected = match expected
+        .and_then(|expected| expected.expected)
+        .ok_or_else(|| missing("expected"))?
+    {
+        Wire::Absent(true) => Expected::Absent,
+        Wire::Absent(false) => {
+            return Err(Error::invalid(
+                "expected.absent",
+                "must be true; name a revision or a value to expect a key",
+            ));
+        }
+        Wire::ModRevision(0) => {
+            return Err(Error::invalid(
+                "expected.mod_revision",
+                "revisions begin at 1; to expect no key say absent",
+            ));
+        }
+        Wire::ModRevision(revision) => Expected::Revision(Revision::new(revision)),
+        Wire::Value(value) => Expected::Value(Value::parse(value)?),
+    };
+    Ok(Operation::CompareAndSet {
+        key: Key::parse(key)?,
+        expected,
+        value: Value::parse(value)?,
+    })
+}
+
+/// Parses one operation of a batch.
+///
+/// # Errors
+/// `InvalidArgument` or `TooLarge` naming the field.
+pub fn parse_operation(operation: pb::BatchOperation) -> Result<Operation, Error> {
+    use pb::batch_operation::Operation as Wire;
+    match operation.operation.ok_or_else(|| missing("operation"))? {
+        Wire::Put(put) => parse_put(&put.key, put.value, &put.context),
+        Wire::Delete(delete) => Ok(Operation::Delete {
+            key: Key::parse(&delete.key)?,
+        }),
+        Wire::CompareAndSet(cas) => parse_compare_and_set(&cas.key, cas.expected, cas.value),
+        Wire::Get(get) => Ok(Operation::Get {
+            key: Key::parse(&get.key)?,
+        }),
+    }
+}
+
+/// Parses a range; an absent one is every key.
+///
+/// # Errors
+/// `InvalidArgument` or `TooLarge` naming the field.
+pub fn parse_range(range: Option<pb::KeyRange>) -> Result<KeyRange, Error> {
+    use pb::key_range::Range as Wire;
+    match range.and_then(|range| range.range) {
+        None => Ok(KeyRange::all()),
+        Some(Wire::Prefix(prefix)) => KeyRange::prefix(&prefix),
+        Some(Wire::Interval(interval)) => {
+            let end = (!interval.end.is_empty()).then_some(interval.end.as_str());
+            KeyRange::between(&interval.start, end)
+        }
+    }
+}
+
+/// One result of a batch for the wire.
+#[must_use]
+pub fn result_to_wire(result: &OperationResult) -> pb::BatchResult {
+    use pb::batch_result::Result as Wire;
+    pb::BatchResult {
+        result: Some(match result {
+            OperationResult::Put { version } => Wire::Put(pb::PutResult {
+                version: Some(version_to_wire(version)),
+            }),
+            OperationResult::Deleted { previous } => Wire::Delete(pb::DeleteResult {
+                found: previous.is_some(),
+                previous: optional_entry(previous.as_ref()),
+            }),
+            OperationResult::Compared { succeeded, entry } => {
+                Wire::CompareAndSet(pb::CompareAndSetResult {
+                    succeeded: *succeeded,
+                    entry: optional_entry(entry.as_ref()),
+                })
+            }
+            OperationResult::Got { entry } => Wire::Get(pb::GetResult {
+                found: entry.is_some(),
+                entry: optional_entry(entry.as_ref()),
+            }),
+        }),
+    }
+}
+
+/// An entry, if there is one, for the wire.
+#[must_use]
+pub fn optional_entry(entry: Option<&Entry>) -> Option<pb::Entry> {
+    entry.map(|entry| entry_to_wire(entry, true))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn refused(header: pb::RequestHeader, field: &str) {
+        match parse_header(Some(header)) {
+            Err(Error::InvalidArgument { field: named, .. }) => assert_eq!(named, field),
+            other => panic!("expected a refusal of {field}, got {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_bad_header_is_refused_by_field() {
+        let header = pb::RequestHeader::default;
+        refused(
+            pb::RequestHeader {
+                mode: 9,
+                ..header()
+            },
+            "mode",
+        );
+        refused(
+            pb::RequestHeader {
+                level: 9,
+                ..header()
+            },
+            "level",
+        );
+        refused(pb::RequestHeader { seq: 1, ..header() }, "header.client_id");
+        refused(
+            pb::RequestHeader {
+                client_id: 1,
+                ..header()
+            },
+            "header.seq",
+        );
+        refused(
+            pb::RequestHeader {
+                client_id: 1,
+                seq: 2,
+                acked_through: 2,
+                ..header()
+            },
+            "header.acked_through",
+        );
+        refused(
+            pb::RequestHeader {
+                request_id: "a b".into(),
+                ..header()
+            },
+            "request_id",
+        );
+    }
+
+    #[test]
+    fn an_absent_header_asks_for_nothing_in_particular() {
+        let header = parse_header(None).unwrap();
+        assert_eq!(
+            (header.mode, header.level, header.client, header.epoch),
+            (None, None, None, None)
+        );
+    }
+
+    #[test]
+    fn a_range_that_ends_before_it_starts_is_refused() {
+        let interval = pb::KeyInterval {
+            start: "b".into(),
+            end: "a".into(),
+        };
+        let range = pb::KeyRange {
+            range: Some(pb::key_range::Range::Interval(interval)),
+        };
+        assert_eq!(
+            parse_range(Some(range)),
+            Err(Error::invalid("range_end", "a range ends after it starts"))
+        );
+    }
+
+    #[test]
+    fn a_value_over_the_limit_is_refused_with_the_limits_name() {
+        let value = Bytes::from(vec![0; quorumor_core::limits::VALUE_BYTES_MAX + 1]);
+        let error = parse_put("k", value, &Bytes::new()).unwrap_err();
+        assert!(
+            matches!(
+                error,
+                Error::TooLarge {
+                    limit: "value_bytes_max",
+                    ..
+                }
+            ),
+            "{error}"
+        );
+    }
+}
