@@ -1,0 +1,180 @@
+//! The disk that the log is written against, and the real one. Not a file-system library: just what the log needs,
+//! so that [`SimDisk`](crate::SimDisk) can stand in for all of it.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+/// A directory of files, real or faulty. All paths are plain file names inside one directory.
+///
+/// What is written counts only after [`sync`](Self::sync) of the file; a create, rename or remove only after
+/// [`sync_dir`](Self::sync_dir). Before that a crash may keep any part of it.
+pub trait Disk {
+    /// Makes a new empty file; an error if it exists.
+    fn create(&mut self, name: &str) -> io::Result<()>;
+    /// Writes all of `bytes` at `offset`, and extends the file when needed.
+    fn write_at(&mut self, name: &str, offset: u64, bytes: &[u8]) -> io::Result<()>;
+    /// Makes what was written to the file durable (`fdatasync`).
+    fn sync(&mut self, name: &str) -> io::Result<()>;
+    /// Makes creates, renames and removes durable.
+    fn sync_dir(&mut self) -> io::Result<()>;
+    /// Renames a file; an existing `to` is replaced atomically.
+    fn rename(&mut self, from: &str, to: &str) -> io::Result<()>;
+    /// Removes a file.
+    fn remove(&mut self, name: &str) -> io::Result<()>;
+    /// The names of the regular files, sorted.
+    fn list(&self) -> io::Result<Vec<String>>;
+    /// The length of a file in bytes.
+    fn len(&self, name: &str) -> io::Result<u64>;
+    /// Reads up to `len` bytes at `offset`; fewer only at the end of the file.
+    fn read_at(&self, name: &str, offset: u64, len: usize) -> io::Result<Vec<u8>>;
+    /// Bytes that may still be allocated by this process.
+    fn free_bytes(&self) -> io::Result<u64>;
+}
+
+/// A directory of the real file system.
+///
+/// Keeps the files that it writes open. It takes no lock: whoever owns the data directory does.
+#[derive(Debug)]
+pub struct RealDisk {
+    directory: PathBuf,
+    open: BTreeMap<String, File>,
+}
+
+impl RealDisk {
+    /// Opens the directory, and makes it (durably, in its parent) when it's missing.
+    ///
+    /// # Errors
+    ///
+    /// When the directory can't be made or isn't one.
+    pub fn open(directory: &Path) -> io::Result<Self> {
+        if !directory.is_dir() {
+            fs::create_dir_all(directory)?;
+            if let Some(parent) = directory
+                .parent()
+                .filter(|parent| !parent.as_os_str().is_empty())
+            {
+                File::open(parent)?.sync_all()?;
+            }
+        }
+        Ok(Self {
+            directory: directory.to_path_buf(),
+            open: BTreeMap::new(),
+        })
+    }
+
+    fn path(&self, name: &str) -> io::Result<PathBuf> {
+        let plain = !name.is_empty() && name != "." && name != ".." && !name.contains(['/', '\0']);
+        if plain {
+            Ok(self.directory.join(name))
+        } else {
+            Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("`{name}` is not a plain file name"),
+            ))
+        }
+    }
+
+    fn writable(&mut self, name: &str) -> io::Result<&File> {
+        if !self.open.contains_key(name) {
+            let file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .open(self.path(name)?)?;
+            self.open.insert(name.to_owned(), file);
+        }
+        self.open
+            .get(name)
+            .ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
+    }
+}
+
+impl Disk for RealDisk {
+    fn create(&mut self, name: &str) -> io::Result<()> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(self.path(name)?)?;
+        self.open.insert(name.to_owned(), file);
+        Ok(())
+    }
+
+    fn write_at(&mut self, name: &str, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.writable(name)?.write_all_at(bytes, offset)
+    }
+
+    fn sync(&mut self, name: &str) -> io::Result<()> {
+        self.writable(name)?.sync_data()
+    }
+
+    fn sync_dir(&mut self) -> io::Result<()> {
+        File::open(&self.directory)?.sync_all()
+    }
+
+    fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
+        fs::rename(self.path(from)?, self.path(to)?)?;
+        self.open.remove(to);
+        if let Some(file) = self.open.remove(from) {
+            self.open.insert(to.to_owned(), file);
+        }
+        Ok(())
+    }
+
+    fn remove(&mut self, name: &str) -> io::Result<()> {
+        fs::remove_file(self.path(name)?)?;
+        self.open.remove(name);
+        Ok(())
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.directory)? {
+            let entry = entry?;
+            if entry.file_type()?.is_file() {
+                names.extend(entry.file_name().into_string());
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    fn len(&self, name: &str) -> io::Result<u64> {
+        match self.open.get(name) {
+            Some(file) => Ok(file.metadata()?.len()),
+            None => Ok(fs::metadata(self.path(name)?)?.len()),
+        }
+    }
+
+    fn read_at(&self, name: &str, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+        let opened;
+        let file = match self.open.get(name) {
+            Some(file) => file,
+            None => {
+                opened = File::open(self.path(name)?)?;
+                &opened
+            }
+        };
+        // Never more than the file holds, however large a damaged length field asks for.
+        let rest = file.metadata()?.len().saturating_sub(offset);
+        let mut bytes = vec![0; len.min(usize::try_from(rest).unwrap_or(usize::MAX))];
+        let mut filled = 0;
+        while filled < bytes.len() {
+            match file.read_at(&mut bytes[filled..], offset + filled as u64) {
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        bytes.truncate(filled);
+        Ok(bytes)
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        let found = rustix::fs::statvfs(&self.directory)?;
+        Ok(found.f_bavail.saturating_mul(found.f_frsize))
+    }
+}
