@@ -45,6 +45,7 @@ mod frame;
 mod log;
 mod recovery;
 mod segment;
+mod segments;
 mod sim_disk;
 mod store;
 

@@ -1,8 +1,6 @@
 //! The log: appends, syncs, checkpoints. What is read at open is in `recovery.rs`, bytes are in `frame.rs`.
 //! One thread owns it; it blocks on the disk and on nothing else.
 
-use std::collections::VecDeque;
-
 use bytes::Bytes;
 
 use crate::checkpoint::CheckpointDraft;
@@ -10,10 +8,8 @@ use crate::disk::Disk;
 use crate::error::WalError;
 use crate::floor::{FLOOR_BYTES, Floor, FloorFile};
 use crate::frame::{self, Chain, Change, ChangeRef, FRAME_HEADER, Lsn, Record};
-use crate::recovery::{
-    self, DRAFT_PREFIX, Recovered, SEGMENT_TEMPORARY, SPARE_PREFIX, checkpoint_name,
-};
-use crate::segment::{self, SEGMENT_HEADER, Segment, segment_name};
+use crate::recovery::{self, DRAFT_PREFIX, Recovered, checkpoint_name};
+use crate::segments::Segments;
 use crate::store::Store;
 
 /// The knobs of a log. They may differ from one open to the next.
@@ -79,28 +75,16 @@ pub struct LogStats {
 pub struct Log<D: Disk> {
     store: Store<D>,
     options: LogOptions,
-    /// Oldest first; the last one is being written. Never empty.
-    segments: VecDeque<Segment>,
-    /// Where the next frame goes in the last segment.
-    end: u64,
+    segments: Segments,
     chain: Chain,
     next: Lsn,
     synced: Lsn,
     floor: FloorFile,
-    spare: Option<Spare>,
     /// Number and length of the checkpoint file.
     checkpoint: Option<(u64, u64)>,
     drafts: u64,
     buffer: Vec<u8>,
     stats: LogStats,
-}
-
-/// A released segment: zeroed step by step, then used again.
-#[derive(Debug)]
-struct Spare {
-    name: String,
-    len: u64,
-    zeroed: u64,
 }
 
 impl<D: Disk> Log<D> {
@@ -118,20 +102,18 @@ impl<D: Disk> Log<D> {
         let mut log = Self {
             store,
             options,
-            segments: opened.segments,
-            end: opened.end,
+            segments: Segments::new(opened.segments, opened.end, options),
             chain: opened.chain,
             next: opened.next,
             synced: opened.chain.lsn,
             floor: opened.floor,
-            spare: None,
             checkpoint: opened.checkpoint,
             drafts: 0,
             buffer: Vec::new(),
             stats: LogStats::default(),
         };
         if log.segments.is_empty() {
-            log.start_segment(0)?;
+            log.segments.start(&mut log.store, 0, log.chain, log.next)?;
         }
         Ok((log, opened.recovered))
     }
@@ -165,7 +147,7 @@ impl<D: Disk> Log<D> {
     pub fn sync(&mut self) -> Result<Lsn, WalError> {
         self.store.check()?;
         if self.synced < self.chain.lsn {
-            let name = self.active().name();
+            let name = self.segments.active().name();
             self.store.sync(&name)?;
             self.synced = self.chain.lsn;
         }
@@ -290,22 +272,13 @@ impl<D: Disk> Log<D> {
     /// [`WalError::Io`].
     pub fn release_before(&mut self, lsn: Lsn) -> Result<usize, WalError> {
         self.store.check()?;
-        let doomed = self
-            .segments
-            .iter()
-            .skip(1)
-            .take_while(|segment| segment.after.lsn < lsn)
-            .count();
-        let Some(first_kept) = self.segments.get(doomed).filter(|_| doomed > 0) else {
+        let Some((doomed, kept_from)) = self.segments.older_than(lsn) else {
             return Ok(0);
         };
-        let kept_from = first_kept.after.lsn.next();
         self.raise_floor(|floor| Floor { kept_from, ..floor })?;
         // One by one and oldest first, each made durable: a crash must not leave a gap.
         for _ in 0..doomed {
-            if let Some(segment) = self.segments.pop_front() {
-                self.retire(segment)?;
-            }
+            self.segments.retire_oldest(&mut self.store)?;
         }
         Ok(doomed)
     }
@@ -319,13 +292,7 @@ impl<D: Disk> Log<D> {
     pub fn renew_floor(&mut self) -> Result<(), WalError> {
         self.store.check()?;
         self.raise_floor(|floor| floor)?;
-        if let Some(spare) = self.spare.as_mut().filter(|spare| spare.zeroed < spare.len) {
-            let to = spare.len.min(spare.zeroed + self.options.zero_step.max(1));
-            self.store.zero(&spare.name, spare.zeroed, to)?;
-            self.store.sync(&spare.name)?;
-            spare.zeroed = to;
-        }
-        Ok(())
+        self.segments.zero_spare(&mut self.store)
     }
 
     /// The number of the last frame, synced or not.
@@ -340,9 +307,7 @@ impl<D: Disk> Log<D> {
 
     /// Bytes of all files of the log, drafts of checkpoints not counted.
     pub fn bytes_on_disk(&self) -> u64 {
-        let segments = self.segments.iter().map(|segment| segment.len).sum::<u64>();
-        let spare = self.spare.as_ref().map_or(0, |spare| spare.len);
-        segments + spare + FLOOR_BYTES + self.checkpoint.map_or(0, |(_, len)| len)
+        self.segments.bytes() + FLOOR_BYTES + self.checkpoint.map_or(0, |(_, len)| len)
     }
 
     /// Whether an error has ended this log's life.
@@ -354,14 +319,9 @@ impl<D: Disk> Log<D> {
     pub fn stats(&self) -> LogStats {
         LogStats {
             syncs: self.store.syncs(),
+            recycled: self.segments.recycled(),
             ..self.stats
         }
-    }
-
-    fn active(&self) -> &Segment {
-        self.segments
-            .back()
-            .expect("open makes a segment and release keeps one")
     }
 
     fn write_frame<'a>(
@@ -378,8 +338,9 @@ impl<D: Disk> Log<D> {
             return Err(WalError::TooLarge { bytes: len, limit });
         }
         self.sync()?;
-        self.make_room(len)?;
-        let active = *self.active();
+        self.segments
+            .make_room(&mut self.store, len, self.chain, self.next)?;
+        let active = *self.segments.active();
         self.buffer.clear();
         let chain = frame::encode(
             &mut self.buffer,
@@ -394,11 +355,12 @@ impl<D: Disk> Log<D> {
             "a frame is as long as announced"
         );
         assert!(
-            self.end + len <= active.len,
+            self.segments.end() + len <= active.len,
             "frames are written into zeroed space only"
         );
-        self.store.write(&active.name(), self.end, &self.buffer)?;
-        self.end += len;
+        self.store
+            .write(&active.name(), self.segments.end(), &self.buffer)?;
+        self.segments.advance(len);
         self.chain = chain;
         self.next = chain.lsn.next();
         self.stats.frames += 1;
@@ -412,115 +374,5 @@ impl<D: Disk> Log<D> {
             ..self.floor.floor()
         };
         self.floor.raise(&mut self.store, change(floor))
-    }
-
-    /// Sees to it that `len` zeroed bytes stand at `self.end`, in this segment or in a new one.
-    fn make_room(&mut self, len: u64) -> Result<(), WalError> {
-        let active = *self.active();
-        let end = self.end + len;
-        if end <= active.len {
-            Ok(())
-        } else if end > self.options.segment_bytes && self.end > SEGMENT_HEADER {
-            self.start_segment(len)
-        } else {
-            let to = self.zeroed_len(end);
-            self.reserve(to - active.len)?;
-            self.store.extend(&active.name(), active.len, to)?;
-            self.segments
-                .back_mut()
-                .expect("open makes a segment and release keeps one")
-                .len = to;
-            Ok(())
-        }
-    }
-
-    /// Whole zero steps, but no more than a segment unless `needed` is more.
-    fn zeroed_len(&self, needed: u64) -> u64 {
-        let stepped = needed.next_multiple_of(self.options.zero_step.max(1));
-        stepped.min(self.options.segment_bytes.max(needed))
-    }
-
-    /// Makes the next segment, with room for a frame of `len`, aside, and renames it when it's durable.
-    fn start_segment(&mut self, len: u64) -> Result<(), WalError> {
-        let needed = SEGMENT_HEADER + len;
-        let number = self.segments.back().map_or(0, |active| active.number) + 1;
-        let ready = self
-            .spare
-            .take_if(|spare| spare.zeroed == spare.len && spare.len >= needed);
-        let (made, len) = match ready {
-            Some(spare) => {
-                self.stats.recycled += 1;
-                (spare.name, spare.len)
-            }
-            None => {
-                let name = format!("{SEGMENT_TEMPORARY}{number:016x}");
-                let len = self.zeroed_len(needed);
-                self.reserve(len)?;
-                self.make_file(&name, len)?;
-                (name, len)
-            }
-        };
-        let salt = segment::salt(self.options.salt_seed, number, self.next);
-        let segment = Segment {
-            number,
-            salt,
-            after: self.chain,
-            len,
-        };
-        self.store.write(&made, 0, &segment.header())?;
-        self.store.sync(&made)?;
-        self.store.rename(&made, &segment_name(number))?;
-        self.store.sync_dir()?;
-        self.segments.push_back(segment);
-        self.end = SEGMENT_HEADER;
-        Ok(())
-    }
-
-    fn make_file(&mut self, name: &str, len: u64) -> Result<(), WalError> {
-        self.store.create_spare(name)?;
-        match self.store.extend(name, 0, len) {
-            Ok(()) => Ok(()),
-            Err(error @ WalError::Full { .. }) => {
-                self.store.remove(name)?;
-                Err(error)
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Refuses when `bytes` more would eat into the reserve, even after the spare segment is given up.
-    fn reserve(&mut self, bytes: u64) -> Result<(), WalError> {
-        let needed = bytes.saturating_add(self.options.reserve_bytes);
-        if self.store.free_bytes()? >= needed {
-            return Ok(());
-        }
-        if let Some(spare) = self.spare.take() {
-            self.store.remove(&spare.name)?;
-            self.store.sync_dir()?;
-        }
-        let free = self.store.free_bytes()?;
-        if free >= needed {
-            Ok(())
-        } else {
-            Err(WalError::Full { free, needed })
-        }
-    }
-
-    /// Keeps one released segment for its next life when there's room for it; others are removed.
-    fn retire(&mut self, segment: Segment) -> Result<(), WalError> {
-        let roomy = self.store.free_bytes()? >= self.options.reserve_bytes;
-        let usual = segment.len == self.options.segment_bytes;
-        if self.spare.is_none() && usual && roomy {
-            let name = format!("{SPARE_PREFIX}{:016x}", segment.number);
-            self.store.rename(&segment.name(), &name)?;
-            self.spare = Some(Spare {
-                name,
-                len: segment.len,
-                zeroed: 0,
-            });
-        } else {
-            self.store.remove(&segment.name())?;
-        }
-        self.store.sync_dir()
     }
 }

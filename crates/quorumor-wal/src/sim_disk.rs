@@ -43,8 +43,14 @@ impl SimDisk {
         self.lock().crash();
     }
 
+    /// Only the process dies (`kill -9`) and starts again: nothing is lost, un-synced data stays un-synced, and injected
+    /// failures are over. Drop the log that was using the disk.
+    pub fn restart_process(&self) {
+        self.lock().end_failures();
+    }
+
     /// Lets the power fail at the `operations`-th changing operation from now (1 = the next one). It and all later ones
-    /// fail until [`crash`](Self::crash); a write that the power cut short may still reach the disk in part.
+    /// fail until [`crash`](Self::crash) or [`restart_process`](Self::restart_process); a write that the power cut short may still reach the disk in part.
     pub fn cut_power_at(&self, operations: u64) {
         let mut state = self.lock();
         state.cut_at = Some(state.operations.saturating_add(operations));
@@ -410,6 +416,10 @@ impl State {
             file.cached = file.durable.clone();
         }
         self.random = random;
+        self.end_failures();
+    }
+
+    fn end_failures(&mut self) {
         self.cut_at = None;
         self.fail_sync_at = None;
         self.fail_write_at = None;

@@ -212,6 +212,23 @@ fn a_frame_of_an_earlier_life_put_back_into_a_recycled_segment_is_no_frame() {
 }
 
 #[test]
+fn every_segment_has_a_salt_of_its_own() {
+    let mut salts = std::collections::BTreeSet::new();
+    for seed in 0..10 {
+        let disk = SimDisk::new(1);
+        let (mut log, _) = Log::open(disk.clone(), LogOptions::small(seed)).unwrap();
+        for position in 0..20 {
+            let lsn = log.append_and_sync(&[filled(1, position, 1500)]).unwrap();
+            log.release_before(lsn).unwrap();
+            log.renew_floor().unwrap();
+            let name = names(&disk, "segment-").pop().unwrap();
+            salts.insert(crate::format::u64_at(&disk.contents(&name), 24));
+        }
+    }
+    assert_eq!(salts.len(), 10 * 10, "two batches a segment");
+}
+
+#[test]
 fn the_sum_of_the_files_is_what_is_told() {
     let disk = SimDisk::new(11);
     let (mut log, _) = open(&disk);

@@ -1,0 +1,224 @@
+//! The row of segments: which is written to, where a new one comes from, where a released one goes. It decides when the disk
+//! is full. What stands in a segment is none of its business.
+
+use std::collections::VecDeque;
+
+use crate::disk::Disk;
+use crate::error::WalError;
+use crate::frame::{Chain, Lsn};
+use crate::log::LogOptions;
+use crate::recovery::{SEGMENT_TEMPORARY, SPARE_PREFIX};
+use crate::segment::{self, SEGMENT_HEADER, Segment, segment_name};
+use crate::store::Store;
+
+/// All segments of a log, and at most one that waits for its next life.
+#[derive(Debug)]
+pub(crate) struct Segments {
+    /// Oldest first; the last one is being written.
+    row: VecDeque<Segment>,
+    /// Where the next frame goes in the last one.
+    end: u64,
+    spare: Option<Spare>,
+    recycled: u64,
+    options: LogOptions,
+}
+
+/// A released segment: zeroed step by step, then used again.
+#[derive(Debug)]
+struct Spare {
+    name: String,
+    len: u64,
+    zeroed: u64,
+}
+
+impl Segments {
+    /// Continues `row`, whose frames end at `end` of its last segment.
+    pub(crate) fn new(row: VecDeque<Segment>, end: u64, options: LogOptions) -> Self {
+        Self {
+            row,
+            end,
+            spare: None,
+            recycled: 0,
+            options,
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.row.is_empty()
+    }
+
+    /// The segment that is being written.
+    pub(crate) fn active(&self) -> &Segment {
+        self.row
+            .back()
+            .expect("opening a log makes a segment and releasing keeps one")
+    }
+
+    /// Where the next frame goes in it.
+    pub(crate) fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// A frame of `len` was written.
+    pub(crate) fn advance(&mut self, len: u64) {
+        self.end += len;
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        let row = self.row.iter().map(|segment| segment.len).sum::<u64>();
+        row + self.spare.as_ref().map_or(0, |spare| spare.len)
+    }
+
+    /// How many segments began a second life.
+    pub(crate) fn recycled(&self) -> u64 {
+        self.recycled
+    }
+
+    /// How many segments hold only frames before `lsn`, and the first frame that is then kept. None when it's none of them.
+    pub(crate) fn older_than(&self, lsn: Lsn) -> Option<(usize, Lsn)> {
+        let count = self
+            .row
+            .iter()
+            .skip(1)
+            .take_while(|segment| segment.after.lsn < lsn)
+            .count();
+        let first_kept = self.row.get(count).filter(|_| count > 0)?;
+        Some((count, first_kept.after.lsn.next()))
+    }
+
+    /// Sees to it that `len` zeroed bytes stand at [`end`](Self::end), in this segment or in a new one that continues `chain`.
+    pub(crate) fn make_room<D: Disk>(
+        &mut self,
+        store: &mut Store<D>,
+        len: u64,
+        chain: Chain,
+        next: Lsn,
+    ) -> Result<(), WalError> {
+        let active = *self.active();
+        let end = self.end + len;
+        if end <= active.len {
+            Ok(())
+        } else if end > self.options.segment_bytes && self.end > SEGMENT_HEADER {
+            self.start(store, len, chain, next)
+        } else {
+            let to = self.zeroed_len(end);
+            self.reserve(store, to - active.len)?;
+            store.extend(&active.name(), active.len, to)?;
+            self.row
+                .back_mut()
+                .expect("opening a log makes a segment and releasing keeps one")
+                .len = to;
+            Ok(())
+        }
+    }
+
+    /// Makes the next segment, with room for a frame of `len`: aside, then renamed when it's durable.
+    pub(crate) fn start<D: Disk>(
+        &mut self,
+        store: &mut Store<D>,
+        len: u64,
+        chain: Chain,
+        next: Lsn,
+    ) -> Result<(), WalError> {
+        let needed = SEGMENT_HEADER + len;
+        let number = self.row.back().map_or(0, |active| active.number) + 1;
+        let ready = self
+            .spare
+            .take_if(|spare| spare.zeroed == spare.len && spare.len >= needed);
+        let (made, len) = match ready {
+            Some(spare) => {
+                self.recycled += 1;
+                (spare.name, spare.len)
+            }
+            None => {
+                let name = format!("{SEGMENT_TEMPORARY}{number:016x}");
+                let len = self.zeroed_len(needed);
+                self.reserve(store, len)?;
+                make_file(store, &name, len)?;
+                (name, len)
+            }
+        };
+        let salt = segment::salt(self.options.salt_seed, number, next);
+        let segment = Segment {
+            number,
+            salt,
+            after: chain,
+            len,
+        };
+        store.write(&made, 0, &segment.header())?;
+        store.sync(&made)?;
+        store.rename(&made, &segment_name(number))?;
+        store.sync_dir()?;
+        self.row.push_back(segment);
+        self.end = SEGMENT_HEADER;
+        Ok(())
+    }
+
+    /// Takes the oldest segment away, durably. One is kept for its next life when there's room for it.
+    pub(crate) fn retire_oldest<D: Disk>(&mut self, store: &mut Store<D>) -> Result<(), WalError> {
+        let roomy = store.free_bytes()? >= self.options.reserve_bytes;
+        let Some(segment) = self.row.pop_front() else {
+            return Ok(());
+        };
+        let usual = segment.len == self.options.segment_bytes;
+        if self.spare.is_none() && usual && roomy {
+            let name = format!("{SPARE_PREFIX}{:016x}", segment.number);
+            store.rename(&segment.name(), &name)?;
+            self.spare = Some(Spare {
+                name,
+                len: segment.len,
+                zeroed: 0,
+            });
+        } else {
+            store.remove(&segment.name())?;
+        }
+        store.sync_dir()
+    }
+
+    /// One step of zeroing the spare segment.
+    pub(crate) fn zero_spare<D: Disk>(&mut self, store: &mut Store<D>) -> Result<(), WalError> {
+        if let Some(spare) = self.spare.as_mut().filter(|spare| spare.zeroed < spare.len) {
+            let to = spare.len.min(spare.zeroed + self.options.zero_step.max(1));
+            store.zero(&spare.name, spare.zeroed, to)?;
+            store.sync(&spare.name)?;
+            spare.zeroed = to;
+        }
+        Ok(())
+    }
+
+    /// Refuses when `bytes` more would eat into the reserve, even after the spare segment is given up.
+    fn reserve<D: Disk>(&mut self, store: &mut Store<D>, bytes: u64) -> Result<(), WalError> {
+        let needed = bytes.saturating_add(self.options.reserve_bytes);
+        if store.free_bytes()? >= needed {
+            return Ok(());
+        }
+        if let Some(spare) = self.spare.take() {
+            store.remove(&spare.name)?;
+            store.sync_dir()?;
+        }
+        let free = store.free_bytes()?;
+        if free >= needed {
+            Ok(())
+        } else {
+            Err(WalError::Full { free, needed })
+        }
+    }
+
+    /// Whole zero steps, but no more than a segment unless `needed` is more.
+    fn zeroed_len(&self, needed: u64) -> u64 {
+        let stepped = needed.next_multiple_of(self.options.zero_step.max(1));
+        stepped.min(self.options.segment_bytes.max(needed))
+    }
+}
+
+fn make_file<D: Disk>(store: &mut Store<D>, name: &str, len: u64) -> Result<(), WalError> {
+    store.create_spare(name)?;
+    match store.extend(name, 0, len) {
+        Ok(()) => Ok(()),
+        Err(error @ WalError::Full { .. }) => {
+            store.remove(name)?;
+            Err(error)
+        }
+        Err(error) => Err(error),
+    }
+}
