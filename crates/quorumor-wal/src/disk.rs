@@ -44,20 +44,22 @@ pub struct RealDisk {
 }
 
 impl RealDisk {
-    /// Opens the directory, and makes it (durably, in its parent) when it's missing.
+    /// Opens the directory, and makes it, durably, when it's missing, parents included.
     ///
     /// # Errors
     ///
     /// When the directory can't be made or isn't one.
     pub fn open(directory: &Path) -> io::Result<Self> {
-        if !directory.is_dir() {
-            fs::create_dir_all(directory)?;
-            if let Some(parent) = directory
+        let missing: Vec<_> = directory
+            .ancestors()
+            .take_while(|path| !path.as_os_str().is_empty() && !path.is_dir())
+            .collect();
+        fs::create_dir_all(directory)?;
+        for made in missing {
+            let parent = made
                 .parent()
-                .filter(|parent| !parent.as_os_str().is_empty())
-            {
-                File::open(parent)?.sync_all()?;
-            }
+                .filter(|parent| !parent.as_os_str().is_empty());
+            File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;
         }
         Ok(Self {
             directory: directory.to_path_buf(),

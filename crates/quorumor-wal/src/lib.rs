@@ -19,6 +19,8 @@
 //!
 //! - Damage of the *last* frame, above the floor, looks just like a torn tail and is cut. Renew the floor about
 //!   once a second, also when idle, and the window is that long.
+//! - When one of the two slots of `wal_floor` is unreadable, that's taken for a torn write and the older slot counts.
+//! - On a copy-on-write file system a full disk can meet a frame's write in spite of the reserve. That poisons the log.
 //! - It assumes that a 512-byte sector is written whole or not at all, and that writing a sector again with a changed
 //!   second half leaves its first half as it was.
 //!
