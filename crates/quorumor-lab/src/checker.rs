@@ -1,0 +1,143 @@
+//! The checkers: one property a file, each with its definition, each giving valid, invalid or unknown with evidence.
+//!
+//! Not a judge of the lab: whether a run may be judged at all is [`crate::void`]. Called by [`mod@crate::analyse`].
+
+pub mod availability;
+pub mod convergence;
+pub mod durability;
+pub mod linearizable;
+pub mod order;
+pub mod phantom;
+pub mod revisions;
+pub mod search;
+pub mod session;
+pub mod staleness;
+mod witness;
+
+use serde::{Deserialize, Serialize};
+
+use crate::history::{Op, OpId};
+
+/// What a checker says about one property of one history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// The property held, as far as the history reaches.
+    Valid,
+    /// The checker could not decide, and says why.
+    Unknown,
+    /// The property was broken; the evidence shows where.
+    Invalid,
+}
+
+impl Verdict {
+    /// The word that people see.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Valid => "valid",
+            Self::Unknown => "unknown",
+            Self::Invalid => "INVALID",
+        }
+    }
+}
+
+/// Which property.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Property {
+    /// Operations answered as linearizable have a linear order per key.
+    Linearizability,
+    /// Revisions agree with real time, and answers with the replayed state.
+    RevisionOrder,
+    /// No value was read that nobody wrote, or whose write was refused.
+    NoPhantoms,
+    /// No acknowledged write was lost.
+    Durability,
+    /// Read your writes and monotonic reads, for the bearer of the token.
+    Session,
+    /// Answers are no older than their receipts say.
+    Staleness,
+    /// After the heal, all nodes hold the same.
+    Convergence,
+}
+
+impl Property {
+    /// The words that people see.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Linearizability => "linearizable per key",
+            Self::RevisionOrder => "revisions agree with real time",
+            Self::NoPhantoms => "no phantom values",
+            Self::Durability => "no acknowledged write lost",
+            Self::Session => "sessions: read your writes, monotonic reads",
+            Self::Staleness => "answers no older than their receipts",
+            Self::Convergence => "nodes equal after the heal",
+        }
+    }
+}
+
+/// A piece of evidence: a sentence, and the operations that show it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// What is wrong, for a person.
+    pub text: String,
+    /// The operations, one line each.
+    pub lines: Vec<String>,
+    /// Their ids in the history.
+    pub ops: Vec<OpId>,
+}
+
+impl Evidence {
+    /// Evidence from the operations themselves.
+    pub fn new(text: impl Into<String>, ops: &[&Op]) -> Self {
+        Self {
+            text: text.into(),
+            lines: ops.iter().map(|op| op.describe()).collect(),
+            ops: ops.iter().map(|op| op.id()).collect(),
+        }
+    }
+}
+
+/// How many pieces of evidence a finding keeps; the summary has the full count.
+pub const EVIDENCE_MAX: usize = 5;
+
+/// A checker's answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// About what.
+    pub property: Property,
+    /// The answer.
+    pub verdict: Verdict,
+    /// What was judged and found, in one sentence.
+    pub summary: String,
+    /// The smallest evidence, at most [`EVIDENCE_MAX`] pieces.
+    pub evidence: Vec<Evidence>,
+}
+
+impl Finding {
+    /// A finding that is invalid if there is evidence and valid otherwise.
+    pub fn from_evidence(property: Property, summary: String, mut evidence: Vec<Evidence>) -> Self {
+        let verdict = if evidence.is_empty() {
+            Verdict::Valid
+        } else {
+            Verdict::Invalid
+        };
+        evidence.truncate(EVIDENCE_MAX);
+        Self {
+            property,
+            verdict,
+            summary,
+            evidence,
+        }
+    }
+
+    /// A finding that cannot be decided, and why.
+    pub fn unknown(property: Property, summary: impl Into<String>) -> Self {
+        Self {
+            property,
+            verdict: Verdict::Unknown,
+            summary: summary.into(),
+            evidence: Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! Availability: what share of the operations was answered, by the time at which they were due.
+//!
+//! Not a verdict but a measure, for both modes alike. An operation that the client's in-flight bound kept back counts
+//! as unavailable. Clients stay at their node, so the operations sent to a killed node fail in either mode; gaps and
+//! recovery are therefore measured at the *live* nodes, those that no kill had stopped when the operation was due.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::history::{Cause, FaultAction, FaultStep, History, NodeId, Op, Outcome};
+
+/// The width of a window.
+pub const WINDOW_US: u64 = 100_000;
+/// The stretch that must be good for the system to count as recovered.
+const GOOD_US: u64 = 1_000_000;
+
+/// What became of an operation, for a user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fared {
+    /// Answered.
+    Ok,
+    /// Certainly not applied.
+    Refused,
+    /// Nobody knows.
+    Unknown,
+    /// Never sent.
+    HeldBack,
+}
+
+impl Fared {
+    /// Of one operation.
+    pub fn of(op: &Op) -> Self {
+        let held = op
+            .ret
+            .as_ref()
+            .is_some_and(|ret| ret.cause == Some(Cause::HeldBack));
+        match op.outcome() {
+            Outcome::Ok => Self::Ok,
+            Outcome::Fail if held => Self::HeldBack,
+            Outcome::Fail => Self::Refused,
+            Outcome::Unknown => Self::Unknown,
+        }
+    }
+}
+
+/// Counts of operations.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Answered.
+    pub ok: u64,
+    /// Certainly not applied.
+    pub refused: u64,
+    /// Nobody knows.
+    pub unknown: u64,
+    /// Never sent.
+    pub held_back: u64,
+}
+
+impl Counts {
+    /// Counts one more.
+    pub fn add(&mut self, fared: Fared) {
+        let counter = match fared {
+            Fared::Ok => &mut self.ok,
+            Fared::Refused => &mut self.refused,
+            Fared::Unknown => &mut self.unknown,
+            Fared::HeldBack => &mut self.held_back,
+        };
+        *counter += 1;
+    }
+
+    /// All of them.
+    pub fn total(&self) -> u64 {
+        self.ok + self.refused + self.unknown + self.held_back
+    }
+
+    /// Answered, in percent; 100 when there were none.
+    pub fn ok_percent(&self) -> f64 {
+        if self.total() == 0 {
+            100.0
+        } else {
+            self.ok as f64 * 100.0 / self.total() as f64
+        }
+    }
+}
+
+/// One operation, as availability sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct Due {
+    /// When it was due, from time zero of the workload.
+    pub due_us: u64,
+    /// To whom.
+    pub node: NodeId,
+    /// What became of it.
+    pub fared: Fared,
+    /// Whether its node was up.
+    pub live: bool,
+}
+
+/// Every operation of a history, in order of `due_us`.
+pub fn dues(history: &History) -> Vec<Due> {
+    let start = history.header.start_us;
+    let down = downtimes(history);
+    let is_down = |node: NodeId, at: u64| {
+        down.iter()
+            .any(|&(who, from, to)| who == node && (from..to).contains(&at))
+    };
+    let due = |op: &Op| Due {
+        due_us: op.invoke.due_us.saturating_sub(start),
+        node: op.invoke.node,
+        fared: Fared::of(op),
+        live: !is_down(op.invoke.node, op.invoke.due_us),
+    };
+    let mut dues: Vec<Due> = history.ops.iter().map(due).collect();
+    dues.sort_by_key(|due| due.due_us);
+    dues
+}
+
+/// When each killed node was down, on the lab's clock: from the request of the kill to the end of the restart.
+fn downtimes(history: &History) -> Vec<(NodeId, u64, u64)> {
+    let mut down = Vec::new();
+    let kills = history
+        .faults
+        .iter()
+        .filter(|fault| fault.action == FaultAction::Kill);
+    for begin in kills
+        .clone()
+        .filter(|fault| fault.step == FaultStep::Requested)
+    {
+        let healed = kills
+            .clone()
+            .find(|fault| fault.fault == begin.fault && fault.step == FaultStep::Healed);
+        let end = healed.map_or(u64::MAX, |fault| fault.at_us);
+        down.extend(begin.nodes.iter().map(|&node| (node, begin.at_us, end)));
+    }
+    down
+}
+
+/// The counts of each [`WINDOW_US`] from time zero on.
+pub fn windows(dues: &[Due], duration_us: u64) -> Vec<Counts> {
+    let mut windows = vec![Counts::default(); duration_us.div_ceil(WINDOW_US) as usize];
+    for due in dues {
+        if let Some(window) = windows.get_mut((due.due_us / WINDOW_US) as usize) {
+            window.add(due.fared);
+        }
+    }
+    windows
+}
+
+/// The longest stretches without an ok answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gaps {
+    /// Nobody at any live node got an answer.
+    pub everywhere_us: u64,
+    /// Nobody at one live node got an answer, at the worst of them.
+    pub worst_node_us: u64,
+}
+
+/// The longest gaps among the operations due in a span: from the first operation that got no answer to the next that
+/// got one, or to the end of the span.
+pub fn gaps(dues: &[Due], from_us: u64, to_us: u64) -> Gaps {
+    let live: Vec<&Due> = dues
+        .iter()
+        .filter(|due| due.live && (from_us..to_us).contains(&due.due_us))
+        .collect();
+    let nodes: BTreeSet<NodeId> = live.iter().map(|due| due.node).collect();
+    let at = |node: NodeId| gap(live.iter().copied().filter(|due| due.node == node), to_us);
+    Gaps {
+        everywhere_us: gap(live.iter().copied(), to_us),
+        worst_node_us: nodes.into_iter().map(at).max().unwrap_or(0),
+    }
+}
+
+fn gap<'a>(dues: impl Iterator<Item = &'a Due>, end_us: u64) -> u64 {
+    let (mut longest, mut since) = (0, None);
+    for due in dues {
+        match (due.fared, since) {
+            (Fared::Ok, Some(from)) => {
+                longest = longest.max(due.due_us - from);
+                since = None;
+            }
+            (Fared::Ok, None) => {}
+            (Fared::Refused | Fared::Unknown | Fared::HeldBack, _) => {
+                since = since.or(Some(due.due_us))
+            }
+        }
+    }
+    longest.max(since.map_or(0, |from| end_us.saturating_sub(from)))
+}
+
+/// From `from_us` to the start of the first second in which at least 99 % of the operations at live nodes were
+/// answered; none = not before the end of the run.
+pub fn recovery_us(dues: &[Due], from_us: u64, duration_us: u64) -> Option<u64> {
+    let mut windows: BTreeMap<u64, Counts> = BTreeMap::new();
+    for due in dues.iter().filter(|due| due.live && due.due_us >= from_us) {
+        windows
+            .entry((due.due_us - from_us) / WINDOW_US)
+            .or_default()
+            .add(due.fared);
+    }
+    let last = duration_us.saturating_sub(from_us).saturating_sub(GOOD_US) / WINDOW_US;
+    let good = |start: &u64| {
+        let span = windows.range(*start..*start + GOOD_US / WINDOW_US);
+        let (ok, total) = span.fold((0, 0), |(ok, total), (_, counts)| {
+            (ok + counts.ok, total + counts.total())
+        });
+        total > 0 && ok * 100 >= total * 99
+    };
+    (0..=last).find(good).map(|window| window * WINDOW_US)
+}

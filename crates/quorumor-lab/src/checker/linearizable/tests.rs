@@ -1,0 +1,529 @@
+//! The checker is checked: against every order and every subset of tiny histories, by hand-drawn histories, by
+//! mutators that must turn a good history bad, and by its speed.
+
+use std::time::Instant;
+
+use rand_chacha::ChaCha8Rng;
+
+use super::*;
+use crate::history::OpId;
+use crate::rng::{self, Purpose, below, chance_ppm};
+use crate::testing::{MS, Story};
+
+fn verdict(story: &Story) -> Verdict {
+    check(&story.history, Reads::Claimed, STEP_BUDGET).verdict
+}
+
+fn judge(tell: impl FnOnce(&mut Story)) -> Verdict {
+    let mut story = Story::new(Mode::Strong);
+    tell(&mut story);
+    verdict(&story)
+}
+
+// The oracle: all orders of the definite operations with all subsets of the unknown ones, on the raw history.
+
+#[derive(Clone)]
+struct Single {
+    value: Option<String>,
+    revision: u64,
+}
+
+fn oracle(ops: &[Op]) -> bool {
+    let live: Vec<&Op> = ops
+        .iter()
+        .filter(|op| op.outcome() != Outcome::Fail)
+        .collect();
+    let start = Single {
+        value: None,
+        revision: 0,
+    };
+    extend(&live, &mut vec![false; live.len()], &start)
+}
+
+/// True if the operations not yet placed can be placed in some order that agrees with real time.
+fn extend(ops: &[&Op], placed: &mut [bool], state: &Single) -> bool {
+    if (0..ops.len()).all(|i| placed[i] || ops[i].outcome() == Outcome::Unknown) {
+        return true;
+    }
+    // Whatever is placed next must have begun before any unplaced operation ended.
+    let ends = (0..ops.len())
+        .filter(|&i| !placed[i])
+        .filter_map(|i| ops[i].answer().map(|ret| ret.at_us));
+    let deadline = ends.min().unwrap_or(u64::MAX);
+    for i in 0..ops.len() {
+        if placed[i] || ops[i].invoke.at_us > deadline {
+            continue;
+        }
+        placed[i] = true;
+        let fits = single(ops[i], state)
+            .iter()
+            .any(|next| extend(ops, placed, next));
+        placed[i] = false;
+        if fits {
+            return true;
+        }
+    }
+    false
+}
+
+/// The states that a single copy can be in after the operation gave its answer; none = it could not have.
+fn single(op: &Op, state: &Single) -> Vec<Single> {
+    let set = |value: Option<String>| match op.answer().and_then(revision) {
+        Some(revision) if revision <= state.revision => vec![],
+        Some(revision) => vec![Single { value, revision }],
+        None => vec![Single {
+            value,
+            revision: state.revision,
+        }],
+    };
+    let same = |holds: bool| if holds { vec![state.clone()] } else { vec![] };
+    match (&op.invoke.action, op.answer()) {
+        (Action::Get, None) => same(true),
+        (Action::Get, Some(ret)) => same(ret.values.first() == state.value.as_ref()),
+        (Action::Put(value), _) => set(Some(value.clone())),
+        (Action::Delete, Some(ret)) if ret.deleted_nothing() => same(state.value.is_none()),
+        (Action::Delete, _) => set(None),
+        (Action::Cas(cas), None) => {
+            // It may also have changed nothing.
+            let mut states = same(true);
+            if cas.expected == state.value {
+                states.extend(set(Some(cas.value.clone())));
+            }
+            states
+        }
+        (Action::Cas(cas), Some(ret)) if ret.succeeded == Some(true) => {
+            if cas.expected == state.value {
+                set(Some(cas.value.clone()))
+            } else {
+                vec![]
+            }
+        }
+        (Action::Cas(cas), Some(ret)) => {
+            let showed = !ret.values.is_empty();
+            same(
+                cas.expected != state.value
+                    && (!showed || ret.values.first() == state.value.as_ref()),
+            )
+        }
+    }
+}
+
+fn value(rng: &mut ChaCha8Rng) -> String {
+    ["", "a", "b", "c"][below(rng, 4) as usize].to_owned()
+}
+
+/// A random tiny history; values repeat, so that few of them are linearizable by accident alone.
+fn random_story(rng: &mut ChaCha8Rng, size: u64, unique: bool) -> Story {
+    let mut story = Story::new(Mode::Strong);
+    for i in 0..size {
+        let from = below(rng, 12);
+        let to = from + 1 + below(rng, 5);
+        let fresh = if unique {
+            format!("v{i}")
+        } else {
+            ["a", "b", "c"][below(rng, 3) as usize].to_owned()
+        };
+        let seen = if unique && below(rng, 4) > 0 {
+            format!("v{}", below(rng, size))
+        } else {
+            value(rng)
+        };
+        match below(rng, 10) {
+            0..=3 => story.get(from, to, &seen),
+            4..=6 => story.put(from, to, &fresh),
+            7 => story.delete(from, to),
+            _ => story.cas(from, to, [&seen, &fresh], chance_ppm(rng, 600_000)),
+        };
+        let op = story.history.ops.last_mut().unwrap();
+        let ret = op.ret.as_mut().unwrap();
+        if ret.succeeded == Some(false) && chance_ppm(rng, 500_000) {
+            ret.values = vec![value(rng)]
+                .into_iter()
+                .filter(|v| !v.is_empty())
+                .collect();
+        }
+        if op.invoke.action == Action::Delete && chance_ppm(rng, 200_000) {
+            ret.found = Some(false);
+        }
+        match below(rng, 8) {
+            0 => ret.outcome = Outcome::Unknown,
+            1 => op.ret = None,
+            2 if chance_ppm(rng, 300_000) => ret.outcome = Outcome::Fail,
+            _ => {}
+        }
+    }
+    story
+}
+
+#[test]
+fn the_search_agrees_with_every_order_and_every_subset_of_tiny_histories() {
+    let mut rng = rng::stream(1, Purpose::Operations, 0);
+    let (mut valid, mut invalid) = (0, 0);
+    for round in 0..40_000 {
+        let size = 1 + below(&mut rng, 6);
+        let story = random_story(&mut rng, size, round % 2 == 0);
+        let expected = oracle(&story.history.ops);
+        let found = verdict(&story) == Verdict::Valid;
+        let lines: Vec<String> = story.history.ops.iter().map(Op::describe).collect();
+        assert_eq!(found, expected, "round {round}:\n{}", lines.join("\n"));
+        if expected { valid += 1 } else { invalid += 1 }
+    }
+    assert!(
+        valid > 4_000 && invalid > 4_000,
+        "both must be common: {valid} valid, {invalid} invalid"
+    );
+}
+
+#[test]
+fn the_search_agrees_with_the_oracle_where_revisions_pin_the_order() {
+    let mut rng = rng::stream(2, Purpose::Operations, 0);
+    let (mut valid, mut invalid) = (0, 0);
+    for round in 0..20_000 {
+        let size = 2 + below(&mut rng, 4);
+        let mut story = random_story(&mut rng, size, true);
+        for op in story
+            .history
+            .ops
+            .iter_mut()
+            .filter(|op| op.is_acked_write())
+        {
+            let revision = 1 + below(&mut rng, 6);
+            let ret = op.ret.as_mut().unwrap();
+            ret.version = Some(Version::Strong { revision }).filter(|_| ret.found.is_none());
+        }
+        let expected = oracle(&story.history.ops);
+        assert_eq!(verdict(&story) == Verdict::Valid, expected, "round {round}");
+        if expected { valid += 1 } else { invalid += 1 }
+    }
+    assert!(
+        valid > 1_000 && invalid > 1_000,
+        "both must be common: {valid} valid, {invalid} invalid"
+    );
+}
+
+#[test]
+fn a_witness_is_itself_illegal_and_no_larger_than_the_whole() {
+    let mut rng = rng::stream(3, Purpose::Operations, 0);
+    let mut seen = 0;
+    while seen < 500 {
+        let story = random_story(&mut rng, 6, true);
+        let ops: Vec<&Op> = story.history.ops.iter().collect();
+        let register = prepare(&ops, Mode::Strong, Reads::Claimed);
+        if search(&register, STEP_BUDGET) != Answer::Illegal {
+            continue;
+        }
+        seen += 1;
+        let smallest = witness::shrink(&register, STEP_BUDGET);
+        assert_eq!(search(&smallest, STEP_BUDGET), Answer::Illegal);
+        assert!(smallest.len() <= register.len());
+        assert!(!smallest.is_empty());
+    }
+}
+
+#[test]
+fn widening_an_interval_never_makes_a_history_invalid() {
+    let mut rng = rng::stream(4, Purpose::Operations, 0);
+    let mut seen = 0;
+    while seen < 2_000 {
+        let mut story = random_story(&mut rng, 6, seen % 2 == 0);
+        if verdict(&story) != Verdict::Valid {
+            continue;
+        }
+        seen += 1;
+        let i = below(&mut rng, 6) as usize;
+        let op = &mut story.history.ops[i];
+        op.invoke.at_us = op.invoke.at_us.saturating_sub(below(&mut rng, 4) * MS);
+        if let Some(ret) = &mut op.ret {
+            ret.at_us += below(&mut rng, 4) * MS;
+        }
+        assert_eq!(verdict(&story), Verdict::Valid);
+    }
+}
+
+// Hand-drawn histories.
+
+#[test]
+fn sequential_reads_and_writes_are_valid() {
+    let told = judge(|s| {
+        s.get(0, 1, "");
+        s.put(2, 3, "a");
+        s.get(4, 5, "a");
+        s.delete(6, 7);
+        s.get(8, 9, "");
+    });
+    assert_eq!(told, Verdict::Valid);
+}
+
+#[test]
+fn a_stale_read_is_invalid_and_the_witness_is_three_operations() {
+    let mut story = Story::new(Mode::Strong);
+    story.put(0, 1, "a");
+    story.get(2, 3, "a");
+    story.put(4, 5, "b");
+    story.get(6, 7, "b");
+    story.get(8, 9, "a");
+    let finding = check(&story.history, Reads::Claimed, STEP_BUDGET);
+    assert_eq!(finding.verdict, Verdict::Invalid);
+    assert_eq!(finding.evidence[0].ops, [OpId(1), OpId(3), OpId(5)]);
+    assert!(
+        finding.evidence[0].lines[2].contains("saw a"),
+        "{:?}",
+        finding.evidence
+    );
+}
+
+#[test]
+fn a_read_may_see_either_side_of_a_concurrent_write_but_not_go_back() {
+    let concurrent = |first: &'static str, second: &'static str| {
+        judge(move |s| {
+            s.put(0, 1, "a");
+            s.put(2, 20, "b");
+            s.get(3, 4, first);
+            s.get(5, 6, second);
+        })
+    };
+    assert_eq!(concurrent("a", "a"), Verdict::Valid);
+    assert_eq!(concurrent("a", "b"), Verdict::Valid);
+    assert_eq!(concurrent("b", "b"), Verdict::Valid);
+    assert_eq!(concurrent("b", "a"), Verdict::Invalid);
+}
+
+#[test]
+fn a_lost_write_is_invalid() {
+    let told = judge(|s| {
+        s.put(0, 1, "a");
+        s.get(2, 3, "");
+    });
+    assert_eq!(told, Verdict::Invalid);
+}
+
+#[test]
+fn a_phantom_and_the_value_of_a_refused_write_are_invalid() {
+    let phantom = judge(|s| {
+        s.get(0, 1, "never written");
+    });
+    assert_eq!(phantom, Verdict::Invalid);
+    let refused = judge(|s| {
+        s.put_refused(0, 1, "a");
+        s.get(2, 3, "a");
+    });
+    assert_eq!(refused, Verdict::Invalid);
+}
+
+#[test]
+fn an_unknown_write_may_take_effect_late_or_never_but_not_come_and_go() {
+    let reads = |seen: &'static [&'static str]| {
+        judge(move |s| {
+            s.put(0, 1, "a");
+            s.put_unknown(2, 3, "b");
+            for (i, value) in (0..).zip(seen) {
+                s.get(10 + 2 * i, 11 + 2 * i, value);
+            }
+        })
+    };
+    assert_eq!(reads(&["a", "a"]), Verdict::Valid);
+    assert_eq!(reads(&["a", "b"]), Verdict::Valid);
+    assert_eq!(reads(&["b", "b"]), Verdict::Valid);
+    assert_eq!(reads(&["b", "a"]), Verdict::Invalid);
+}
+
+#[test]
+fn an_unknown_delete_explains_an_absence_and_an_unknown_write_cannot_act_before_it_began() {
+    let deleted = judge(|s| {
+        s.put(0, 1, "a");
+        s.op(2, 3, Action::Delete, Outcome::Unknown);
+        s.get(4, 5, "a");
+        s.get(6, 7, "");
+    });
+    assert_eq!(deleted, Verdict::Valid);
+    let early = judge(|s| {
+        s.get(0, 1, "b");
+        s.put_unknown(2, 3, "b");
+    });
+    assert_eq!(early, Verdict::Invalid);
+}
+
+#[test]
+fn of_two_racing_compare_and_sets_one_wins() {
+    let race = |second_wins| {
+        judge(move |s| {
+            s.put(0, 1, "a");
+            s.cas(2, 10, ["a", "b"], true);
+            s.cas(2, 10, ["a", "c"], second_wins);
+        })
+    };
+    assert_eq!(race(false), Verdict::Valid);
+    assert_eq!(race(true), Verdict::Invalid);
+}
+
+#[test]
+fn a_weaker_answer_that_says_so_is_not_judged_as_linearizable() {
+    let tell = |s: &mut Story| {
+        s.put(0, 1, "a");
+        s.put(2, 3, "b");
+        s.get(4, 5, "a").got(Level::Local);
+    };
+    assert_eq!(judge(tell), Verdict::Valid);
+    let mut story = Story::new(Mode::Strong);
+    tell(&mut story);
+    assert_eq!(
+        check(&story.history, Reads::All, STEP_BUDGET).verdict,
+        Verdict::Invalid
+    );
+}
+
+#[test]
+fn revisions_that_contradict_real_time_are_invalid() {
+    let told = |first, second| {
+        judge(move |s| {
+            s.put(0, 1, "a").revision(first);
+            s.put(2, 3, "b").revision(second);
+        })
+    };
+    assert_eq!(told(5, 6), Verdict::Valid);
+    assert_eq!(told(6, 5), Verdict::Invalid);
+}
+
+#[test]
+fn a_search_that_runs_out_of_steps_is_unknown() {
+    let mut story = Story::new(Mode::Strong);
+    for i in 0..50 {
+        story.put(i, i + 1, &format!("v{i}"));
+    }
+    assert_eq!(
+        check(&story.history, Reads::Claimed, 10).verdict,
+        Verdict::Unknown
+    );
+}
+
+// A generator that is right by construction, and mutators that must break what it made.
+
+/// Operations of `processes` overlapping processes on `keys` keys, each taking effect at one instant inside.
+pub(crate) fn right_by_construction(seed: u64, count: u64, keys: u64, processes: u64) -> Story {
+    let mut rng = rng::stream(seed, Purpose::Operations, 9);
+    let mut instants: Vec<(u64, u64, u64)> = Vec::new();
+    let mut free = vec![0u64; (keys * processes) as usize];
+    for i in 0..count {
+        let key = i % keys;
+        let slot = (key * processes + below(&mut rng, processes)) as usize;
+        let from = free[slot] + below(&mut rng, 500);
+        let effect = from + below(&mut rng, 2_000);
+        let to = effect + below(&mut rng, 2_000);
+        free[slot] = to + 1;
+        instants.push((effect, from, to));
+    }
+    let mut order: Vec<usize> = (0..instants.len()).collect();
+    order.sort_by_key(|&i| instants[i].0);
+    let mut current: Vec<Option<(String, u64)>> = vec![None; keys as usize];
+    let mut story = Story::new(Mode::Strong);
+    for (i, index) in (0u64..).zip(order) {
+        let key = index as u64 % keys;
+        let (_, from, to) = instants[index];
+        let unknown = chance_ppm(&mut rng, 50_000);
+        let holds = &mut current[key as usize];
+        let mut told = match below(&mut rng, 10) {
+            0..=4 => {
+                *holds = Some((format!("v{i}"), i + 1));
+                story.put(0, 0, &format!("v{i}")).revision(i + 1)
+            }
+            _ => {
+                let (value, revision) = holds.clone().unzip();
+                let told = story.get(0, 0, &value.unwrap_or_default());
+                if let Some(revision) = revision {
+                    told.revision(revision)
+                } else {
+                    told
+                }
+            }
+        };
+        told = told.key(&format!("k{key}"));
+        told.0.invoke.at_us = from;
+        let ret = told.0.ret.as_mut().unwrap();
+        ret.at_us = to;
+        if unknown {
+            told.0.ret = None;
+        }
+    }
+    story
+}
+
+#[test]
+fn what_is_right_by_construction_is_valid() {
+    for seed in 0..20 {
+        assert_eq!(
+            verdict(&right_by_construction(seed, 400, 4, 6)),
+            Verdict::Valid,
+            "seed {seed}"
+        );
+    }
+}
+
+#[test]
+fn every_planted_stale_read_phantom_and_lost_write_is_found() {
+    for seed in 0..60 {
+        let mut story = right_by_construction(seed, 300, 2, 5);
+        let end = story
+            .history
+            .ops
+            .iter()
+            .filter_map(Op::returned_us)
+            .max()
+            .unwrap()
+            / MS
+            + 1;
+        let of_key = |op: &&Op| op.invoke.key == "k0" && op.is_acked_write();
+        let oldest = story
+            .history
+            .ops
+            .iter()
+            .find(of_key)
+            .and_then(|op| op.invoke.action.written())
+            .unwrap()
+            .to_owned();
+        match seed % 3 {
+            0 => story.get(end, end + 1, &oldest).key("k0"),
+            1 => story.get(end, end + 1, "phantom").key("k0"),
+            _ => story.get(end, end + 1, "").key("k0"),
+        };
+        assert_eq!(verdict(&story), Verdict::Invalid, "seed {seed}");
+    }
+}
+
+#[test]
+fn an_observed_unknown_write_called_refused_is_found() {
+    let mut found = 0;
+    for seed in 0..40 {
+        let mut story = right_by_construction(seed, 300, 2, 5);
+        let seen: HashSet<String> = story
+            .history
+            .ops
+            .iter()
+            .filter_map(Op::answer)
+            .flat_map(|ret| ret.values.clone())
+            .collect();
+        let observed = |op: &&mut Op| {
+            op.ret.is_none() && op.invoke.action.written().is_some_and(|v| seen.contains(v))
+        };
+        let Some(op) = story.history.ops.iter_mut().find(observed) else {
+            continue;
+        };
+        op.ret = Some(Return::new(op.id(), op.invoke.at_us + MS, Outcome::Fail));
+        found += 1;
+        assert_eq!(verdict(&story), Verdict::Invalid, "seed {seed}");
+    }
+    assert!(found > 20, "{found}");
+}
+
+#[test]
+fn a_hundred_thousand_operations_are_judged_quickly() {
+    let (count, bound_ms) = if cfg!(debug_assertions) {
+        (20_000, 8_000)
+    } else {
+        (100_000, 1_000)
+    };
+    let story = right_by_construction(1, count, 100, 10);
+    let start = Instant::now();
+    assert_eq!(verdict(&story), Verdict::Valid);
+    let took = start.elapsed().as_millis();
+    assert!(took < bound_ms, "{count} operations took {took} ms");
+}

@@ -1,0 +1,3 @@
+//! The worlds that a scenario can run in.
+
+pub mod sim;

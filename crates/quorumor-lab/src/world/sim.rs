@@ -1,0 +1,154 @@
+//! The simulated world: both replicas on one virtual network, with virtual time, from one seed.
+//!
+//! Not a model of the replicas: they are the very state machines that serve clients, over the very log, on a faulty
+//! disk. One thread, one heap of events. The same options give the same trace, byte for byte ([`Outcome::trace`]).
+//!
+//! A run has two phases. In the first, faults come from the seed: crashes with loss of what wasn't synced, torn tails,
+//! restarts, partitions, one-way cuts, loss, duplication, delay, pauses, clock jumps. Then all heals, every node runs,
+//! and the cluster must become useful and equal within a bounded time (faults that always heal hide livelocks:
+//! TigerBeetle, 2023).
+
+mod clients;
+mod faults;
+mod network;
+mod node;
+mod run;
+mod serve;
+mod trace;
+mod verdict;
+
+pub use run::run;
+pub use trace::Trace;
+
+use crate::checker::Finding;
+use crate::history::{History, Mode};
+
+/// What to simulate. Everything random follows from the seed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// The mode.
+    pub mode: Mode,
+    /// The seed.
+    pub seed: u64,
+    /// Nodes of the cluster, from 1.
+    pub nodes: u64,
+    /// Clients, each with one operation at a time.
+    pub clients: u32,
+    /// Keys that they share.
+    pub keys: u32,
+    /// How long faults and load last, in virtual milliseconds.
+    pub duration_ms: u64,
+    /// Whether faults come at all.
+    pub faults: bool,
+}
+
+impl Options {
+    /// What `cargo test` runs: five nodes, six clients on four keys, twelve virtual seconds of faults.
+    pub fn new(mode: Mode, seed: u64) -> Self {
+        Self { mode, seed, nodes: 5, clients: 6, keys: 4, duration_ms: 12_000, faults: true }
+    }
+
+    /// The command that repeats this run.
+    pub fn command(&self) -> String {
+        let faults = if self.faults { "" } else { " --no-faults" };
+        format!(
+            "quorumor sim --mode {} --seed {} --nodes {} --clients {} --keys {} --duration {}ms{faults}",
+            self.mode.name(),
+            self.seed,
+            self.nodes,
+            self.clients,
+            self.keys,
+            self.duration_ms
+        )
+    }
+}
+
+/// How often something happened: a run in which nothing did says nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Messages delivered.
+    pub delivered: u64,
+    /// Messages lost to a fault.
+    pub dropped: u64,
+    /// Crashes.
+    pub crashes: u64,
+    /// Crashes in the middle of a write to the disk.
+    pub power_cuts: u64,
+    /// Starts that found a torn tail.
+    pub torn_tails: u64,
+    /// Partitions and one-way cuts.
+    pub cuts: u64,
+    /// Pauses of a whole process.
+    pub pauses: u64,
+    /// Jumps of a wall clock.
+    pub clock_jumps: u64,
+    /// Checkpoints that became durable.
+    pub checkpoints: u64,
+    /// Operations that were answered.
+    pub ok: u64,
+    /// Operations that were refused.
+    pub refused: u64,
+    /// Operations whose outcome is unknown.
+    pub unknown: u64,
+}
+
+impl Counts {
+    /// Each count with its name.
+    pub fn named(self) -> [(&'static str, u64); 12] {
+        [
+            ("messages delivered", self.delivered),
+            ("messages lost", self.dropped),
+            ("crashes", self.crashes),
+            ("power cuts in a write", self.power_cuts),
+            ("torn tails", self.torn_tails),
+            ("cuts", self.cuts),
+            ("pauses", self.pauses),
+            ("clock jumps", self.clock_jumps),
+            ("checkpoints", self.checkpoints),
+            ("answers", self.ok),
+            ("refusals", self.refused),
+            ("unknown outcomes", self.unknown),
+        ]
+    }
+
+    /// Adds another run's counts.
+    pub fn add(&mut self, other: Self) {
+        self.delivered += other.delivered;
+        self.dropped += other.dropped;
+        self.crashes += other.crashes;
+        self.power_cuts += other.power_cuts;
+        self.torn_tails += other.torn_tails;
+        self.cuts += other.cuts;
+        self.pauses += other.pauses;
+        self.clock_jumps += other.clock_jumps;
+        self.checkpoints += other.checkpoints;
+        self.ok += other.ok;
+        self.refused += other.refused;
+        self.unknown += other.unknown;
+    }
+}
+
+/// What a run showed.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// A hash over every delivery, durable write and reply: equal for equal options, on every machine.
+    pub trace: u64,
+    /// What the clients saw.
+    pub history: History,
+    /// What the checkers say.
+    pub findings: Vec<Finding>,
+    /// How often something happened.
+    pub counts: Counts,
+    /// Virtual microseconds from the heal until all nodes were equal and, in strong mode, a write went through.
+    pub recovered_us: Option<u64>,
+}
+
+impl Outcome {
+    /// The findings that are not valid.
+    pub fn broken(&self) -> Vec<&Finding> {
+        self.findings.iter().filter(|finding| finding.verdict != crate::checker::Verdict::Valid).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,186 @@
+//! A simulated node: its disk, and while it runs its replica over its log.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context, Result};
+use quorumor_core::{DataEpoch, Input, Mono, NodeId, Now, Output, Persist, Recovered, Replica, StoreId};
+use quorumor_gossip::{GossipConfig, GossipReplica};
+use quorumor_raft::{Compaction, Founder, Identity, RaftConfig, RaftReplica};
+use quorumor_server::store::Store;
+use quorumor_wal::{LogOptions, SimDisk};
+
+use super::Options;
+use crate::history::Mode;
+
+/// Virtual time zero on every wall clock: 2030-01-01.
+const WALL_START_MS: u64 = 1_893_456_000_000;
+
+/// A node of the simulation.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) id: u64,
+    pub(super) disk: SimDisk,
+    pub(super) running: Option<Running>,
+    /// Counts starts; events of an earlier life are dropped.
+    pub(super) boot: u64,
+    /// The process stands still until then.
+    pub(super) paused_until_us: u64,
+    /// How far the wall clock is off.
+    pub(super) wall_offset_ms: i64,
+}
+
+/// The process of a node.
+pub(super) struct Running {
+    replica: Box<dyn Replica>,
+    store: Store<SimDisk>,
+    started_us: u64,
+    /// What waits for the disk, in order.
+    pub(super) queue: Vec<Persist>,
+    /// Whether the disk is busy.
+    pub(super) is_writing: bool,
+    /// The timer event that is in the heap.
+    pub(super) armed_us: Option<u64>,
+}
+
+impl std::fmt::Debug for Running {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Running").field("started_us", &self.started_us).finish_non_exhaustive()
+    }
+}
+
+impl Node {
+    pub(super) fn new(id: u64, options: &Options) -> Self {
+        let disk = SimDisk::new(options.seed.wrapping_mul(31).wrapping_add(id));
+        Self { id, disk, running: None, boot: 0, paused_until_us: 0, wall_offset_ms: 0 }
+    }
+
+    /// Starts the process on what its disk holds. Returns whether a torn tail was cut.
+    pub(super) fn start(&mut self, options: &Options, now_us: u64) -> Result<bool> {
+        self.boot += 1;
+        let (store, recovered) = Store::open(self.disk.clone(), wal_options(options, self.id, self.boot))
+            .with_context(|| format!("node {} refuses its disk", self.id))?;
+        let torn = recovered.torn;
+        let now = self.clock(now_us, now_us);
+        let replica = open_replica(options, self.id, self.boot, recovered, now)
+            .with_context(|| format!("node {} refuses what its log holds", self.id))?;
+        self.running = Some(Running {
+            replica,
+            store,
+            started_us: now_us,
+            queue: Vec::new(),
+            is_writing: false,
+            armed_us: None,
+        });
+        Ok(torn)
+    }
+
+    /// The clocks of this node. The monotonic one begins anew with each process.
+    fn clock(&self, now_us: u64, started_us: u64) -> Now {
+        let wall = WALL_START_MS + now_us / 1_000;
+        Now { mono_us: 1 + now_us - started_us, wall_ms: wall.saturating_add_signed(self.wall_offset_ms) }
+    }
+
+    /// Gives the replica one input and drains it. `None` if the node doesn't run.
+    pub(super) fn handle(&mut self, now_us: u64, input: Input) -> Option<Vec<Output>> {
+        let started_us = self.running.as_ref()?.started_us;
+        let now = self.clock(now_us, started_us);
+        let running = self.running.as_mut()?;
+        running.replica.handle(now, input);
+        Some(std::iter::from_fn(|| running.replica.poll_output()).collect())
+    }
+
+    /// Loses the process. `disk_operations` is after how many more operations the power failed; `None` if only the
+    /// process died, and everything that it had written stays.
+    pub(super) fn crash(&mut self, disk_operations: Option<u64>) {
+        let Some(mut running) = self.running.take() else { return };
+        let queue = std::mem::take(&mut running.queue);
+        if let Some(operations) = disk_operations {
+            self.disk.cut_power_at(operations);
+        }
+        // Whether it succeeds or the power fails in the middle: the process is gone and nobody hears of it.
+        let _ = running.store.carry_out(queue);
+        drop(running);
+        match disk_operations {
+            Some(_) => self.disk.crash(),
+            None => self.disk.restart_process(),
+        }
+    }
+}
+
+impl Running {
+    /// When the replica wants to be woken.
+    pub(super) fn deadline_us(&self) -> Option<u64> {
+        let (Mono(at), _) = self.replica.poll_timeout()?;
+        Some(self.started_us + at.saturating_sub(1))
+    }
+
+    /// What readers see.
+    pub(super) fn view(&self) -> quorumor_core::View {
+        self.replica.view()
+    }
+
+    /// Carries out everything that waits for the disk. Returns what to tell the replica.
+    pub(super) fn write(&mut self) -> Result<Vec<Input>> {
+        self.is_writing = false;
+        let completions = self.store.carry_out(std::mem::take(&mut self.queue))?;
+        Ok(completions.into_iter().map(Into::into).collect())
+    }
+
+    /// Renews the log's floor.
+    pub(super) fn renew_floor(&mut self) -> Result<()> {
+        Ok(self.store.renew_floor()?)
+    }
+}
+
+/// Where a node says that it lives.
+pub(super) fn address(id: u64) -> SocketAddr {
+    let [.., high, low] = id.to_be_bytes();
+    SocketAddr::from(([10, 0, high, low], 7_401))
+}
+
+/// A core id for a node's number.
+pub(super) fn node_id(id: u64) -> NodeId {
+    NodeId::try_from(id).expect("nodes are numbered from 1")
+}
+
+/// Small segments, so that a run of seconds recycles some.
+fn wal_options(options: &Options, id: u64, boot: u64) -> LogOptions {
+    LogOptions::small(options.seed ^ (id << 32) ^ boot)
+}
+
+fn open_replica(
+    options: &Options,
+    id: u64,
+    boot: u64,
+    recovered: Recovered,
+    now: Now,
+) -> Result<Box<dyn Replica>> {
+    let seed = options.seed.wrapping_mul(1_000_003).wrapping_add(id);
+    match options.mode {
+        Mode::Strong => {
+            let founders: Vec<Founder> = (1..=options.nodes)
+                .map(|id| Founder { node: node_id(id), peer_address: address(id) })
+                .collect();
+            let identity = Identity {
+                node: node_id(id),
+                cluster: quorumor_raft::cluster_id("simulated", &founders),
+                epoch: DataEpoch::ZERO,
+                store: StoreId::new(id),
+            };
+            let compaction = Compaction { entries_max: 60, keep_entries: 20, ..Compaction::default() };
+            let config = RaftConfig::new(identity, &founders, seed, boot)?.with_compaction(compaction);
+            Ok(Box::new(RaftReplica::open(config, recovered, now)?))
+        }
+        Mode::Eventual => {
+            let cluster = quorumor_gossip::cluster_id("simulated");
+            let config = GossipConfig {
+                // Every node but the first joins by one seed.
+                seeds: if id == 1 { Vec::new() } else { vec![address(1)] },
+                seed: seed ^ (boot << 48),
+                checkpoint_bytes: 8 * 1024,
+                ..GossipConfig::new(node_id(id), cluster, address(id))
+            };
+            Ok(Box::new(GossipReplica::open(config, recovered, now)?))
+        }
+    }
+}

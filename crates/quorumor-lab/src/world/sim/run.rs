@@ -1,0 +1,469 @@
+//! The loop: one heap of events, virtual time, and what each event does to nodes, network and clients.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+
+use anyhow::Result;
+use bytes::Bytes;
+use quorumor_core::{CallId, Contact, Destination, Input, Output, Persist, Request, StreamClass};
+use rand_chacha::ChaCha8Rng;
+
+use super::clients::{Client, Planned};
+use super::faults::{self, Fault};
+use super::network::{Network, Weather};
+use super::node::{Node, address, node_id};
+use super::trace::{Kind, Trace};
+use super::{Counts, Options, Outcome, verdict};
+use super::serve::Ended;
+use crate::history::{Cause, Header, History, World};
+use crate::history::Outcome as Ending;
+use crate::rng::{self, Purpose};
+use crate::scenario::Scenario;
+use crate::workload::Workload;
+
+const MS: u64 = 1_000;
+/// How long the load goes on after the heal.
+const CALM_US: u64 = 3_000 * MS;
+/// After the heal, every node must be useful and equal within this.
+pub(super) const RECOVERY_LIMIT_US: u64 = 40_000 * MS;
+
+/// What happens at a time.
+#[derive(Debug)]
+pub(super) enum Event {
+    Deliver { from: u64, to: u64, lane: Lane, payload: Bytes },
+    Contact { node: u64, peer: u64, contact: Contact },
+    Timer { node: u64, boot: u64 },
+    Write { node: u64, boot: u64 },
+    Start { node: u64 },
+    Request { node: u64, call: CallId, request: Request },
+    Think { client: usize },
+    Deadline { op: u64 },
+    NextFault,
+    FaultEnds(Vec<(u64, u64)>),
+    Calm,
+    Housekeeping,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lane {
+    Datagram,
+    Stream(StreamClass),
+}
+
+/// An operation that waits for its reply.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub(super) planned: Planned,
+    /// `None` for the reads of the audit at the end.
+    pub(super) client: Option<usize>,
+    pub(super) node: u64,
+}
+
+/// Everything about a run.
+#[derive(Debug)]
+pub(super) struct Run {
+    pub(super) options: Options,
+    pub(super) now_us: u64,
+    seq: u64,
+    heap: BinaryHeap<Reverse<(u64, u64)>>,
+    events: BTreeMap<u64, Event>,
+    pub(super) nodes: Vec<Node>,
+    network: Network,
+    pub(super) clients: Vec<Client>,
+    pub(super) pending: BTreeMap<u64, Pending>,
+    /// Operations so far; their ids are their places.
+    pub(super) ops: u64,
+    faults_end_us: u64,
+    pub(super) load_ends_us: u64,
+    pub(super) trace: Trace,
+    pub(super) counts: Counts,
+    pub(super) history: History,
+    fault_rng: ChaCha8Rng,
+    disk_rng: ChaCha8Rng,
+    /// What a node refused to start with, or where a disk gave up: never allowed.
+    pub(super) broken_nodes: Vec<String>,
+}
+
+/// Runs a simulation to its end.
+///
+/// # Errors
+/// When the options can't be run.
+pub fn run(options: &Options) -> Result<Outcome> {
+    let mut run = Run::new(options)?;
+    run.start();
+    run.until(run.faults_end_us);
+    let healed_us = run.heal();
+    run.until(healed_us + CALM_US);
+    let recovered_us = run.recover(healed_us);
+    run.audit();
+    let findings = verdict::judge(&mut run, recovered_us);
+    Ok(Outcome { trace: run.trace.hash(), history: run.history, findings, counts: run.counts, recovered_us })
+}
+
+impl Run {
+    fn new(options: &Options) -> Result<Self> {
+        let workload = Workload { clients: options.clients, ..Workload::default() };
+        let nodes = u32::try_from(options.nodes)?;
+        let scenario = Scenario::compare(options.seed, nodes, options.duration_ms.max(4_000), workload)?;
+        let header = Header::new(options.mode, World::Simulated, scenario, 0);
+        let client = |id| Client::new(id, options, rng::stream(options.seed, Purpose::Clients, u64::from(id) + 1));
+        Ok(Self {
+            now_us: 0,
+            seq: 0,
+            heap: BinaryHeap::new(),
+            events: BTreeMap::new(),
+            nodes: (1..=options.nodes).map(|id| Node::new(id, options)).collect(),
+            network: Network::new(rng::stream(options.seed, Purpose::Network, 0)),
+            clients: (0..options.clients).map(client).collect(),
+            pending: BTreeMap::new(),
+            ops: 0,
+            faults_end_us: options.duration_ms * MS,
+            load_ends_us: options.duration_ms * MS + CALM_US,
+            trace: Trace::default(),
+            counts: Counts::default(),
+            history: History::new(header),
+            fault_rng: rng::stream(options.seed, Purpose::Faults, 1),
+            disk_rng: rng::stream(options.seed, Purpose::Faults, 2),
+            broken_nodes: Vec::new(),
+            options: options.clone(),
+        })
+    }
+
+    fn start(&mut self) {
+        for id in 1..=self.options.nodes {
+            self.at(id * 10 * MS, Event::Start { node: id });
+        }
+        for client in 0..self.clients.len() {
+            self.at(1_000 * MS + client as u64 * MS, Event::Think { client });
+        }
+        if self.options.faults {
+            self.at(2_000 * MS, Event::NextFault);
+        }
+        self.at(250 * MS, Event::Housekeeping);
+    }
+
+    pub(super) fn at(&mut self, at_us: u64, event: Event) {
+        self.seq += 1;
+        self.heap.push(Reverse((at_us, self.seq)));
+        self.events.insert(self.seq, event);
+    }
+
+    pub(super) fn until(&mut self, end_us: u64) {
+        while let Some(&Reverse((at_us, seq))) = self.heap.peek() {
+            if at_us > end_us {
+                break;
+            }
+            self.heap.pop();
+            self.now_us = at_us;
+            if let Some(event) = self.events.remove(&seq) {
+                self.carry_out(event);
+            }
+        }
+        self.now_us = end_us;
+    }
+
+    pub(super) fn node(&mut self, id: u64) -> &mut Node {
+        &mut self.nodes[id as usize - 1]
+    }
+
+    /// A paused process takes its events when it goes on.
+    fn postponed(&mut self, event: Event) -> Option<Event> {
+        let (Event::Deliver { to: node, .. }
+        | Event::Contact { node, .. }
+        | Event::Timer { node, .. }
+        | Event::Request { node, .. }
+        | Event::Write { node, .. }) = event
+        else {
+            return Some(event);
+        };
+        let until = self.node(node).paused_until_us;
+        if until > self.now_us {
+            self.at(until, event);
+            return None;
+        }
+        Some(event)
+    }
+
+    fn carry_out(&mut self, event: Event) {
+        let Some(event) = self.postponed(event) else { return };
+        match event {
+            Event::Deliver { from, to, lane, payload } => self.deliver(from, to, lane, payload),
+            Event::Contact { node, peer, contact } => {
+                self.give(node, Input::Contact { peer: node_id(peer), contact });
+            }
+            Event::Timer { node, boot } => self.timer(node, boot),
+            Event::Write { node, boot } => self.write(node, boot),
+            Event::Start { node } => self.start_node(node),
+            Event::Request { node, call, request } => self.request(node, call, request),
+            Event::Think { client } => self.think(client),
+            Event::Deadline { op } => self.deadline(op),
+            Event::NextFault => self.next_fault(),
+            Event::FaultEnds(cuts) => self.network.uncut(&cuts),
+            Event::Calm => self.network.weather = Weather::CALM,
+            Event::Housekeeping => self.housekeeping(),
+        }
+    }
+
+    fn deliver(&mut self, from: u64, to: u64, lane: Lane, payload: Bytes) {
+        if self.network.is_cut(from, to) || self.node(to).running.is_none() {
+            self.counts.dropped += 1;
+            if lane != Lane::Datagram && self.network.break_streams(from, to) {
+                let after = rng::below(&mut self.fault_rng, 1_000) * MS;
+                self.tell_both(from, to, Contact::Closed, after);
+            }
+            return;
+        }
+        self.counts.delivered += 1;
+        self.trace.note(self.now_us, to, Kind::Delivered, &payload);
+        let from = node_id(from);
+        let input = match lane {
+            Lane::Datagram => Input::Datagram { from, payload },
+            Lane::Stream(class) => Input::Stream { from, class, payload },
+        };
+        self.give(to, input);
+    }
+
+    fn tell_both(&mut self, a: u64, b: u64, contact: Contact, after_us: u64) {
+        let at = self.now_us + 1 + after_us;
+        self.at(at, Event::Contact { node: a, peer: b, contact });
+        self.at(at, Event::Contact { node: b, peer: a, contact });
+    }
+
+    fn timer(&mut self, id: u64, boot: u64) {
+        let now_us = self.now_us;
+        let node = self.node(id);
+        let Some(running) = node.running.as_mut().filter(|_| node.boot == boot) else { return };
+        running.armed_us = None;
+        if running.deadline_us().is_some_and(|at| at <= now_us) {
+            self.give(id, Input::Timer);
+        } else {
+            self.arm(id);
+        }
+    }
+
+    fn arm(&mut self, id: u64) {
+        let now_us = self.now_us;
+        let node = self.node(id);
+        let boot = node.boot;
+        let Some(running) = &mut node.running else { return };
+        let Some(at) = running.deadline_us().map(|at| at.max(now_us + 1)) else { return };
+        if running.armed_us.is_none_or(|armed| at < armed) {
+            running.armed_us = Some(at);
+            self.at(at, Event::Timer { node: id, boot });
+        }
+    }
+
+    /// One input, then everything that it leads to.
+    pub(super) fn give(&mut self, id: u64, input: Input) {
+        let now_us = self.now_us;
+        let Some(outputs) = self.node(id).handle(now_us, input) else { return };
+        for output in outputs {
+            self.effect(id, output);
+        }
+        self.arm(id);
+    }
+
+    fn effect(&mut self, id: u64, output: Output) {
+        match output {
+            Output::Reply { call, result } => self.reply(call, result),
+            Output::Datagram { to, payload } => self.send_datagram(id, to, payload),
+            Output::Stream { to, class, payload } => self.send_stream(id, to.as_u64(), class, payload),
+            Output::Persist(persist) => self.persist(id, persist),
+            Output::PeerAddress { .. } | Output::Changed(_) => {}
+        }
+    }
+
+    fn send_datagram(&mut self, from: u64, to: Destination, payload: Bytes) {
+        let to = match to {
+            Destination::Node(node) => node.as_u64(),
+            Destination::Seed(seed) => {
+                (1..=self.options.nodes).find(|id| address(*id) == seed).expect("seeds are nodes of the simulation")
+            }
+        };
+        for at in self.network.datagram(self.now_us) {
+            self.at(at, Event::Deliver { from, to, lane: Lane::Datagram, payload: payload.clone() });
+        }
+    }
+
+    fn send_stream(&mut self, from: u64, to: u64, class: StreamClass, payload: Bytes) {
+        match self.network.stream(self.now_us, from, to, class) {
+            Some(at) => self.at(at, Event::Deliver { from, to, lane: Lane::Stream(class), payload }),
+            None => {
+                self.counts.dropped += 1;
+                let at = self.now_us + MS;
+                self.at(at, Event::Contact { node: from, peer: to, contact: Contact::Dropped });
+            }
+        }
+    }
+
+    fn persist(&mut self, id: u64, persist: Persist) {
+        let latency = (100 + rng::below(&mut self.disk_rng, 2_900)).max(1);
+        let at = self.now_us + latency;
+        let node = self.node(id);
+        let boot = node.boot;
+        let Some(running) = &mut node.running else { return };
+        running.queue.push(persist);
+        if !running.is_writing {
+            running.is_writing = true;
+            self.at(at, Event::Write { node: id, boot });
+        }
+    }
+
+    fn write(&mut self, id: u64, boot: u64) {
+        let now_us = self.now_us;
+        let node = self.node(id);
+        let Some(running) = node.running.as_mut().filter(|_| node.boot == boot) else { return };
+        match running.write() {
+            Ok(inputs) => {
+                self.trace.note(now_us, id, Kind::Durable, &(inputs.len() as u64).to_le_bytes());
+                for input in inputs {
+                    self.counts.checkpoints += u64::from(matches!(input, Input::Checkpointed { .. }));
+                    self.give(id, input);
+                }
+            }
+            Err(error) => self.broken_nodes.push(format!("node {id} can't write: {error:#}")),
+        }
+    }
+
+    fn start_node(&mut self, id: u64) {
+        let (options, now_us) = (self.options.clone(), self.now_us);
+        let node = self.node(id);
+        if node.running.is_some() {
+            return;
+        }
+        match node.start(&options, now_us) {
+            Ok(torn) => self.counts.torn_tails += u64::from(torn),
+            Err(error) => {
+                self.broken_nodes.push(format!("{error:#}"));
+                return;
+            }
+        }
+        self.trace.note(now_us, id, Kind::Started, &[]);
+        for peer in (1..=options.nodes).filter(|peer| *peer != id) {
+            self.network.break_streams(id, peer);
+        }
+        // The replica may have had something to say when it was opened.
+        self.give(id, Input::Timer);
+    }
+
+    fn crash(&mut self, id: u64, power: bool, down_us: u64) {
+        let now_us = self.now_us;
+        if self.node(id).running.is_none() {
+            return;
+        }
+        let mid_write = self.node(id).running.as_ref().is_some_and(|running| !running.queue.is_empty());
+        let operations = 1 + rng::below(&mut self.disk_rng, 4);
+        self.node(id).crash(power.then_some(operations));
+        self.trace.note(now_us, id, Kind::Crashed, &[]);
+        self.counts.crashes += 1;
+        self.counts.power_cuts += u64::from(power && mid_write);
+        for peer in (1..=self.options.nodes).filter(|peer| *peer != id) {
+            if self.network.break_streams(id, peer) {
+                let closed = if power { 500 + rng::below(&mut self.fault_rng, 1_000) } else { 1 };
+                self.at(now_us + closed * MS, Event::Contact { node: peer, peer: id, contact: Contact::Closed });
+            }
+            if !power && self.network.can_connect(id, peer) {
+                self.at(now_us + 20 * MS, Event::Contact { node: peer, peer: id, contact: Contact::Refused });
+            }
+        }
+        self.at(now_us + down_us, Event::Start { node: id });
+        let lost: Vec<u64> = self.pending.iter().filter(|(_, op)| op.node == id).map(|(op, _)| *op).collect();
+        for op in lost {
+            self.finish(op, Ended::failed(Ending::Unknown, Cause::Broken, "the connection broke"));
+        }
+    }
+
+    fn next_fault(&mut self) {
+        if self.now_us >= self.faults_end_us {
+            return;
+        }
+        let fault = faults::draw(&mut self.fault_rng, self.options.nodes);
+        self.inflict(fault);
+        let next = self.now_us + faults::gap_us(&mut self.fault_rng);
+        self.at(next, Event::NextFault);
+    }
+
+    fn inflict(&mut self, fault: Fault) {
+        let now_us = self.now_us;
+        match fault {
+            Fault::Crash { node, power, down_us } => self.crash(node, power, down_us),
+            Fault::CrashAll { down_us } => {
+                for id in 1..=self.options.nodes {
+                    self.crash(id, true, down_us);
+                }
+            }
+            Fault::Partition { side, lasts_us } => {
+                let rest: Vec<u64> = (1..=self.options.nodes).filter(|id| !side.contains(id)).collect();
+                let both = side.iter().flat_map(|a| rest.iter().flat_map(move |b| [(*a, *b), (*b, *a)])).collect();
+                self.cut(both, lasts_us);
+            }
+            Fault::OneWay { from, to, lasts_us } if from != to => self.cut(vec![(from, to)], lasts_us),
+            Fault::Reset { a, b } if a != b => {
+                if self.network.break_streams(a, b) {
+                    self.tell_both(a, b, Contact::Closed, 0);
+                }
+            }
+            Fault::OneWay { .. } | Fault::Reset { .. } => {}
+            Fault::Storm { lasts_us } => {
+                self.network.weather = Weather::STORM;
+                self.at(now_us + lasts_us, Event::Calm);
+            }
+            Fault::Pause { node, lasts_us } => {
+                self.counts.pauses += 1;
+                self.node(node).paused_until_us = now_us + lasts_us;
+            }
+            Fault::ClockJump { node, by_ms } => {
+                self.counts.clock_jumps += 1;
+                self.node(node).wall_offset_ms = by_ms;
+            }
+        }
+    }
+
+    fn cut(&mut self, links: Vec<(u64, u64)>, lasts_us: u64) {
+        self.counts.cuts += 1;
+        for (from, to) in &links {
+            self.network.cut(*from, *to);
+        }
+        self.at(self.now_us + lasts_us, Event::FaultEnds(links));
+    }
+
+    fn housekeeping(&mut self) {
+        for id in 1..=self.options.nodes {
+            if let Some(running) = &mut self.node(id).running
+                && let Err(error) = running.renew_floor()
+            {
+                self.broken_nodes.push(format!("node {id} can't renew its floor: {error:#}"));
+            }
+        }
+        for (a, b) in self.network.broken_pairs() {
+            let run = self.node(a).running.is_some() && self.node(b).running.is_some();
+            if run && self.network.can_connect(a, b) && self.network.open_streams(a, b) {
+                self.tell_both(a, b, Contact::Connected, 0);
+            }
+        }
+        self.at(self.now_us + 250 * MS, Event::Housekeeping);
+    }
+
+    /// Ends every fault and starts every node. Returns the time of it.
+    fn heal(&mut self) -> u64 {
+        self.network.heal();
+        for id in 1..=self.options.nodes {
+            self.node(id).paused_until_us = 0;
+            if self.node(id).running.is_none() {
+                self.start_node(id);
+            }
+        }
+        self.now_us
+    }
+
+    /// Runs on until the cluster is useful and equal. Returns how long that took since the heal.
+    fn recover(&mut self, healed_us: u64) -> Option<u64> {
+        while self.now_us < healed_us + RECOVERY_LIMIT_US {
+            if self.pending.is_empty() && verdict::is_equal(self) {
+                return Some(self.now_us - healed_us);
+            }
+            self.until(self.now_us + 100 * MS);
+        }
+        None
+    }
+}

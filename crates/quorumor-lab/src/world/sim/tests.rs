@@ -1,0 +1,86 @@
+//! Seeds as tests: each is run twice, must give the same trace, and must break no promise.
+
+use super::*;
+use crate::checker::Verdict;
+
+/// Seeds a mode in a plain test run; `QUORUMOR_SIM_SEEDS` sets another number.
+const SEEDS: u64 = 50;
+
+fn seeds() -> u64 {
+    std::env::var("QUORUMOR_SIM_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(SEEDS)
+}
+
+#[track_caller]
+fn check(options: &Options) -> Outcome {
+    let outcome = run(options).expect("the options can be run");
+    let broken = outcome.broken();
+    assert!(broken.is_empty(), "seed {}: repeat with\n  {}\n{broken:#?}", options.seed, options.command());
+    outcome
+}
+
+fn campaign(mode: Mode) -> Counts {
+    let mut sum = Counts::default();
+    for seed in 0..seeds() {
+        let options = Options::new(mode, seed);
+        let outcome = check(&options);
+        let again = run(&options).expect("the options can be run");
+        assert_eq!(outcome.trace, again.trace, "seed {seed} gives two runs: {}", options.command());
+        sum.add(outcome.counts);
+    }
+    sum
+}
+
+/// A campaign in which a kind of trouble never came says nothing about it.
+#[track_caller]
+fn assert_something_happened(counts: Counts) {
+    for (what, count) in counts.named() {
+        assert!(count > 0, "no seed had any {what}: {counts:?}");
+    }
+}
+
+#[test]
+fn strong_mode_keeps_its_promises_over_many_seeds() {
+    assert_something_happened(campaign(Mode::Strong));
+}
+
+#[test]
+fn eventual_mode_keeps_its_promises_over_many_seeds() {
+    assert_something_happened(campaign(Mode::Eventual));
+}
+
+#[test]
+fn another_seed_is_another_run() {
+    for mode in [Mode::Strong, Mode::Eventual] {
+        let trace = |seed| run(&Options { duration_ms: 4_000, ..Options::new(mode, seed) }).expect("it runs").trace;
+        assert_ne!(trace(1), trace(2));
+    }
+}
+
+#[test]
+fn without_faults_nothing_is_refused_or_unknown_once_the_cluster_is_up() {
+    for mode in [Mode::Strong, Mode::Eventual] {
+        let outcome = check(&Options { faults: false, ..Options::new(mode, 7) });
+        let late = |op: &&crate::history::Op| op.invoke.at_us > 4_000_000;
+        let failed: Vec<String> = outcome
+            .history
+            .ops
+            .iter()
+            .filter(late)
+            .filter(|op| op.outcome() != crate::history::Outcome::Ok)
+            .map(|op| op.describe())
+            .collect();
+        assert!(failed.is_empty(), "{failed:#?}");
+        assert!(outcome.counts.ok > 500, "{:?}", outcome.counts);
+    }
+}
+
+#[test]
+fn the_checkers_see_what_eventual_mode_does_not_promise() {
+    let weak = |seed| {
+        let outcome = run(&Options::new(Mode::Eventual, seed)).expect("it runs");
+        let all = crate::checker::linearizable::Reads::All;
+        let finding = crate::checker::linearizable::check(&outcome.history, all, 1_000_000);
+        finding.verdict == Verdict::Invalid
+    };
+    assert!((0..5).any(weak), "eventual histories under partition are not linearizable, and no seed showed it");
+}
