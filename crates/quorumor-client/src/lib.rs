@@ -1,1 +1,58 @@
 //! The Rust client: sessions, retries by certainty, going to the leader.
+//!
+//! One [`Client`] speaks to a cluster in either consistency mode, with the same calls. It is cheap to clone, and its
+//! clones share connections and session. What it promises:
+//!
+//! - **Every answer carries a [`Receipt`]**: which guarantee was asked and given, from which position, how stale it
+//!   can be. Errors carry one too, wherever a node made them.
+//! - **A session by default.** The token of each receipt goes with the next request, so that the client reads its own
+//!   writes and never goes back, at any node.
+//! - **A write is never repeated blindly.** Retries follow [`ClientError::certainty`]: what was *not applied* may be
+//!   tried again, elsewhere; a write whose outcome is *unknown* is returned to the caller as such.
+//! - **Straight to the leader** (strong mode): it learns from receipts and hints which of its endpoints leads.
+//!
+//! ```no_run
+//! use quorumor_client::{Client, Level, Mode};
+//!
+//! # async fn example() -> Result<(), quorumor_client::ClientError> {
+//! let client = Client::builder()
+//!     .endpoints(["127.0.0.1:7400", "127.0.0.1:7401"])
+//!     .mode(Mode::Strong)
+//!     .connect()?;
+//! client.put("greeting", "hello").await?;
+//! let answer = client.get("greeting").await?;
+//! assert_eq!(answer.receipt.got, Level::Linearizable);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Reading order: [`client`] (the calls), [`answer`] (what they give), [`error`] (what can go wrong, and whether the
+//! write happened), `call` and [`retry`] (how a call is carried out), [`watch`].
+
+pub mod answer;
+pub mod client;
+pub mod describe;
+pub mod error;
+pub mod options;
+pub mod retry;
+pub mod watch;
+
+mod call;
+mod endpoints;
+mod session;
+
+pub use answer::{
+    BatchAnswer, CompareAnswer, DeleteAnswer, GetAnswer, ListAnswer, PutAnswer, Receipt,
+};
+pub use client::{Client, ListQuery};
+pub use describe::{Capabilities, Description, MemberDescription, Progress};
+pub use error::{ClientError, NodeError};
+pub use options::{CallOptions, ClientBuilder};
+pub use quorumor_core::{
+    Certainty, Entry, Expected, KeyRange, Level, Mode, Operation, OperationResult,
+};
+pub use retry::RetryPolicy;
+pub use watch::{Watch, WatchEvent, WatchItem, WatchStep};
+
+#[cfg(test)]
+mod tests;

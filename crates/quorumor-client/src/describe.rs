@@ -1,0 +1,196 @@
+//! What a node tells about itself.
+
+use std::time::Duration;
+
+use quorumor_core::{Dot, Error, Level, MemberState, Mode, NodeId};
+use quorumor_proto::entry::{dot_from_wire, level_from_wire, mode_from_wire};
+use quorumor_proto::pb;
+
+use crate::answer::{Answer, Receipt, receipt, required, some_text};
+
+/// A node, as it describes itself in one mode.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Description {
+    /// The modes that it serves, its first one first.
+    pub modes: Vec<Mode>,
+    /// The name of the cluster.
+    pub cluster_name: String,
+    /// `starting`, `serving` or `damaged`.
+    pub health: String,
+    /// Why it is damaged.
+    pub damage: Option<String>,
+    /// The members as the node believes them, by id.
+    pub members: Vec<MemberDescription>,
+    /// What the mode knows about its own progress.
+    pub progress: Progress,
+    /// Live keys.
+    pub keys: u64,
+    /// A hash of the whole state, if it was asked for.
+    pub digest: Option<u64>,
+    /// The node's limits, by name.
+    pub limits: Vec<(String, u64)>,
+    /// What the mode can do.
+    pub capabilities: Capabilities,
+    /// The program's version.
+    pub version: String,
+    /// What the answer says about itself.
+    pub receipt: Receipt,
+}
+
+/// A node as the described node believes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberDescription {
+    /// The node.
+    pub node: NodeId,
+    /// What is believed; `None` for a state that this client doesn't know.
+    pub state: Option<MemberState>,
+    /// Where it talks to peers.
+    pub peer_address: Option<String>,
+    /// Where it serves clients.
+    pub client_address: Option<String>,
+    /// Strong mode: whether it votes.
+    pub voter: bool,
+    /// Eventual mode: its life.
+    pub generation: u64,
+    /// Eventual mode: its refutations in this life.
+    pub incarnation: u64,
+    /// Since it was last heard directly.
+    pub contact_age: Option<Duration>,
+}
+
+/// What a mode knows about its own progress.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// Strong mode.
+    Strong {
+        /// The highest index known as committed.
+        committed: u64,
+        /// The highest index applied at this node.
+        applied: u64,
+        /// Whether it votes.
+        voter: bool,
+    },
+    /// Eventual mode.
+    Eventual {
+        /// The node's life.
+        generation: u64,
+        /// Its refutations in this life.
+        incarnation: u64,
+        /// Concurrent values that merging discarded at this node.
+        conflicts: u64,
+        /// Deleted keys that are still remembered.
+        tombstones: u64,
+        /// Which writes the node knows.
+        vector: Vec<Dot>,
+    },
+}
+
+/// What a mode can do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Capabilities {
+    /// Read levels, weakest first.
+    pub levels: Vec<Level>,
+    /// Whether compare-and-set is served.
+    pub compare_and_set: bool,
+    /// Whether a minority partition goes on taking writes.
+    pub writes_in_minority: bool,
+    /// Whether a write that is repeated under its client id and sequence is applied once.
+    pub exactly_once: bool,
+    /// Whether a watch cursor is good at any node.
+    pub portable_cursors: bool,
+}
+
+impl Answer for Description {
+    type Wire = pb::DescribeResponse;
+
+    fn from_wire(mut wire: pb::DescribeResponse) -> Result<Self, Error> {
+        Ok(Self {
+            receipt: receipt(&mut wire.receipt)?,
+            // A mode that this client doesn't know is one that it can't ask for.
+            modes: wire
+                .modes
+                .into_iter()
+                .filter_map(|mode| mode_from_wire(mode).ok().flatten())
+                .collect(),
+            cluster_name: wire.cluster_name,
+            health: wire.health,
+            damage: some_text(wire.damage),
+            members: wire
+                .members
+                .into_iter()
+                .map(member_from_wire)
+                .collect::<Result<_, _>>()?,
+            progress: progress_from_wire(required(wire.progress, "progress")?)?,
+            keys: wire.keys,
+            digest: wire.digest,
+            limits: wire
+                .limits
+                .into_iter()
+                .map(|limit| (limit.name, limit.value))
+                .collect(),
+            capabilities: capabilities_from_wire(wire.capabilities.unwrap_or_default()),
+            version: wire.build.unwrap_or_default().version,
+        })
+    }
+
+    fn receipt(&self) -> &Receipt {
+        &self.receipt
+    }
+}
+
+fn member_from_wire(member: pb::Member) -> Result<MemberDescription, Error> {
+    Ok(MemberDescription {
+        node: NodeId::try_from(member.node_id)?,
+        state: match member.state() {
+            pb::MemberState::Unspecified => None,
+            pb::MemberState::Alive => Some(MemberState::Alive),
+            pb::MemberState::Suspect => Some(MemberState::Suspect),
+            pb::MemberState::Down => Some(MemberState::Down),
+            pb::MemberState::Left => Some(MemberState::Left),
+        },
+        peer_address: some_text(member.peer_address),
+        client_address: some_text(member.client_address),
+        voter: member.voter,
+        generation: member.generation,
+        incarnation: member.incarnation,
+        contact_age: member
+            .contact_age
+            .and_then(|age| Duration::try_from(age).ok()),
+    })
+}
+
+fn progress_from_wire(progress: pb::describe_response::Progress) -> Result<Progress, Error> {
+    use pb::describe_response::Progress as Wire;
+    Ok(match progress {
+        Wire::Strong(strong) => Progress::Strong {
+            committed: strong.committed_index,
+            applied: strong.applied_index,
+            voter: strong.voter,
+        },
+        Wire::Eventual(eventual) => Progress::Eventual {
+            generation: eventual.generation,
+            incarnation: eventual.incarnation,
+            conflicts: eventual.conflicts,
+            tombstones: eventual.tombstones,
+            vector: eventual
+                .vector
+                .into_iter()
+                .map(dot_from_wire)
+                .collect::<Result<_, _>>()?,
+        },
+    })
+}
+
+fn capabilities_from_wire(capabilities: pb::Capabilities) -> Capabilities {
+    Capabilities {
+        levels: capabilities
+            .levels
+            .into_iter()
+            .filter_map(|level| level_from_wire(level).ok().flatten())
+            .collect(),
+        compare_and_set: capabilities.compare_and_set,
+        writes_in_minority: capabilities.writes_in_minority,
+        exactly_once: capabilities.exactly_once,
+        portable_cursors: capabilities.portable_cursors,
+    }
+}

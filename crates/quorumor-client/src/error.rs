@@ -1,0 +1,200 @@
+//! What a call can fail with, and whether its write happened.
+
+use std::error::Error as StdError;
+use std::time::Duration;
+
+use quorumor_core::{Certainty, Error};
+use quorumor_proto::status::{Failure, from_status};
+use tonic::{Code, ConnectError, Status, TimeoutExpired};
+
+use crate::answer::Receipt;
+
+/// Why a call failed, by what the caller can do about it.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ClientError {
+    /// A node answered with an error, and said what became of the write.
+    #[error("{}", .0.message)]
+    Node(Box<NodeError>),
+    /// No connection could be made. Nothing was sent.
+    #[error("can't connect to {endpoint}: {why}")]
+    Unreachable {
+        /// Whom.
+        endpoint: String,
+        /// What the system said.
+        why: String,
+    },
+    /// The connection broke while the request was under way.
+    #[error("contact with {endpoint} was lost: {why}")]
+    ContactLost {
+        /// Whom.
+        endpoint: String,
+        /// What the transport said.
+        why: String,
+    },
+    /// The caller's time was up before an answer came.
+    #[error("no answer from {endpoint} before the deadline")]
+    DeadlineExceeded {
+        /// Whom.
+        endpoint: String,
+    },
+    /// Whoever answered is no node of ours, or speaks another version.
+    #[error("{endpoint} answered as no quorumor node does: {why}")]
+    BadAnswer {
+        /// Whom.
+        endpoint: String,
+        /// What came.
+        why: String,
+    },
+    /// The call or the configuration makes no sense. Nothing was sent.
+    #[error("{0}")]
+    Invalid(Error),
+}
+
+/// An error as a node reported it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NodeError {
+    /// The endpoint that answered.
+    pub endpoint: String,
+    /// The gRPC code.
+    pub code: Code,
+    /// The stable reason, such as `NO_QUORUM`.
+    pub reason: String,
+    /// What happened, for people.
+    pub message: String,
+    /// Whether the write happened.
+    pub certainty: Certainty,
+    /// When the same request may succeed; `None` if a retry can't help.
+    pub retry_after: Option<Duration>,
+    /// The leader's node id and client address, where they were named.
+    pub leader: Option<(u64, Option<String>)>,
+    /// The best level available, where a guarantee was refused.
+    pub best_available: Option<String>,
+    /// What the answer says about itself.
+    pub receipt: Option<Receipt>,
+}
+
+impl ClientError {
+    /// Whether the write of this call happened. For a read it says nothing.
+    #[must_use]
+    pub const fn certainty(&self) -> Certainty {
+        match self {
+            Self::Node(error) => error.certainty,
+            Self::Unreachable { .. } | Self::Invalid(_) => Certainty::NotApplied,
+            Self::ContactLost { .. } | Self::DeadlineExceeded { .. } | Self::BadAnswer { .. } => {
+                Certainty::Unknown
+            }
+        }
+    }
+
+    /// The stable reason, for programs: the node's, or `UNREACHABLE`, `CONTACT_LOST`, `DEADLINE_EXCEEDED`,
+    /// `BAD_ANSWER`, `INVALID_ARGUMENT`.
+    #[must_use]
+    pub fn reason(&self) -> &str {
+        match self {
+            Self::Node(error) => &error.reason,
+            Self::Unreachable { .. } => "UNREACHABLE",
+            Self::ContactLost { .. } => "CONTACT_LOST",
+            Self::DeadlineExceeded { .. } => "DEADLINE_EXCEEDED",
+            Self::BadAnswer { .. } => "BAD_ANSWER",
+            Self::Invalid(error) => error.reason(),
+        }
+    }
+
+    /// The receipt, where a node gave one.
+    #[must_use]
+    pub const fn receipt(&self) -> Option<&Receipt> {
+        match self {
+            Self::Node(error) => error.receipt.as_ref(),
+            Self::Unreachable { .. }
+            | Self::ContactLost { .. }
+            | Self::DeadlineExceeded { .. }
+            | Self::BadAnswer { .. }
+            | Self::Invalid(_) => None,
+        }
+    }
+
+    /// The endpoint that was asked last; `None` if none was.
+    #[must_use]
+    pub fn endpoint(&self) -> Option<&str> {
+        match self {
+            Self::Node(error) => Some(&error.endpoint),
+            Self::Unreachable { endpoint, .. }
+            | Self::ContactLost { endpoint, .. }
+            | Self::DeadlineExceeded { endpoint }
+            | Self::BadAnswer { endpoint, .. } => Some(endpoint),
+            Self::Invalid(_) => None,
+        }
+    }
+
+    /// Reads a status that came from `endpoint`, or from the transport on the way there.
+    ///
+    /// Only an error of the connector proves that nothing was sent: tonic hands a request to a connection only once
+    /// there is one. Everything else that no node made is unknown.
+    pub(crate) fn from_status(endpoint: &str, status: &Status) -> Self {
+        let failure = from_status(status);
+        let endpoint = endpoint.to_owned();
+        if !failure.reason.is_empty() {
+            return Self::Node(Box::new(NodeError::new(endpoint, failure)));
+        }
+        if let Some(connect) = caused_by::<ConnectError>(status) {
+            let why = deepest(connect).to_string();
+            return Self::Unreachable { endpoint, why };
+        }
+        if caused_by::<TimeoutExpired>(status).is_some() || status.code() == Code::DeadlineExceeded
+        {
+            return Self::DeadlineExceeded { endpoint };
+        }
+        match status.source() {
+            Some(source) => Self::ContactLost {
+                endpoint,
+                why: deepest(source).to_string(),
+            },
+            // What a proxy says when it has no node behind it.
+            None if status.code() == Code::Unavailable => Self::ContactLost {
+                endpoint,
+                why: status.message().to_owned(),
+            },
+            None => Self::BadAnswer {
+                endpoint,
+                why: format!("{:?}: {}", status.code(), status.message()),
+            },
+        }
+    }
+}
+
+impl NodeError {
+    fn new(endpoint: String, failure: Failure) -> Self {
+        Self {
+            endpoint,
+            code: failure.code,
+            reason: failure.reason,
+            message: failure.message,
+            certainty: failure.certainty,
+            retry_after: failure.retry_after,
+            leader: failure.leader,
+            best_available: failure.best_available,
+            receipt: failure
+                .receipt
+                .and_then(|receipt| Receipt::from_wire(receipt).ok()),
+        }
+    }
+}
+
+fn caused_by<E: StdError + 'static>(status: &Status) -> Option<&E> {
+    let mut next = status.source();
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        next = error.source();
+    }
+    None
+}
+
+fn deepest<'a>(error: &'a (dyn StdError + 'static)) -> &'a (dyn StdError + 'static) {
+    let mut deepest = error;
+    while let Some(source) = deepest.source() {
+        deepest = source;
+    }
+    deepest
+}

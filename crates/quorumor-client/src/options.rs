@@ -1,0 +1,161 @@
+//! How a client is made, and what each call of it can ask for.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use quorumor_core::{ClientSeq, DataEpoch, Level, Mode};
+
+use crate::client::Client;
+use crate::error::ClientError;
+use crate::retry::RetryPolicy;
+
+/// What a call asks for. A client has defaults; [`Client::with`] gives a client with others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallOptions {
+    /// The mode; `None` for the node's first.
+    pub mode: Option<Mode>,
+    /// How fresh a read must be; `None` for the best that the mode gives.
+    pub level: Option<Level>,
+    /// A token to send instead of the session's; empty bytes send none.
+    pub token: Option<Bytes>,
+    /// Whether a weaker answer will do; the receipt then says so.
+    pub allow_degraded: bool,
+    /// How long the whole call may take, retries included. It is the deadline that nodes see.
+    pub timeout: Duration,
+    /// The caller's name for the request; `None` for one made up by the client.
+    pub request_id: Option<String>,
+    /// The caller's own number for a write; `None` for the session's next.
+    pub client_seq: Option<ClientSeq>,
+    /// The data epoch that is expected; `None` for any.
+    pub data_epoch: Option<DataEpoch>,
+    /// Ask this endpoint and no other.
+    pub endpoint: Option<String>,
+}
+
+impl Default for CallOptions {
+    /// The node's first mode, its best level, five seconds.
+    fn default() -> Self {
+        Self {
+            mode: None,
+            level: None,
+            token: None,
+            allow_degraded: false,
+            timeout: Duration::from_secs(5),
+            request_id: None,
+            client_seq: None,
+            data_epoch: None,
+            endpoint: None,
+        }
+    }
+}
+
+/// Builds a [`Client`].
+#[derive(Clone, Debug)]
+pub struct ClientBuilder {
+    pub(crate) endpoints: Vec<String>,
+    pub(crate) options: CallOptions,
+    pub(crate) retries: RetryPolicy,
+    pub(crate) session: bool,
+    pub(crate) follow_hints: bool,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) watch_patience: Duration,
+}
+
+impl Default for ClientBuilder {
+    fn default() -> Self {
+        Self {
+            endpoints: Vec::new(),
+            options: CallOptions::default(),
+            retries: RetryPolicy::default(),
+            session: true,
+            follow_hints: true,
+            connect_timeout: Duration::from_secs(2),
+            watch_patience: Duration::from_secs(60),
+        }
+    }
+}
+
+impl ClientBuilder {
+    /// The endpoints, `host:port` or `http://host:port`. At least one.
+    #[must_use]
+    pub fn endpoints<I>(mut self, endpoints: I) -> Self
+    where
+        I: IntoIterator,
+        I::Item: Into<String>,
+    {
+        self.endpoints = endpoints.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// The mode of every call. Default: each node's first.
+    #[must_use]
+    pub fn mode(mut self, mode: Mode) -> Self {
+        self.options.mode = Some(mode);
+        self
+    }
+
+    /// How fresh reads must be. Default: the best that the mode gives.
+    #[must_use]
+    pub fn level(mut self, level: Level) -> Self {
+        self.options.level = Some(level);
+        self
+    }
+
+    /// How long a call may take, retries included. Default: five seconds.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.options.timeout = timeout;
+        self
+    }
+
+    /// Everything that a call can ask for, at once.
+    #[must_use]
+    pub fn options(mut self, options: CallOptions) -> Self {
+        self.options = options;
+        self
+    }
+
+    /// How often and how fast calls are tried again. Default: [`RetryPolicy::default`].
+    #[must_use]
+    pub const fn retries(mut self, retries: RetryPolicy) -> Self {
+        self.retries = retries;
+        self
+    }
+
+    /// Whether tokens are kept and sent back. Default: yes. Without it a client can read older than its own writes.
+    #[must_use]
+    pub const fn session(mut self, session: bool) -> Self {
+        self.session = session;
+        self
+    }
+
+    /// Whether the leader is followed to an address that isn't among the endpoints. Default: yes. Turn it off where
+    /// nodes are reached through proxies or NAT.
+    #[must_use]
+    pub const fn follow_hints(mut self, follow_hints: bool) -> Self {
+        self.follow_hints = follow_hints;
+        self
+    }
+
+    /// How long a connection may take to come up. Default: two seconds.
+    #[must_use]
+    pub const fn connect_timeout(mut self, connect_timeout: Duration) -> Self {
+        self.connect_timeout = connect_timeout;
+        self
+    }
+
+    /// How long a broken watch tries to resume before it gives up. Default: a minute.
+    #[must_use]
+    pub const fn watch_patience(mut self, watch_patience: Duration) -> Self {
+        self.watch_patience = watch_patience;
+        self
+    }
+
+    /// Makes the client. Connections are made when they are first needed, inside a tokio runtime.
+    ///
+    /// # Errors
+    /// `Invalid` if there is no endpoint, or one that is no address.
+    pub fn connect(self) -> Result<Client, ClientError> {
+        Client::new(self)
+    }
+}

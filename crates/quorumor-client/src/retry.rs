@@ -1,0 +1,161 @@
+//! When a failed call may be tried again, and after how long.
+
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use parking_lot::Mutex;
+use quorumor_core::Certainty;
+
+use crate::error::ClientError;
+
+/// How often and how fast a call is tried again, always within its deadline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetryPolicy {
+    /// Tries in all, the first included. 1 means no retries.
+    pub attempts_max: usize,
+    /// The first pause. Each next one doubles, with jitter.
+    pub delay_min: Duration,
+    /// The longest pause, before jitter. What a node asks for (`RetryInfo`) may be longer.
+    pub delay_max: Duration,
+}
+
+impl Default for RetryPolicy {
+    /// Rides through an election: 20 ms doubling to 500 ms, about six seconds over 16 tries.
+    fn default() -> Self {
+        Self {
+            attempts_max: 16,
+            delay_min: Duration::from_millis(20),
+            delay_max: Duration::from_millis(500),
+        }
+    }
+}
+
+impl RetryPolicy {
+    /// One try, and its error as it is.
+    #[must_use]
+    pub const fn none() -> Self {
+        Self {
+            attempts_max: 1,
+            delay_min: Duration::ZERO,
+            delay_max: Duration::ZERO,
+        }
+    }
+
+    pub(crate) fn backoff(&self) -> ExponentialBackoff {
+        ExponentialBuilder::default()
+            .with_min_delay(self.delay_min)
+            .with_max_delay(self.delay_max)
+            .with_max_times(self.attempts_max.saturating_sub(1))
+            .with_jitter()
+            .build()
+    }
+}
+
+/// What a call does, as far as retries care.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// It may change something.
+    Write,
+    /// It changes nothing, and needs the leader's word.
+    LinearizableRead,
+    /// It changes nothing, and any node can answer.
+    LocalRead,
+    /// It asks about one node, now.
+    Describe,
+}
+
+/// Whether the same call may be tried again after this error.
+///
+/// A write is repeated only if it was certainly not applied; a read also if nothing is known.
+pub(crate) fn may_retry(error: &ClientError, kind: Kind) -> bool {
+    let harmless = match kind {
+        Kind::Write => error.certainty() == Certainty::NotApplied,
+        Kind::LinearizableRead | Kind::LocalRead => true,
+        Kind::Describe => false,
+    };
+    let promising = match error {
+        ClientError::Node(error) => error.retry_after.is_some(),
+        ClientError::Unreachable { .. }
+        | ClientError::ContactLost { .. }
+        | ClientError::DeadlineExceeded { .. } => true,
+        ClientError::BadAnswer { .. } | ClientError::Invalid(_) => false,
+    };
+    harmless && promising
+}
+
+/// Keeps retries from multiplying an outage: each retry costs a token, each answered call gives a tenth of one back.
+#[derive(Debug)]
+pub(crate) struct RetryBudget {
+    tenths: Mutex<u32>,
+}
+
+/// Tokens, in tenths: 100 retries in a row while nothing is answered.
+const BUDGET_TENTHS_MAX: u32 = 1_000;
+const RETRY_TENTHS: u32 = 10;
+
+impl RetryBudget {
+    pub(crate) const fn full() -> Self {
+        Self {
+            tenths: Mutex::new(BUDGET_TENTHS_MAX),
+        }
+    }
+
+    /// Whether one more retry is within the budget; if so it is spent.
+    pub(crate) fn spend(&self) -> bool {
+        let mut tenths = self.tenths.lock();
+        let left = tenths.checked_sub(RETRY_TENTHS);
+        *tenths = left.unwrap_or(*tenths);
+        left.is_some()
+    }
+
+    pub(crate) fn earn(&self) {
+        let mut tenths = self.tenths.lock();
+        *tenths = (*tenths + 1).min(BUDGET_TENTHS_MAX);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lost() -> ClientError {
+        ClientError::ContactLost {
+            endpoint: "a:1".into(),
+            why: "reset".into(),
+        }
+    }
+
+    fn unreachable() -> ClientError {
+        ClientError::Unreachable {
+            endpoint: "a:1".into(),
+            why: "refused".into(),
+        }
+    }
+
+    #[test]
+    fn a_write_is_repeated_only_if_it_was_not_applied() {
+        assert!(!may_retry(&lost(), Kind::Write));
+        assert!(may_retry(&unreachable(), Kind::Write));
+    }
+
+    #[test]
+    fn a_read_is_repeated_even_if_nothing_is_known() {
+        assert!(may_retry(&lost(), Kind::LocalRead));
+        assert!(may_retry(&lost(), Kind::LinearizableRead));
+        assert!(!may_retry(&lost(), Kind::Describe));
+    }
+
+    #[test]
+    fn a_spent_budget_refuses_until_calls_are_answered() {
+        let budget = RetryBudget::full();
+        let spent = std::iter::repeat_with(|| budget.spend())
+            .take_while(|ok| *ok)
+            .count();
+        assert_eq!(spent, 100);
+        for _ in 0..10 {
+            budget.earn();
+        }
+        assert!(budget.spend());
+        assert!(!budget.spend());
+    }
+}

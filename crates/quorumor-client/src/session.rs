@@ -1,0 +1,210 @@
+//! What a client remembers between calls: its token in each mode, and its place in its own sequence of writes.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use quorumor_core::{ClientId, ClientSeq, Mode, Token};
+
+use crate::answer::Receipt;
+
+/// One session. Calls that run at the same time share it.
+#[derive(Debug)]
+pub(crate) struct Session {
+    client_id: ClientId,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    strong: Option<Seen>,
+    eventual: Option<Seen>,
+    mode: Option<Mode>,
+    last_seq: u64,
+    open: BTreeSet<u64>,
+    calls: u64,
+}
+
+/// A token, and what it says if it could be read: tokens are opaque, so one that can't be read is still carried.
+#[derive(Debug)]
+struct Seen {
+    bytes: Bytes,
+    token: Option<Token>,
+}
+
+impl Session {
+    pub(crate) fn new() -> Self {
+        Self {
+            // 0 means that there is no client.
+            client_id: ClientId::new(rand::random::<u64>().max(1)),
+            state: Mutex::default(),
+        }
+    }
+
+    /// The mode that a request without a mode is served in, as far as answers have told.
+    pub(crate) fn default_mode(&self) -> Option<Mode> {
+        self.state.lock().mode
+    }
+
+    pub(crate) fn learn_default_mode(&self, mode: Mode) {
+        self.state.lock().mode = Some(mode);
+    }
+
+    /// The token to send with the next request in this mode; empty if nothing was seen yet.
+    pub(crate) fn token(&self, mode: Mode) -> Bytes {
+        let mut state = self.state.lock();
+        let seen = state.seen(mode).as_ref();
+        seen.map_or_else(Bytes::new, |seen| seen.bytes.clone())
+    }
+
+    /// Replaces the token of a mode; empty bytes forget it.
+    pub(crate) fn replace(&self, mode: Mode, bytes: Bytes) {
+        let seen = (!bytes.is_empty()).then(|| Seen::new(bytes));
+        *self.state.lock().seen(mode) = seen;
+    }
+
+    /// Takes in what an answer has shown. Answers to concurrent calls come in any order, so the token never goes back.
+    pub(crate) fn absorb(&self, receipt: &Receipt) {
+        if receipt.token.is_empty() {
+            return;
+        }
+        let new = Seen::new(receipt.token.clone());
+        let mut state = self.state.lock();
+        let seen = state.seen(receipt.mode);
+        *seen = Some(match seen.take() {
+            Some(old) => old.merge(new),
+            None => new,
+        });
+    }
+
+    /// Numbers a write. It stays open until the guard is dropped.
+    pub(crate) fn open_write(self: &Arc<Self>) -> OpenWrite {
+        let mut state = self.state.lock();
+        state.last_seq += 1;
+        let seq = state.last_seq;
+        state.open.insert(seq);
+        let oldest = state.open.first().copied().unwrap_or(seq);
+        OpenWrite {
+            session: Arc::clone(self),
+            client: ClientSeq {
+                client_id: self.client_id,
+                seq,
+                acked_through: oldest - 1,
+            },
+        }
+    }
+
+    /// A name for a request that its caller didn't name: unique, and the same for all tries of one call.
+    pub(crate) fn request_id(&self) -> String {
+        let mut state = self.state.lock();
+        state.calls += 1;
+        format!("{:016x}-{}", self.client_id.as_u64(), state.calls)
+    }
+}
+
+impl State {
+    const fn seen(&mut self, mode: Mode) -> &mut Option<Seen> {
+        match mode {
+            Mode::Strong => &mut self.strong,
+            Mode::Eventual => &mut self.eventual,
+        }
+    }
+}
+
+impl Seen {
+    fn new(bytes: Bytes) -> Self {
+        let token = Token::decode(&bytes).ok();
+        Self { bytes, token }
+    }
+
+    fn merge(self, new: Self) -> Self {
+        let (Some(old_token), Some(new_token)) = (&self.token, &new.token) else {
+            return new;
+        };
+        let same_data = (old_token.cluster, old_token.epoch, old_token.mode())
+            == (new_token.cluster, new_token.epoch, new_token.mode());
+        if !same_data || new_token.position.covers(&old_token.position) {
+            return new;
+        }
+        if old_token.position.covers(&new_token.position) {
+            return self;
+        }
+        let mut both = old_token.clone();
+        both.position.merge(&new_token.position);
+        match both.encode() {
+            Ok(bytes) => Self {
+                bytes,
+                token: Some(both),
+            },
+            // Too wide for one token: the node will say so when it comes to that.
+            Err(_) => new,
+        }
+    }
+}
+
+/// A write that may still be tried. Dropping it tells that it never will be again.
+#[derive(Debug)]
+pub(crate) struct OpenWrite {
+    session: Arc<Session>,
+    pub(crate) client: ClientSeq,
+}
+
+impl Drop for OpenWrite {
+    fn drop(&mut self) {
+        self.session.state.lock().open.remove(&self.client.seq);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quorumor_core::{ClusterId, DataEpoch, Dot, LogId, NodeId, Position, Revision, Seq};
+
+    use super::*;
+
+    fn seen(position: Position) -> Seen {
+        let token = Token {
+            cluster: ClusterId::new(1),
+            epoch: DataEpoch::new(1),
+            position,
+        };
+        Seen::new(token.encode().unwrap())
+    }
+
+    fn dot(writer: u64, seq: u64) -> Dot {
+        Dot {
+            writer: NodeId::try_from(writer).unwrap(),
+            log_id: LogId::new(1),
+            seq: Seq::new(seq),
+        }
+    }
+
+    #[test]
+    fn a_late_answer_never_takes_the_token_back() {
+        let newer = seen(Position::Strong(Revision::new(9)));
+        let older = seen(Position::Strong(Revision::new(5)));
+        let position = newer.merge(older).token.unwrap().position;
+        assert_eq!(position, Position::Strong(Revision::new(9)));
+    }
+
+    #[test]
+    fn concurrent_vectors_are_merged() {
+        let left = seen(Position::Eventual([dot(1, 4)].into_iter().collect()));
+        let right = seen(Position::Eventual([dot(2, 7)].into_iter().collect()));
+        let position = left.merge(right).token.unwrap().position;
+        let both = [dot(1, 4), dot(2, 7)].into_iter().collect();
+        assert_eq!(position, Position::Eventual(both));
+    }
+
+    #[test]
+    fn acked_through_stays_below_the_oldest_open_write() {
+        let session = Arc::new(Session::new());
+        let first = session.open_write();
+        let second = session.open_write();
+        assert_eq!((second.client.seq, second.client.acked_through), (2, 0));
+        drop(first);
+        assert_eq!(session.open_write().client.acked_through, 1);
+        drop(second);
+        assert_eq!(session.open_write().client.acked_through, 3);
+    }
+}

@@ -1,0 +1,326 @@
+//! A scripted node: answers as told, remembers what it was asked.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use quorumor_core::{
+    ClusterId, DataEpoch, Error, LeaderHint, Level, MemberCounts, Mode, NodeId, Position, Receipt,
+    Revision, Staleness, StalenessBasis, Term, Token, Version, WriteOutcome, WritePosition,
+};
+use quorumor_proto::entry::version_to_wire;
+use quorumor_proto::pb::state_service_server::{StateService, StateServiceServer};
+use quorumor_proto::receipt::receipt_to_wire;
+use quorumor_proto::{pb, status};
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::{Request, Response, Status};
+
+pub(super) enum Reaction {
+    Fail(Error),
+    Hang,
+}
+
+type WatchScript = Vec<Result<pb::WatchResponse, Status>>;
+
+#[derive(Default)]
+struct State {
+    script: VecDeque<Reaction>,
+    watches: VecDeque<WatchScript>,
+    calls: Vec<(&'static str, pb::RequestHeader)>,
+    cursors: Vec<String>,
+    saw_timeout: bool,
+    leader: Option<LeaderHint>,
+    revision: u64,
+}
+
+#[derive(Clone)]
+pub(super) struct Fake {
+    pub(super) node: u64,
+    address: String,
+    state: Arc<Mutex<State>>,
+}
+
+impl Fake {
+    pub(super) async fn start(node: u64) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let fake = Self {
+            node,
+            address: listener.local_addr().unwrap().to_string(),
+            state: Arc::default(),
+        };
+        let service = StateServiceServer::new(fake.clone());
+        tokio::spawn(
+            tonic::transport::Server::builder()
+                .add_service(service)
+                .serve_with_incoming(TcpListenerStream::new(listener)),
+        );
+        fake
+    }
+
+    pub(super) fn address(&self) -> String {
+        self.address.clone()
+    }
+
+    pub(super) fn script(&self, reactions: impl IntoIterator<Item = Reaction>) {
+        self.state.lock().script.extend(reactions);
+    }
+
+    pub(super) fn script_watch(&self, streams: impl IntoIterator<Item = WatchScript>) {
+        self.state.lock().watches.extend(streams);
+    }
+
+    pub(super) fn name_leader(&self, node: u64, address: &str) {
+        self.state.lock().leader = Some(LeaderHint {
+            node: NodeId::try_from(node).unwrap(),
+            client_address: Some(address.to_owned()),
+        });
+    }
+
+    pub(super) fn calls(&self) -> usize {
+        self.state.lock().calls.len()
+    }
+
+    pub(super) fn calls_of(&self, method: &str) -> usize {
+        let state = self.state.lock();
+        state
+            .calls
+            .iter()
+            .filter(|(name, _)| *name == method)
+            .count()
+    }
+
+    pub(super) fn headers(&self) -> Vec<pb::RequestHeader> {
+        let state = self.state.lock();
+        state
+            .calls
+            .iter()
+            .map(|(_, header)| header.clone())
+            .collect()
+    }
+
+    pub(super) fn cursors(&self) -> Vec<String> {
+        self.state.lock().cursors.clone()
+    }
+
+    pub(super) fn saw_timeout(&self) -> bool {
+        self.state.lock().saw_timeout
+    }
+
+    fn receipt(&self) -> Receipt {
+        let mut state = self.state.lock();
+        state.revision += 1;
+        let revision = Revision::new(state.revision);
+        let cluster = ClusterId::new(1);
+        let epoch = DataEpoch::new(1);
+        Receipt {
+            mode: Mode::Strong,
+            asked: Level::Linearizable,
+            got: Level::Linearizable,
+            degraded: None,
+            cluster,
+            node: NodeId::try_from(self.node).unwrap(),
+            epoch,
+            position: WritePosition::Strong {
+                revision,
+                term: Term::new(1),
+                leader: state.leader.clone(),
+            },
+            staleness: Staleness {
+                basis: StalenessBasis::Exact,
+                contact_age_ms: Some(0),
+                apply_lag: Some(0),
+            },
+            members: MemberCounts {
+                alive: 1,
+                suspect: 0,
+                down: 0,
+            },
+            token: Some(Token {
+                cluster,
+                epoch,
+                position: Position::Strong(revision),
+            }),
+            write: Some(WriteOutcome::Applied),
+        }
+    }
+
+    fn wire_receipt(&self) -> Option<pb::Receipt> {
+        Some(receipt_to_wire(&self.receipt()).unwrap())
+    }
+
+    async fn react<M>(
+        &self,
+        method: &'static str,
+        request: &Request<M>,
+        header: Option<pb::RequestHeader>,
+    ) -> Result<Option<pb::Receipt>, Status> {
+        let reaction = {
+            let mut state = self.state.lock();
+            state.calls.push((method, header.unwrap_or_default()));
+            state.saw_timeout |= request.metadata().contains_key("grpc-timeout");
+            if method == "Describe" {
+                None
+            } else {
+                state.script.pop_front()
+            }
+        };
+        match reaction {
+            None => Ok(self.wire_receipt()),
+            Some(Reaction::Fail(error)) => {
+                let mut receipt = self.receipt();
+                receipt.token = None;
+                Err(status::to_status(
+                    &error,
+                    Some(Mode::Strong),
+                    Some(&receipt),
+                ))
+            }
+            Some(Reaction::Hang) => std::future::pending().await,
+        }
+    }
+}
+
+fn version() -> Version {
+    Version::Strong {
+        create: Revision::new(1),
+        modify: Revision::new(1),
+        count: 1,
+    }
+}
+
+fn entry(key: &str) -> pb::Entry {
+    pb::Entry {
+        key: key.to_owned(),
+        value: "v".into(),
+        version: Some(version_to_wire(&version())),
+        writer: 1,
+    }
+}
+
+fn step(step: pb::watch_response::Step, cursor: &str) -> Result<pb::WatchResponse, Status> {
+    Ok(pb::WatchResponse {
+        receipt: None,
+        step: Some(step),
+        cursor: cursor.to_owned().into(),
+    })
+}
+
+pub(super) fn snapshot(
+    keys: &[&str],
+    complete: bool,
+    cursor: &str,
+) -> Result<pb::WatchResponse, Status> {
+    let entries = keys.iter().map(|key| entry(key)).collect();
+    let part = pb::WatchSnapshot { entries, complete };
+    step(pb::watch_response::Step::Snapshot(part), cursor)
+}
+
+pub(super) fn changes(key: &str, cursor: &str) -> Result<pb::WatchResponse, Status> {
+    let put = pb::WatchEvent {
+        event: Some(pb::watch_event::Event::Put(entry(key))),
+    };
+    let part = pb::WatchChanges { events: vec![put] };
+    step(pb::watch_response::Step::Changes(part), cursor)
+}
+
+pub(super) fn resync(reason: &str) -> Result<pb::WatchResponse, Status> {
+    let part = pb::WatchResync {
+        reason: reason.to_owned(),
+    };
+    step(pb::watch_response::Step::Resync(part), "")
+}
+
+#[tonic::async_trait]
+impl StateService for Fake {
+    async fn put(
+        &self,
+        request: Request<pb::PutRequest>,
+    ) -> Result<Response<pb::PutResponse>, Status> {
+        let header = request.get_ref().header.clone();
+        Ok(Response::new(pb::PutResponse {
+            receipt: self.react("Put", &request, header).await?,
+            version: Some(version_to_wire(&version())),
+        }))
+    }
+
+    async fn get(
+        &self,
+        request: Request<pb::GetRequest>,
+    ) -> Result<Response<pb::GetResponse>, Status> {
+        let header = request.get_ref().header.clone();
+        Ok(Response::new(pb::GetResponse {
+            receipt: self.react("Get", &request, header).await?,
+            found: false,
+            entry: None,
+        }))
+    }
+
+    async fn delete(
+        &self,
+        _: Request<pb::DeleteRequest>,
+    ) -> Result<Response<pb::DeleteResponse>, Status> {
+        Err(Status::unimplemented("not scripted"))
+    }
+
+    async fn list(
+        &self,
+        _: Request<pb::ListRequest>,
+    ) -> Result<Response<pb::ListResponse>, Status> {
+        Err(Status::unimplemented("not scripted"))
+    }
+
+    async fn compare_and_set(
+        &self,
+        _: Request<pb::CompareAndSetRequest>,
+    ) -> Result<Response<pb::CompareAndSetResponse>, Status> {
+        Err(Status::unimplemented("not scripted"))
+    }
+
+    async fn batch(
+        &self,
+        _: Request<pb::BatchRequest>,
+    ) -> Result<Response<pb::BatchResponse>, Status> {
+        Err(Status::unimplemented("not scripted"))
+    }
+
+    type WatchStream = tokio_stream::Iter<std::vec::IntoIter<Result<pb::WatchResponse, Status>>>;
+
+    async fn watch(
+        &self,
+        request: Request<pb::WatchRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let cursor = String::from_utf8(request.into_inner().cursor.to_vec()).unwrap();
+        let script = {
+            let mut state = self.state.lock();
+            state.cursors.push(cursor);
+            state.watches.pop_front().unwrap_or_default()
+        };
+        let receipt = self.wire_receipt();
+        let steps: Vec<_> = script
+            .into_iter()
+            .map(|step| {
+                step.map(|message| pb::WatchResponse {
+                    receipt: receipt.clone(),
+                    ..message
+                })
+            })
+            .collect();
+        Ok(Response::new(tokio_stream::iter(steps)))
+    }
+
+    async fn describe(
+        &self,
+        request: Request<pb::DescribeRequest>,
+    ) -> Result<Response<pb::DescribeResponse>, Status> {
+        let header = request.get_ref().header.clone();
+        let receipt = self.react("Describe", &request, header).await?;
+        Ok(Response::new(pb::DescribeResponse {
+            receipt,
+            progress: Some(pb::describe_response::Progress::Strong(
+                pb::StrongProgress::default(),
+            )),
+            ..pb::DescribeResponse::default()
+        }))
+    }
+}
