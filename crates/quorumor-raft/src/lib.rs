@@ -1,1 +1,38 @@
-//! Strong mode: a sans-IO replica around raft-rs.
+//! Strong mode: a replicated state machine over raft-rs, as a [`Replica`](quorumor_core::Replica).
+//!
+//! [`RaftReplica::open`] takes a [`RaftConfig`] and what the disk held; from then on the contract of
+//! [`quorumor_core::replica`] is all there is: no clock, socket, file, thread or async in here, and the same inputs give the
+//! same outputs, byte for byte. This is the only crate that names `raft::`.
+//!
+//! Reading order: `replica.rs` (which input goes where), `ready.rs` (what raft wants done, and in which order disk and network
+//! see it), `state_machine.rs` (what committed entries mean), `pending.rs` and `reads.rs` (who waits for what), `forward.rs`
+//! (writes taken by a node that doesn't lead), `gate.rs` (what a peer may make raft do), `log.rs` and `transfer.rs` (the log,
+//! its compaction, snapshots).
+
+mod codec;
+mod config;
+mod election;
+mod error;
+mod forward;
+mod gate;
+mod hash;
+mod install;
+mod leadership;
+mod log;
+mod membership;
+mod pending;
+mod reads;
+mod ready;
+mod replica;
+mod state_machine;
+mod status;
+mod transfer;
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
+pub use config::{Compaction, ConfigError, Founder, Identity, RaftConfig, Timing, cluster_id};
+pub use error::OpenError;
+pub use replica::RaftReplica;

@@ -1,0 +1,280 @@
+//! Who leads, as this node knows it, and what follows when that changes: proposals, reads, handing over.
+
+use quorumor_core::{Error, LeaderHint, Mono, NodeId, StreamClass};
+use raft::eraftpb::{Entry, Message, MessageType};
+use raft::{RawNode, StateRole};
+
+use crate::codec::message::{PeerMessage, Refusal};
+use crate::log::Log;
+use crate::pending::{Queued, Stage};
+use crate::replica::RaftReplica;
+
+/// Appends of a leader that may wait for its disk at once. Writes that come meanwhile share the next: one entry each, one
+/// proposal, one sync.
+const APPENDS_UNSYNCED_MAX: usize = 2;
+
+/// Who leads, as last observed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Standing {
+    pub(crate) term: u64,
+    pub(crate) leader: Option<NodeId>,
+    /// Whether this node leads.
+    pub(crate) leads: bool,
+    /// Since when.
+    pub(crate) since: Mono,
+    /// Whether this node led until it no longer heard a majority, and has known no leader since.
+    pub(crate) lost_quorum: bool,
+}
+
+impl Standing {
+    /// As raft has it now.
+    pub(crate) fn new(raw: &RawNode<Log>, now: Mono) -> Self {
+        Self {
+            term: raw.raft.term,
+            leader: NodeId::try_from(raw.raft.leader_id).ok(),
+            leads: raw.raft.state == StateRole::Leader,
+            since: now,
+            lost_quorum: false,
+        }
+    }
+
+    fn is_as(&self, other: &Self) -> bool {
+        (self.term, self.leader, self.leads) == (other.term, other.leader, other.leads)
+    }
+}
+
+impl RaftReplica {
+    /// Compares what raft says with what it said, and settles everything that waited for the one who led before.
+    pub(crate) fn observe_standing(&mut self) {
+        let before = self.standing;
+        let mut after = Standing::new(&self.raw, self.now);
+        if before.is_as(&after) {
+            return;
+        }
+        if before.leader == after.leader && before.leads == after.leads {
+            after.since = before.since;
+        }
+        let stepped_down = before.leads && !after.leads && before.term == after.term;
+        after.lost_quorum = after.leader.is_none() && (stepped_down || before.lost_quorum);
+        self.standing = after;
+        if after.leader.is_some() && !after.leads {
+            self.contacts.heard_leader(self.now);
+        }
+        if before.leads {
+            self.lose_lead();
+        }
+        for call in self
+            .writes
+            .finish_where(|stage| matches!(stage, Stage::Forwarded { .. }))
+        {
+            let why = "the leader changed while the write was with it";
+            self.reply(call, Err(Error::OutcomeUnknown { why }));
+        }
+        if after.leader.is_some() {
+            self.reads.ask_again();
+        } else {
+            let error = self.unavailable();
+            for call in self.reads.take_unconfirmed() {
+                self.reply(call, Err(error.clone()));
+            }
+        }
+    }
+
+    /// What was proposed may be in other logs; what was not is nowhere.
+    fn lose_lead(&mut self) {
+        self.deferred_reads.clear();
+        self.outgoing = None;
+        self.transfer_asked = false;
+        for call in self
+            .writes
+            .finish_where(|stage| matches!(stage, Stage::Proposed { .. }))
+        {
+            let why = "this node lost the lead while the write was in its log";
+            self.reply(call, Err(Error::OutcomeUnknown { why }));
+        }
+        for queued in self.writes.drain_queue() {
+            self.refuse_queued(&queued, Refusal::NotLeader);
+        }
+    }
+
+    /// Answers a write that was not proposed, whoever took it.
+    fn refuse_queued(&mut self, queued: &Queued, refusal: Refusal) {
+        if queued.id.node != self.config.node() {
+            self.refuse_forward(queued.id, refusal);
+        } else if let Some(call) = self.writes.finish(queued.id.counter) {
+            let error = self.refusal_error(refusal, self.standing.leader);
+            self.reply(call, Err(error));
+        }
+    }
+
+    /// Proposes what waits, as one message, unless the disk is behind.
+    pub(crate) fn propose_queued(&mut self) -> bool {
+        let may = self.standing.leads && self.awaiting.len() < APPENDS_UNSYNCED_MAX;
+        if !may || !self.writes.has_queued() {
+            return false;
+        }
+        let group = self.writes.take_group();
+        let entries: Vec<Entry> = group
+            .iter()
+            .map(|queued| Entry {
+                data: queued.data.clone(),
+                ..Entry::default()
+            })
+            .collect();
+        let mut message = Message {
+            from: self.raw.raft.id,
+            ..Message::default()
+        };
+        message.set_msg_type(MessageType::MsgPropose);
+        message.set_entries(entries.into());
+        if self.raw.step(message).is_err() {
+            let refusal = if self.raw.raft.lead_transferee.is_some() {
+                Refusal::Stopping
+            } else {
+                Refusal::Overloaded
+            };
+            for queued in &group {
+                self.refuse_queued(queued, refusal);
+            }
+            return true;
+        }
+        let term = self.raw.raft.term;
+        let first = self.raw.raft.raft_log.last_index() + 1 - group.len() as u64;
+        for (index, queued) in (first..).zip(&group) {
+            if queued.id.node == self.config.node() {
+                self.writes.proposed(queued.id.counter, term, index);
+            }
+        }
+        true
+    }
+
+    /// Asks raft about the reads that wait. A leader must have committed in its own term, or raft would drop the question.
+    pub(crate) fn ask_reads(&mut self) -> bool {
+        let may = if self.standing.leads {
+            self.raw.raft.commit_to_current_term()
+        } else {
+            self.standing.leader.is_some()
+        };
+        if !may {
+            return false;
+        }
+        let Some(context) = self.reads.next_context(self.now) else {
+            return false;
+        };
+        self.raw.read_index(context.to_vec());
+        true
+    }
+
+    /// Takes up the peers' reads that came before this leader had committed in its term.
+    pub(crate) fn step_deferred_reads(&mut self) -> bool {
+        if self.deferred_reads.is_empty() || !self.raw.raft.commit_to_current_term() {
+            return false;
+        }
+        for message in std::mem::take(&mut self.deferred_reads).into_values() {
+            let _ = self.raw.step(message);
+        }
+        true
+    }
+
+    /// When leaving, gives the lead to the follower that is furthest, once this node's own writes are answered or time is up.
+    pub(crate) fn hand_over(&mut self) -> bool {
+        let Some(since) = self.leaving.filter(|_| self.standing.leads && !self.transfer_asked) else {
+            return false;
+        };
+        let timeout = self.config.timing().election_timeout_us();
+        let waited = self.now.since_us(since) >= timeout / 2;
+        if self.writes.has_open() && !waited {
+            return false;
+        }
+        self.transfer_asked = true;
+        let node = self.config.node();
+        let voters = &self.state.voters.voters;
+        let furthest = self
+            .raw
+            .raft
+            .prs()
+            .iter()
+            .filter(|(id, _)| voters.contains(id))
+            .filter_map(|(id, progress)| Some((progress.matched, NodeId::try_from(*id).ok()?)))
+            .filter(|(_, id)| *id != node)
+            .filter(|(_, id)| {
+                let heard = self.contacts.heard_at(*id);
+                heard.is_some_and(|at| self.now.since_us(at) < timeout)
+            })
+            .max();
+        let Some((_, to)) = furthest else {
+            return false;
+        };
+        self.raw.transfer_leader(to.as_u64());
+        true
+    }
+
+    /// Tells the followers whom this leader hears.
+    pub(crate) fn send_pulse(&mut self) {
+        if !self.standing.leads {
+            return;
+        }
+        let pulse = self.contacts.pulse(self.standing.term, self.now);
+        let node = self.config.node();
+        let others: Vec<NodeId> = self
+            .state
+            .members
+            .keys()
+            .copied()
+            .filter(|member| *member != node)
+            .collect();
+        for to in others {
+            self.send(to, StreamClass::Control, PeerMessage::Pulse(pulse.clone()));
+        }
+    }
+
+    /// The leader and where it serves clients.
+    pub(crate) fn hint(&self) -> Option<LeaderHint> {
+        self.standing.leader.map(|node| self.hint_for(node))
+    }
+
+    pub(crate) fn hint_for(&self, node: NodeId) -> LeaderHint {
+        LeaderHint {
+            node,
+            client_address: self
+                .state
+                .members
+                .get(&node)
+                .and_then(|record| record.client_address.clone()),
+        }
+    }
+
+    /// Whether this node leads but no longer hears a majority. Raft finds that out at the end of its own period; requests
+    /// that come meanwhile need not hang until then.
+    pub(crate) fn leads_without_quorum(&self) -> bool {
+        if !self.standing.leads {
+            return false;
+        }
+        let heard = self.quorum_heard_at().unwrap_or(self.standing.since);
+        let fresh_at = heard.max(self.standing.since);
+        self.now.since_us(fresh_at) > self.config.timing().election_timeout_us()
+    }
+
+    pub(crate) fn quorum_heard_at(&self) -> Option<Mono> {
+        self.contacts
+            .quorum_heard_at(self.config.node(), &self.state.voters.voters, self.now)
+    }
+
+    /// Why nobody can serve: no leader is known, and if that lasts, or this node led until it lost its majority, no majority
+    /// can be reached.
+    pub(crate) fn unavailable(&self) -> Error {
+        if self.standing.lost_quorum || self.leads_without_quorum() {
+            return Error::NoQuorum;
+        }
+        let timeout = self.config.timing().election_timeout_us();
+        let waited = self.now.since_us(self.standing.since) >= timeout;
+        let heard = self
+            .quorum_heard_at()
+            .is_some_and(|at| self.now.since_us(at) < timeout);
+        if waited && !heard {
+            Error::NoQuorum
+        } else {
+            Error::NotLeader { hint: self.hint() }
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! Who belongs to the cluster, and whom this node hears.
+//!
+//! Records are replicated: where a node is reached. Contact is this node's own: when it last heard whom. A follower hears
+//! only the leader, so the leader tells its followers whom it hears (a pulse), and they believe that for as long as it is
+//! fresh. Consensus rests on none of this.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use quorumor_core::{
+    Contact, Generation, Incarnation, Member, MemberCounts, MemberState, Mono, NodeId, StoreId,
+};
+
+use crate::codec::message::{HeardAge, Pulse};
+use crate::config::Founder;
+
+/// Where a member is reached, as all replicas know it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct MemberRecord {
+    /// Its data directory, once it has said so.
+    pub(crate) store: Option<StoreId>,
+    pub(crate) peer_address: SocketAddr,
+    pub(crate) client_address: Option<String>,
+}
+
+impl MemberRecord {
+    pub(crate) const fn founding(founder: &Founder) -> Self {
+        Self {
+            store: None,
+            peer_address: founder.peer_address,
+            client_address: None,
+        }
+    }
+}
+
+/// What the transport and the messages said about one peer.
+#[derive(Clone, Copy, Debug, Default)]
+struct Heard {
+    at: Option<Mono>,
+    /// The stream broke since the peer was last heard.
+    closed: bool,
+    /// Nobody listened there since the peer was last heard.
+    refused: bool,
+}
+
+/// Whom this node hears.
+#[derive(Debug)]
+pub(crate) struct Contacts {
+    peers: BTreeMap<NodeId, Heard>,
+    opened_at: Mono,
+    timeout_us: u64,
+    leader_heard_at: Option<Mono>,
+    pulse: Option<(Mono, BTreeMap<NodeId, u64>)>,
+}
+
+/// What decides how a member is seen.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Standpoint {
+    pub(crate) now: Mono,
+    pub(crate) node: NodeId,
+    pub(crate) leader: Option<NodeId>,
+}
+
+impl Contacts {
+    /// Nobody heard yet. A peer is alive if it was heard within `timeout_us`.
+    pub(crate) const fn new(opened_at: Mono, timeout_us: u64) -> Self {
+        Self {
+            peers: BTreeMap::new(),
+            opened_at,
+            timeout_us,
+            leader_heard_at: None,
+            pulse: None,
+        }
+    }
+
+    /// A message came.
+    pub(crate) fn heard(&mut self, peer: NodeId, now: Mono) {
+        self.peers.insert(
+            peer,
+            Heard {
+                at: Some(now),
+                closed: false,
+                refused: false,
+            },
+        );
+    }
+
+    /// A message came from the leader.
+    pub(crate) const fn heard_leader(&mut self, now: Mono) {
+        self.leader_heard_at = Some(now);
+    }
+
+    /// The transport noticed something.
+    pub(crate) fn noticed(&mut self, peer: NodeId, contact: Contact) {
+        let heard = self.peers.entry(peer).or_default();
+        match contact {
+            Contact::Connected => {
+                heard.closed = false;
+                heard.refused = false;
+            }
+            Contact::Closed => heard.closed = true,
+            Contact::Refused => heard.refused = true,
+            Contact::Dropped => {}
+        }
+    }
+
+    /// Whether the peer's process is gone: its stream broke and nobody listens there any more. Either alone may be one
+    /// broken link.
+    pub(crate) fn is_gone(&self, peer: NodeId) -> bool {
+        self.peers
+            .get(&peer)
+            .is_some_and(|heard| heard.closed && heard.refused)
+    }
+
+    /// When the peer was last heard.
+    pub(crate) fn heard_at(&self, peer: NodeId) -> Option<Mono> {
+        self.peers.get(&peer).and_then(|heard| heard.at)
+    }
+
+    /// When the leader was last heard, whoever it was.
+    pub(crate) const fn leader_heard_at(&self) -> Option<Mono> {
+        self.leader_heard_at
+    }
+
+    /// Since when a majority of the voters, this node with them, has been heard; `None` if never.
+    pub(crate) fn quorum_heard_at(&self, node: NodeId, voters: &[u64], now: Mono) -> Option<Mono> {
+        let mut heard: Vec<Option<Mono>> = voters
+            .iter()
+            .map(|voter| {
+                let voter = NodeId::try_from(*voter).ok()?;
+                if voter == node {
+                    Some(now)
+                } else {
+                    self.heard_at(voter)
+                }
+            })
+            .collect();
+        heard.sort_unstable_by(|a, b| b.cmp(a));
+        heard.get(voters.len() / 2).copied().flatten()
+    }
+
+    /// What this node, as leader, tells its followers.
+    pub(crate) fn pulse(&self, term: u64, now: Mono) -> Pulse {
+        Pulse {
+            term,
+            heard: self
+                .peers
+                .iter()
+                .filter_map(|(node, heard)| {
+                    Some(HeardAge {
+                        node: node.as_u64(),
+                        age_ms: now.since_us(heard.at?) / 1_000,
+                    })
+                })
+                .collect(),
+        }
+    }
+
+    /// What the leader told.
+    pub(crate) fn take_pulse(&mut self, pulse: &Pulse, now: Mono) {
+        let ages = pulse
+            .heard
+            .iter()
+            .filter_map(|heard| Some((NodeId::try_from(heard.node).ok()?, heard.age_ms)))
+            .take(quorumor_core::limits::VOTERS_MAX * 4)
+            .collect();
+        self.pulse = Some((now, ages));
+    }
+
+    /// The members as this node sees them.
+    pub(crate) fn members(
+        &self,
+        at: Standpoint,
+        records: &BTreeMap<NodeId, MemberRecord>,
+        voters: &[u64],
+    ) -> Vec<Member> {
+        records
+            .iter()
+            .map(|(node, record)| Member {
+                node: *node,
+                state: self.state(*node, at),
+                peer_address: Some(record.peer_address),
+                client_address: record.client_address.clone(),
+                voter: voters.contains(&node.as_u64()),
+                generation: Generation::ZERO,
+                incarnation: Incarnation::ZERO,
+                heard_at: self.heard_at(*node),
+            })
+            .collect()
+    }
+
+    fn state(&self, member: NodeId, at: Standpoint) -> MemberState {
+        if member == at.node {
+            return MemberState::Alive;
+        }
+        let own = at
+            .now
+            .since_us(self.heard_at(member).unwrap_or(self.opened_at));
+        let age_us = match self.told(member, at) {
+            Some(told) => told.min(own),
+            None => own,
+        };
+        let process_gone = self.is_gone(member);
+        if age_us <= self.timeout_us && !process_gone {
+            MemberState::Alive
+        } else if age_us <= self.timeout_us.saturating_mul(3) {
+            MemberState::Suspect
+        } else {
+            MemberState::Down
+        }
+    }
+
+    /// How long ago the leader heard this member, while the leader's word is fresh.
+    fn told(&self, member: NodeId, at: Standpoint) -> Option<u64> {
+        let leader = at.leader?;
+        if leader == at.node || leader == member {
+            return None;
+        }
+        let (told_at, ages) = self.pulse.as_ref()?;
+        let since = at.now.since_us(*told_at);
+        (since <= self.timeout_us.saturating_mul(2))
+            .then(|| ages.get(&member).map(|age_ms| age_ms.saturating_mul(1_000).saturating_add(since)))
+            .flatten()
+    }
+}
+
+/// How many of each.
+pub(crate) fn count(members: &[Member]) -> MemberCounts {
+    let mut counts = MemberCounts::default();
+    for member in members {
+        match member.state {
+            MemberState::Alive => counts.alive += 1,
+            MemberState::Suspect => counts.suspect += 1,
+            MemberState::Down => counts.down += 1,
+            MemberState::Left => {}
+        }
+    }
+    counts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(id: u64) -> NodeId {
+        NodeId::try_from(id).unwrap()
+    }
+
+    #[test]
+    fn a_process_is_gone_only_when_its_stream_broke_and_nobody_listens() {
+        let mut contacts = Contacts::new(Mono(0), 1_000);
+        contacts.heard(node(2), Mono(5));
+        contacts.noticed(node(2), Contact::Closed);
+        assert!(!contacts.is_gone(node(2)));
+        contacts.noticed(node(2), Contact::Refused);
+        assert!(contacts.is_gone(node(2)));
+        contacts.heard(node(2), Mono(6));
+        contacts.noticed(node(2), Contact::Refused);
+        assert!(!contacts.is_gone(node(2)));
+    }
+
+    #[test]
+    fn the_quorum_was_heard_when_its_last_member_was() {
+        let mut contacts = Contacts::new(Mono(0), 1_000);
+        let at = |contacts: &Contacts| contacts.quorum_heard_at(node(1), &[1, 2, 3], Mono(100));
+        assert_eq!(at(&contacts), None);
+        contacts.heard(node(3), Mono(40));
+        assert_eq!(at(&contacts), Some(Mono(40)));
+        contacts.heard(node(2), Mono(60));
+        assert_eq!(at(&contacts), Some(Mono(60)));
+        assert_eq!(contacts.quorum_heard_at(node(1), &[1], Mono(7)), Some(Mono(7)));
+    }
+
+    #[test]
+    fn a_follower_believes_a_fresh_pulse_about_nodes_it_never_hears() {
+        let mut contacts = Contacts::new(Mono(0), 1_000_000);
+        let seen = |contacts: &Contacts, now| {
+            let at = Standpoint {
+                now: Mono(now),
+                node: node(1),
+                leader: Some(node(2)),
+            };
+            contacts.state(node(3), at)
+        };
+        assert_eq!(seen(&contacts, 9_000_000), MemberState::Down);
+        let heard = vec![HeardAge { node: 3, age_ms: 10 }];
+        contacts.take_pulse(&Pulse { term: 1, heard }, Mono(9_000_000));
+        assert_eq!(seen(&contacts, 9_000_000), MemberState::Alive);
+        assert_eq!(seen(&contacts, 12_000_000), MemberState::Down);
+    }
+}

@@ -1,0 +1,106 @@
+//! What this node says about itself and its cluster, rebuilt after each input and shared while it stays the same.
+
+use std::sync::Arc;
+
+use quorumor_core::{
+    Health, LogIndex, Member, MemberCounts, Position, Role, Status, Term, View,
+};
+
+use crate::config::RaftConfig;
+use crate::membership::{self, Standpoint};
+use crate::replica::{MODE, RaftReplica};
+use crate::state_machine::StateMachine;
+
+/// The view before anything happened.
+pub(crate) fn first_view(config: &RaftConfig, state: &StateMachine) -> View {
+    View {
+        entries: state.entries.clone(),
+        position: Position::Strong(state.revision),
+        status: Arc::new(Status {
+            mode: MODE,
+            cluster: state.cluster,
+            node: config.node(),
+            epoch: state.epoch,
+            health: Health::Starting,
+            role: Role::Strong {
+                term: Term::ZERO,
+                leader: None,
+                voter: true,
+                committed: LogIndex::ZERO,
+                applied: LogIndex::ZERO,
+            },
+            counts: MemberCounts::default(),
+            contact_at: None,
+            members: Arc::from([]),
+        }),
+    }
+}
+
+impl RaftReplica {
+    /// Makes [`Self::view`](quorumor_core::Replica::view) what it must be after this input.
+    pub(crate) fn refresh_view(&mut self) {
+        self.settle_health();
+        let status = self.status();
+        if status != *self.view.status {
+            self.view.status = Arc::new(status);
+        }
+        self.view.entries.clone_from(&self.state.entries);
+        self.view.position = Position::Strong(self.state.revision);
+    }
+
+    /// A node has caught up once it knows a leader and has applied what was committed before its start and what that leader
+    /// told it since.
+    fn settle_health(&mut self) {
+        if self.health != Health::Starting {
+            return;
+        }
+        let applied = self.state.applied.index;
+        let committed = self.raw.raft.raft_log.committed;
+        let told = self.standing.leads && self.raw.raft.commit_to_current_term()
+            || !self.standing.leads && self.standing.leader.is_some();
+        if told && applied >= self.recovered_commit.max(committed) {
+            self.health = Health::Serving;
+        }
+    }
+
+    fn status(&self) -> Status {
+        let members = self.contacts.members(
+            Standpoint {
+                now: self.now,
+                node: self.config.node(),
+                leader: self.standing.leader,
+            },
+            &self.state.members,
+            &self.state.voters.voters,
+        );
+        Status {
+            mode: MODE,
+            cluster: self.state.cluster,
+            node: self.config.node(),
+            epoch: self.state.epoch,
+            health: self.health.clone(),
+            role: Role::Strong {
+                term: Term::new(self.raw.raft.term),
+                leader: self.hint(),
+                voter: self.state.voters.voters.contains(&self.raw.raft.id),
+                committed: LogIndex::new(self.raw.raft.raft_log.committed),
+                applied: LogIndex::new(self.state.applied.index),
+            },
+            counts: membership::count(&members),
+            contact_at: if self.standing.leads {
+                self.quorum_heard_at()
+            } else {
+                self.contacts.leader_heard_at()
+            },
+            members: self.shared_members(members),
+        }
+    }
+
+    fn shared_members(&self, members: Vec<Member>) -> Arc<[Member]> {
+        if members[..] == self.view.status.members[..] {
+            Arc::clone(&self.view.status.members)
+        } else {
+            members.into()
+        }
+    }
+}

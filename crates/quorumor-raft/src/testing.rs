@@ -1,0 +1,575 @@
+//! Replicas on a virtual network with virtual time and disks that lose what was not synced. For this crate's own stories;
+//! the lab's simulator does the same over the real log.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use quorumor_core::{
+    CallId, Command, Contact, DataEpoch, Entry, Error, Expected, Health, Input, Key, Level,
+    LogRecord, NodeId, Now, Operation, Output, Persist, PersistToken, Position, Record, Recovered,
+    Replica, Reply, Request, RequestId, Revision, Role, StoreId, StreamClass, Value, View,
+};
+
+use crate::hash::mix;
+use crate::{Compaction, Founder, Identity, RaftConfig, RaftReplica, cluster_id};
+
+/// A disk's content.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Image {
+    pub(crate) checkpoint: Option<Vec<Bytes>>,
+    pub(crate) records: Vec<Record>,
+}
+
+impl Image {
+    fn append(&mut self, records: Vec<LogRecord>) {
+        for record in records {
+            match record {
+                LogRecord::Put(record) => self.records.push(record),
+                LogRecord::TruncateSuffix { kind, from } => self
+                    .records
+                    .retain(|record| record.kind != kind || record.position < from),
+            }
+        }
+    }
+}
+
+/// One thing that a disk still has to do.
+#[derive(Debug)]
+enum Work {
+    Append(Vec<LogRecord>, bool),
+    Compact(Vec<Record>),
+    Checkpoint(Vec<Bytes>),
+}
+
+#[derive(Debug)]
+enum Event {
+    Deliver {
+        from: u64,
+        to: u64,
+        class: StreamClass,
+        payload: Bytes,
+    },
+    Contact {
+        at: u64,
+        peer: u64,
+        contact: Contact,
+    },
+    Disk {
+        node: u64,
+        boot: u64,
+        token: PersistToken,
+        work: Work,
+    },
+}
+
+/// One node.
+pub(crate) struct Node {
+    pub(crate) replica: Option<RaftReplica>,
+    pub(crate) boot: u64,
+    pub(crate) durable: Image,
+    written: Image,
+    disk_free_at: u64,
+    /// How long an append takes.
+    pub(crate) disk_us: u64,
+    /// Completed disk works, over all boots.
+    pub(crate) works: u64,
+    /// Crash when that many works are complete.
+    pub(crate) crash_at: Option<u64>,
+}
+
+/// A virtual cluster.
+pub(crate) struct Net {
+    pub(crate) nodes: BTreeMap<u64, Node>,
+    pub(crate) now: u64,
+    queue: BTreeMap<(u64, u64), Event>,
+    sequence: u64,
+    pub(crate) cuts: BTreeSet<(u64, u64)>,
+    pub(crate) answers: BTreeMap<CallId, Result<Reply, Error>>,
+    /// The view as it was published when a call was answered.
+    pub(crate) views: BTreeMap<CallId, View>,
+    pub(crate) changes: BTreeMap<u64, Vec<quorumor_core::Change>>,
+    calls: u64,
+    founders: Vec<Founder>,
+    pub(crate) compaction: Compaction,
+    pub(crate) seed: u64,
+    pub(crate) trace: u64,
+    /// Messages sent, by receiver.
+    pub(crate) sent: u64,
+}
+
+pub(crate) fn id(node: u64) -> NodeId {
+    NodeId::try_from(node).unwrap()
+}
+
+pub(crate) fn key(text: &str) -> Key {
+    Key::parse(text).unwrap()
+}
+
+pub(crate) fn value(text: &str) -> Value {
+    Value::parse(Bytes::copy_from_slice(text.as_bytes())).unwrap()
+}
+
+pub(crate) fn put(k: &str, v: &str) -> Operation {
+    Operation::Put {
+        key: key(k),
+        value: value(v),
+        context: None,
+    }
+}
+
+pub(crate) fn cas(k: &str, expected: Expected, v: &str) -> Operation {
+    Operation::CompareAndSet {
+        key: key(k),
+        expected,
+        value: value(v),
+    }
+}
+
+impl Net {
+    pub(crate) fn new(nodes: u64, seed: u64) -> Self {
+        let founders: Vec<Founder> = (1..=nodes)
+            .map(|node| Founder {
+                node: id(node),
+                peer_address: SocketAddr::from(([127, 0, 0, 1], 7_000 + node as u16)),
+            })
+            .collect();
+        let mut net = Self {
+            nodes: BTreeMap::new(),
+            now: 1_000,
+            queue: BTreeMap::new(),
+            sequence: 0,
+            cuts: BTreeSet::new(),
+            answers: BTreeMap::new(),
+            views: BTreeMap::new(),
+            changes: BTreeMap::new(),
+            calls: 0,
+            founders,
+            compaction: Compaction::default(),
+            seed,
+            trace: 0,
+            sent: 0,
+        };
+        for node in 1..=nodes {
+            net.nodes.insert(
+                node,
+                Node {
+                    replica: None,
+                    boot: 0,
+                    durable: Image::default(),
+                    written: Image::default(),
+                    disk_free_at: 0,
+                    disk_us: 500,
+                    works: 0,
+                    crash_at: None,
+                },
+            );
+        }
+        net
+    }
+
+    /// A cluster that has started, with a leader.
+    pub(crate) fn started(nodes: u64, seed: u64) -> Self {
+        let mut net = Self::new(nodes, seed);
+        net.start_all();
+        net.await_leader();
+        net
+    }
+
+    pub(crate) fn start_all(&mut self) {
+        let nodes: Vec<u64> = self.nodes.keys().copied().collect();
+        for node in nodes {
+            self.start(node);
+        }
+    }
+
+    pub(crate) fn config(&self, node: u64, boot: u64) -> RaftConfig {
+        let identity = Identity {
+            node: id(node),
+            cluster: cluster_id("test", &self.founders),
+            epoch: DataEpoch::new(1),
+            store: StoreId::new(1_000 + node),
+        };
+        RaftConfig::new(identity, &self.founders, self.seed, boot)
+            .unwrap()
+            .with_client_address(Some(format!("node{node}:8000")))
+            .with_compaction(self.compaction)
+    }
+
+    pub(crate) fn start(&mut self, node: u64) {
+        let at = self.at();
+        let boot = self.nodes[&node].boot + 1;
+        let config = self.config(node, boot);
+        let entry = self.nodes.get_mut(&node).unwrap();
+        entry.boot = boot;
+        entry.written = entry.durable.clone();
+        entry.disk_free_at = self.now;
+        let recovered = Recovered {
+            checkpoint: entry.durable.checkpoint.clone(),
+            records: entry.durable.records.clone(),
+            torn: false,
+        };
+        entry.replica = Some(RaftReplica::open(config, recovered, at).unwrap());
+        self.drain(node);
+        for peer in self.others(node) {
+            self.schedule(
+                500,
+                Event::Contact {
+                    at: peer,
+                    peer: node,
+                    contact: Contact::Connected,
+                },
+            );
+        }
+    }
+
+    fn others(&self, node: u64) -> Vec<u64> {
+        self.nodes.keys().copied().filter(|peer| *peer != node).collect()
+    }
+
+    /// `kill -9` with the power cut: what was not synced is gone.
+    pub(crate) fn crash(&mut self, node: u64) {
+        self.crash_told(node, &[Contact::Closed, Contact::Refused]);
+    }
+
+    pub(crate) fn crash_told(&mut self, node: u64, contacts: &[Contact]) {
+        self.nodes.get_mut(&node).unwrap().replica = None;
+        for peer in self.others(node) {
+            for (i, contact) in contacts.iter().enumerate() {
+                self.schedule(
+                    1_000 * (i as u64 + 1),
+                    Event::Contact {
+                        at: peer,
+                        peer: node,
+                        contact: *contact,
+                    },
+                );
+            }
+        }
+    }
+
+    fn at(&self) -> Now {
+        Now {
+            mono_us: self.now,
+            wall_ms: self.now / 1_000,
+        }
+    }
+
+    fn schedule(&mut self, delay_us: u64, event: Event) {
+        self.sequence += 1;
+        self.queue
+            .insert((self.now + delay_us, self.sequence), event);
+    }
+
+    pub(crate) fn replica(&self, node: u64) -> &RaftReplica {
+        self.nodes[&node].replica.as_ref().unwrap()
+    }
+
+    pub(crate) fn is_up(&self, node: u64) -> bool {
+        self.nodes[&node].replica.is_some()
+    }
+
+    pub(crate) fn view(&self, node: u64) -> View {
+        self.replica(node).view()
+    }
+
+    pub(crate) fn input(&mut self, node: u64, input: Input) {
+        let at = self.at();
+        if let Some(replica) = &mut self.nodes.get_mut(&node).unwrap().replica {
+            replica.handle(at, input);
+            self.drain(node);
+        }
+    }
+
+    fn drain(&mut self, node: u64) {
+        let mut outputs = VecDeque::new();
+        let replica = self.nodes.get_mut(&node).unwrap().replica.as_mut().unwrap();
+        while let Some(output) = replica.poll_output() {
+            outputs.push_back(output);
+        }
+        let view = replica.view();
+        for output in outputs {
+            let bytes = format!("{node} {output:?}");
+            self.trace = mix(&[self.trace, self.now, crate::hash::text(&bytes)]);
+            self.carry_out(node, output, &view);
+        }
+    }
+
+    fn carry_out(&mut self, node: u64, output: Output, view: &View) {
+        match output {
+            Output::Reply { call, result } => {
+                let twice = self.answers.insert(call, result);
+                assert!(twice.is_none(), "{call} was answered twice");
+                self.views.insert(call, view.clone());
+            }
+            Output::Datagram { .. } => panic!("strong mode sends no datagrams"),
+            Output::Stream { to, class, payload } => self.transmit(node, to.as_u64(), class, payload),
+            Output::PeerAddress { .. } => {}
+            Output::Persist(persist) => self.persist(node, persist),
+            Output::Changed(change) => self.changes.entry(node).or_default().push(change),
+        }
+    }
+
+    fn transmit(&mut self, from: u64, to: u64, class: StreamClass, payload: Bytes) {
+        self.sent += 1;
+        if !self.is_up(to) {
+            let contact = Contact::Dropped;
+            self.schedule(10, Event::Contact { at: from, peer: to, contact });
+            return;
+        }
+        let lane = match class {
+            StreamClass::Control => 400,
+            StreamClass::Bulk => 900,
+        };
+        self.schedule(lane, Event::Deliver { from, to, class, payload });
+    }
+
+    fn persist(&mut self, node: u64, persist: Persist) {
+        let entry = self.nodes.get_mut(&node).unwrap();
+        let boot = entry.boot;
+        let (token, work, delay) = match persist {
+            Persist::Append {
+                token,
+                records,
+                sync,
+            } => (token, Work::Append(records, sync), entry.disk_us),
+            Persist::Compact { token, records } => (token, Work::Compact(records), entry.disk_us),
+            Persist::Checkpoint {
+                token, mut source, ..
+            } => {
+                let pieces = std::iter::from_fn(|| source.next_chunk()).collect();
+                (token, Work::Checkpoint(pieces), 20_000)
+            }
+        };
+        let delay = if matches!(work, Work::Checkpoint(_)) {
+            delay
+        } else {
+            entry.disk_free_at = entry.disk_free_at.max(self.now) + delay;
+            entry.disk_free_at - self.now
+        };
+        self.schedule(delay, Event::Disk { node, boot, token, work });
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Deliver {
+                from,
+                to,
+                class,
+                payload,
+            } => {
+                if !self.cuts.contains(&(from, to)) && self.is_up(from) {
+                    let from = id(from);
+                    self.input(to, Input::Stream { from, class, payload });
+                }
+            }
+            Event::Contact { at, peer, contact } => {
+                let peer = id(peer);
+                self.input(at, Input::Contact { peer, contact });
+            }
+            Event::Disk {
+                node,
+                boot,
+                token,
+                work,
+            } => self.disk_done(node, boot, token, work),
+        }
+    }
+
+    fn disk_done(&mut self, node: u64, boot: u64, token: PersistToken, work: Work) {
+        let entry = self.nodes.get_mut(&node).unwrap();
+        if entry.boot != boot || entry.replica.is_none() {
+            return;
+        }
+        entry.works += 1;
+        if entry.crash_at == Some(entry.works) {
+            entry.crash_at = None;
+            self.crash(node);
+            return;
+        }
+        let input = match work {
+            Work::Append(records, sync) => {
+                entry.written.append(records);
+                if sync {
+                    entry.durable.records.clone_from(&entry.written.records);
+                }
+                Input::Persisted { token }
+            }
+            Work::Compact(records) => {
+                entry.written.records.clone_from(&records);
+                entry.durable.records = records;
+                Input::Persisted { token }
+            }
+            Work::Checkpoint(pieces) => {
+                entry.durable.checkpoint = Some(pieces);
+                Input::Checkpointed { token }
+            }
+        };
+        self.input(node, input);
+    }
+
+    /// Does the next thing that happens, at its time.
+    pub(crate) fn step(&mut self) {
+        let timer = self
+            .nodes
+            .iter()
+            .filter_map(|(node, entry)| {
+                let (at, _) = entry.replica.as_ref()?.poll_timeout()?;
+                Some((at.0, *node))
+            })
+            .min();
+        let event = self.queue.keys().next().copied();
+        match (timer, event) {
+            (Some((at, node)), event) if event.is_none_or(|(due, _)| at < due) => {
+                self.now = self.now.max(at);
+                self.input(node, Input::Timer);
+            }
+            (_, Some(due)) => {
+                let event = self.queue.remove(&due).unwrap();
+                self.now = self.now.max(due.0);
+                self.happen(event);
+            }
+            (_, None) => panic!("nothing will ever happen"),
+        }
+    }
+
+    pub(crate) fn run_for_ms(&mut self, ms: u64) {
+        let end = self.now + ms * 1_000;
+        while self.now < end {
+            self.step();
+        }
+    }
+
+    /// Runs until something holds, for a minute at most.
+    pub(crate) fn run_until(&mut self, what: &str, holds: impl Fn(&Self) -> bool) {
+        let end = self.now + 60_000_000;
+        while !holds(self) {
+            assert!(self.now < end, "a minute went by without: {what}");
+            self.step();
+        }
+    }
+
+    /// The leader that a majority follows.
+    pub(crate) fn leader(&self) -> Option<u64> {
+        let leads = |node: &u64| {
+            let replica = self.replica(*node);
+            replica.standing.leads && replica.raw.raft.commit_to_current_term()
+        };
+        let up = self.nodes.keys().copied().filter(|node| self.is_up(*node));
+        up.filter(leads)
+            .max_by_key(|node| self.replica(*node).standing.term)
+    }
+
+    pub(crate) fn await_leader(&mut self) -> u64 {
+        self.run_until("a leader", |net| {
+            net.leader().is_some_and(|leader| {
+                let followers = net.nodes.keys().filter(|node| {
+                    net.is_up(**node) && net.replica(**node).standing.leader == Some(id(leader))
+                });
+                followers.count() * 2 > net.nodes.len()
+            })
+        });
+        self.leader().unwrap()
+    }
+
+    /// Some node that follows.
+    pub(crate) fn follower(&self) -> u64 {
+        let leader = self.leader().unwrap();
+        *self
+            .nodes
+            .keys()
+            .find(|node| **node != leader && self.is_up(**node))
+            .unwrap()
+    }
+
+    pub(crate) fn isolate(&mut self, side: &[u64]) {
+        for a in side {
+            for b in self.nodes.keys().filter(|b| !side.contains(b)) {
+                self.cuts.insert((*a, *b));
+                self.cuts.insert((*b, *a));
+            }
+        }
+    }
+
+    pub(crate) fn call(&mut self, node: u64, command: Command, after: Option<Revision>) -> CallId {
+        self.calls += 1;
+        let call = CallId::new(self.calls);
+        let request = Request {
+            command,
+            after: after.map(Position::Strong),
+            request_id: RequestId::default(),
+        };
+        self.input(node, Input::Request { call, request });
+        call
+    }
+
+    pub(crate) fn write(&mut self, node: u64, operations: Vec<Operation>) -> CallId {
+        let command = Command::write(operations, None).unwrap();
+        self.call(node, command, None)
+    }
+
+    pub(crate) fn put(&mut self, node: u64, k: &str, v: &str) -> CallId {
+        self.write(node, vec![put(k, v)])
+    }
+
+    pub(crate) fn read(&mut self, node: u64) -> CallId {
+        let level = Level::Linearizable;
+        self.call(node, Command::ReadBarrier { level }, None)
+    }
+
+    pub(crate) fn answer(&mut self, call: CallId) -> Result<Reply, Error> {
+        self.run_until("an answer", |net| net.answers.contains_key(&call));
+        self.answers[&call].clone()
+    }
+
+    /// Writes until it is acknowledged.
+    pub(crate) fn put_acked(&mut self, node: u64, k: &str, v: &str) -> Revision {
+        let call = self.put(node, k, v);
+        match self.answer(call) {
+            Ok(Reply::Written {
+                position: Position::Strong(revision),
+                ..
+            }) => revision,
+            other => panic!("{k} was not written: {other:?}"),
+        }
+    }
+
+    pub(crate) fn entry(&self, node: u64, k: &str) -> Option<Entry> {
+        self.view(node).entry(&key(k)).map(|entry| (**entry).clone())
+    }
+
+    pub(crate) fn value(&self, node: u64, k: &str) -> Option<String> {
+        let entry = self.entry(node, k)?;
+        Some(String::from_utf8(entry.value.as_bytes().to_vec()).unwrap())
+    }
+
+    /// What a read that was answered saw.
+    pub(crate) fn value_read(&self, call: CallId, k: &str) -> Option<String> {
+        let entry = self.views[&call].entry(&key(k))?;
+        Some(String::from_utf8(entry.value.as_bytes().to_vec()).unwrap())
+    }
+
+    pub(crate) fn term(&self, node: u64) -> u64 {
+        match &self.view(node).status.role {
+            Role::Strong { term, .. } => term.as_u64(),
+            Role::Eventual { .. } => panic!("not strong"),
+        }
+    }
+
+    pub(crate) fn health(&self, node: u64) -> Health {
+        self.view(node).status.health.clone()
+    }
+
+    /// Lets all nodes come to the same state and checks that they did.
+    pub(crate) fn await_equal(&mut self) {
+        self.run_until("equal states", |net| {
+            let mut states = net
+                .nodes
+                .keys()
+                .filter(|node| net.is_up(**node))
+                .map(|node| &net.replica(*node).state);
+            let first = states.next().unwrap();
+            states.all(|state| state == first)
+        });
+    }
+}

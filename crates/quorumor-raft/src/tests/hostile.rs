@@ -1,0 +1,1 @@
+//! Peers that send what no peer should: nothing panics.
