@@ -1,0 +1,44 @@
+//! When the log is long, the state is written aside and the log cut, so that disk and start-up stay bounded.
+
+use quorumor_core::{Output, Persist, PersistToken};
+
+use crate::durability::Snapshot;
+use crate::recovery::encode_header;
+use crate::replica::GossipReplica;
+
+impl GossipReplica {
+    /// Begins a checkpoint if one is due and none is under way.
+    pub(crate) fn maybe_checkpoint(&mut self) {
+        let is_due = self.sync.checkpoint_wanted
+            || self.durability.log_bytes >= self.config.checkpoint_bytes;
+        if !is_due || self.disk_full || self.durability.is_checkpointing() {
+            return;
+        }
+        self.sync.checkpoint_wanted = false;
+        let token = self.durability.begin_checkpoint();
+        let position = self.durability.position();
+        let header = encode_header(&self.store, self.meta(), self.hlc, position);
+        let source = Snapshot {
+            header: Some(header),
+            registers: self.store.registers().clone(),
+            after: None,
+        };
+        self.outputs.push_back(Output::Persist(Persist::Checkpoint {
+            token,
+            position,
+            source: Box::new(source),
+        }));
+    }
+
+    /// The checkpoint is what the next start finds: the log before it can go.
+    pub(crate) fn handle_checkpointed(&mut self, token: PersistToken) {
+        let Some(since) = self.durability.checkpointed(token) else {
+            return;
+        };
+        self.counters.checkpoints += 1;
+        let mut records = vec![self.meta().record()];
+        records.extend(since);
+        let token = self.durability.token();
+        self.outputs.push_back(Output::Persist(Persist::Compact { token, records }));
+    }
+}

@@ -1,0 +1,391 @@
+//! Messages as bytes and back.
+//!
+//! A message is a row of parts, each `kind, length, body`; a kind that this version doesn't know is skipped and counted.
+//! Decoding refuses what makes no sense and never panics, whatever the bytes are.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use quorumor_core::{Dot, Generation, Incarnation, MemberState, Seq, Stamp};
+
+use crate::config::CLIENT_ADDRESS_BYTES_MAX;
+use crate::event::{CONTEXT_ROWS_MAX, Event};
+use crate::message::{Part, StateChunk, Summary, Update};
+use crate::register::{Register, Sibling};
+use crate::vector::Context;
+use crate::wire::{Malformed, Reader, Writer, number_bytes};
+
+/// Kind and length in front of a part's body, at most.
+pub(crate) const PART_OVERHEAD_BYTES: usize = 4;
+
+/// A decoded message.
+#[derive(Debug, Default)]
+pub(crate) struct Decoded {
+    pub(crate) parts: Vec<Part>,
+    /// Parts of a kind that isn't known here.
+    pub(crate) unknown: u64,
+}
+
+/// Encodes one part, with its kind and length.
+pub(crate) fn encode_part(part: &Part) -> Bytes {
+    let mut body = Writer::default();
+    let kind = encode_body(part, &mut body);
+    let mut out = Writer::default();
+    out.byte(kind);
+    out.bytes(&body.0);
+    out.0.into()
+}
+
+/// Decodes a whole message: all of its parts, or none.
+pub(crate) fn decode(payload: &[u8]) -> Result<Decoded, Malformed> {
+    let mut reader = Reader::new(payload);
+    let mut decoded = Decoded::default();
+    while !reader.is_empty() {
+        let kind = reader.byte()?;
+        let mut body = Reader::new(reader.bytes()?);
+        match decode_body(kind, &mut body)? {
+            Some(part) => decoded.parts.push(part),
+            None => decoded.unknown += 1,
+        }
+    }
+    Ok(decoded)
+}
+
+fn encode_body(part: &Part, out: &mut Writer) -> u8 {
+    match part {
+        Part::Ping {
+            number,
+            target,
+            join,
+            summary,
+            me,
+        } => {
+            out.number(*number);
+            out.number(target.map_or(0, quorumor_core::NodeId::as_u64));
+            out.flag(*join);
+            encode_summary(*summary, out);
+            encode_update(me, out);
+            1
+        }
+        Part::Ack {
+            number,
+            summary,
+            me,
+        } => {
+            out.number(*number);
+            encode_summary(*summary, out);
+            encode_update(me, out);
+            2
+        }
+        Part::IndirectPing { number, target } => {
+            out.number(*number);
+            out.node(*target);
+            3
+        }
+        Part::IndirectAck { number } => {
+            out.number(*number);
+            4
+        }
+        Part::Nack { number } => {
+            out.number(*number);
+            5
+        }
+        Part::Members(updates) => {
+            out.count(updates.len());
+            for update in updates {
+                encode_update(update, out);
+            }
+            6
+        }
+        Part::Rumors(events) => {
+            encode_events(events, out);
+            7
+        }
+        Part::Announce(dots) => {
+            out.count(dots.len());
+            for dot in dots {
+                encode_dot(*dot, out);
+            }
+            8
+        }
+        Part::Feedback(fates) => {
+            out.count(fates.len());
+            for (dot, news) in fates {
+                encode_dot(*dot, out);
+                out.flag(*news);
+            }
+            9
+        }
+        Part::Beacon(summary) => {
+            encode_summary(*summary, out);
+            10
+        }
+        Part::Vector { reply, vector } => {
+            out.flag(*reply);
+            out.vector(vector);
+            11
+        }
+        Part::Delta { more, events } => {
+            out.flag(*more);
+            encode_events(events, out);
+            12
+        }
+        Part::State(chunk) => {
+            encode_state(chunk, out);
+            13
+        }
+        Part::StatePull { transfer, index } => {
+            out.number(*transfer);
+            out.number(*index);
+            14
+        }
+    }
+}
+
+fn decode_body(kind: u8, body: &mut Reader<'_>) -> Result<Option<Part>, Malformed> {
+    let part = match kind {
+        1 => Part::Ping {
+            number: body.number()?,
+            target: match body.number()? {
+                0 => None,
+                id => Some(quorumor_core::NodeId::try_from(id).map_err(|_| Malformed("node id 0"))?),
+            },
+            join: body.flag()?,
+            summary: decode_summary(body)?,
+            me: decode_update(body)?,
+        },
+        2 => Part::Ack {
+            number: body.number()?,
+            summary: decode_summary(body)?,
+            me: decode_update(body)?,
+        },
+        3 => Part::IndirectPing {
+            number: body.number()?,
+            target: body.node()?,
+        },
+        4 => Part::IndirectAck {
+            number: body.number()?,
+        },
+        5 => Part::Nack {
+            number: body.number()?,
+        },
+        6 => {
+            let count = body.count(8)?;
+            Part::Members((0..count).map(|_| decode_update(body)).collect::<Result<_, _>>()?)
+        }
+        7 => Part::Rumors(decode_events(body)?),
+        8 => {
+            let count = body.count(3)?;
+            Part::Announce((0..count).map(|_| decode_dot(body)).collect::<Result<_, _>>()?)
+        }
+        9 => {
+            let count = body.count(4)?;
+            let fate = |_| Ok((decode_dot(body)?, body.flag()?));
+            Part::Feedback((0..count).map(fate).collect::<Result<_, Malformed>>()?)
+        }
+        10 => Part::Beacon(decode_summary(body)?),
+        11 => Part::Vector {
+            reply: body.flag()?,
+            vector: body.vector()?,
+        },
+        12 => Part::Delta {
+            more: body.flag()?,
+            events: decode_events(body)?,
+        },
+        13 => Part::State(decode_state(body)?),
+        14 => Part::StatePull {
+            transfer: body.number()?,
+            index: body.number()?,
+        },
+        _ => return Ok(None),
+    };
+    if body.is_empty() {
+        Ok(Some(part))
+    } else {
+        Err(Malformed("bytes after a part's end"))
+    }
+}
+
+fn encode_summary(summary: Summary, out: &mut Writer) {
+    out.raw(&summary.state.to_le_bytes());
+    out.raw(&summary.members.to_le_bytes());
+}
+
+fn decode_summary(body: &mut Reader<'_>) -> Result<Summary, Malformed> {
+    Ok(Summary {
+        state: body.fixed_u64()?,
+        members: body.fixed_u64()?,
+    })
+}
+
+fn encode_dot(dot: Dot, out: &mut Writer) {
+    out.row((dot.writer, dot.log_id, dot.seq));
+}
+
+fn decode_dot(body: &mut Reader<'_>) -> Result<Dot, Malformed> {
+    let (writer, log_id, seq) = body.row()?;
+    if seq == Seq::ZERO {
+        return Err(Malformed("a dot with sequence 0"));
+    }
+    Ok(Dot {
+        writer,
+        log_id,
+        seq,
+    })
+}
+
+/// How many bytes an update takes.
+pub(crate) fn update_bytes(update: &Update) -> usize {
+    let mut out = Writer::default();
+    encode_update(update, &mut out);
+    out.0.len()
+}
+
+/// How many bytes an event takes within a part.
+pub(crate) fn event_bytes(event: &Event) -> usize {
+    let len = event.encoded().len();
+    len + number_bytes(len as u64)
+}
+
+fn encode_update(update: &Update, out: &mut Writer) {
+    out.node(update.node);
+    out.byte(match update.state {
+        MemberState::Alive => 0,
+        MemberState::Suspect => 1,
+        MemberState::Down => 2,
+        MemberState::Left => 3,
+    });
+    out.number(update.generation.as_u64());
+    out.number(update.incarnation.as_u64());
+    out.node(update.accuser);
+    out.address(update.address);
+    out.bytes(update.client_address.as_deref().unwrap_or_default().as_bytes());
+}
+
+fn decode_update(body: &mut Reader<'_>) -> Result<Update, Malformed> {
+    let node = body.node()?;
+    let state = match body.byte()? {
+        0 => MemberState::Alive,
+        1 => MemberState::Suspect,
+        2 => MemberState::Down,
+        3 => MemberState::Left,
+        _ => return Err(Malformed("a member's state")),
+    };
+    let generation = Generation::new(body.number()?);
+    let incarnation = Incarnation::new(body.number()?);
+    let accuser = body.node()?;
+    let address = body.address()?;
+    let client_address = body.text()?;
+    if client_address.len() > CLIENT_ADDRESS_BYTES_MAX
+        || !client_address.bytes().all(|byte| byte.is_ascii_graphic())
+    {
+        return Err(Malformed("a client address"));
+    }
+    Ok(Update {
+        node,
+        state,
+        generation,
+        incarnation,
+        accuser,
+        address,
+        client_address: (!client_address.is_empty()).then(|| client_address.into()),
+    })
+}
+
+fn encode_events(events: &[Arc<Event>], out: &mut Writer) {
+    out.count(events.len());
+    for event in events {
+        out.bytes(event.encoded());
+    }
+}
+
+fn decode_events(body: &mut Reader<'_>) -> Result<Vec<Arc<Event>>, Malformed> {
+    let count = body.count(5)?;
+    (0..count)
+        .map(|_| Event::decode(body.bytes()?).map(Arc::new))
+        .collect()
+}
+
+fn encode_state(chunk: &StateChunk, out: &mut Writer) {
+    out.number(chunk.transfer);
+    out.number(chunk.index);
+    encode_registers(&chunk.registers, out);
+    out.flag(chunk.vector.is_some());
+    if let Some(vector) = &chunk.vector {
+        out.vector(vector);
+    }
+}
+
+fn decode_state(body: &mut Reader<'_>) -> Result<StateChunk, Malformed> {
+    Ok(StateChunk {
+        transfer: body.number()?,
+        index: body.number()?,
+        registers: decode_registers(body)?,
+        vector: if body.flag()? { Some(body.vector()?) } else { None },
+    })
+}
+
+/// Encodes registers, as a state transfer and a checkpoint hold them.
+pub(crate) fn encode_registers(registers: &[Register], out: &mut Writer) {
+    out.count(registers.len());
+    for register in registers {
+        encode_register(register, out);
+    }
+}
+
+/// Encodes one register with a checksum of its own.
+pub(crate) fn encode_register(register: &Register, out: &mut Writer) {
+    let mut body = Writer::default();
+    body.rows(register.superseded().rows());
+    body.number(register.stamp_max().as_u64());
+    body.count(register.siblings().len());
+    for sibling in register.siblings() {
+        body.flag(sibling.counted);
+        body.bytes(sibling.event.encoded());
+    }
+    let crc = crc32c::crc32c(&body.0);
+    body.raw(&crc.to_le_bytes());
+    out.bytes(&body.0);
+}
+
+/// Reads what [`encode_registers`] wrote.
+pub(crate) fn decode_registers(body: &mut Reader<'_>) -> Result<Vec<Register>, Malformed> {
+    let count = body.count(8)?;
+    (0..count).map(|_| decode_register(body.bytes()?)).collect()
+}
+
+fn decode_register(bytes: &[u8]) -> Result<Register, Malformed> {
+    let len = bytes.len().checked_sub(4).ok_or(Malformed("a register ends early"))?;
+    let (body, crc) = bytes.split_at(len);
+    if crc != crc32c::crc32c(body).to_le_bytes() {
+        return Err(Malformed("a register's checksum differs"));
+    }
+    let mut body = Reader::new(body);
+    let rows = body.rows()?;
+    if rows.len() > CONTEXT_ROWS_MAX {
+        return Err(Malformed("a register's context is too wide"));
+    }
+    let superseded = Context::from_rows(rows).ok_or(Malformed("a register's context"))?;
+    let stamp_max = Stamp::from_u64(body.number()?);
+    let count = body.count(6)?;
+    let mut siblings: Vec<Sibling> = Vec::with_capacity(count);
+    for _ in 0..count {
+        let counted = body.flag()?;
+        let event = Arc::new(Event::decode(body.bytes()?)?);
+        if siblings.first().is_some_and(|first| first.event.key != event.key) {
+            return Err(Malformed("a register of two keys"));
+        }
+        siblings.push(Sibling { event, counted });
+    }
+    if siblings.is_empty() || !body.is_empty() {
+        return Err(Malformed("a register without siblings"));
+    }
+    let register = Register::from_parts(superseded, siblings, stamp_max);
+    if register.winner().is_none() {
+        return Err(Malformed("a register whose siblings replace each other"));
+    }
+    Ok(register)
+}
+
+#[cfg(test)]
+mod tests;

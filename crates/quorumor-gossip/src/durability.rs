@@ -1,0 +1,349 @@
+//! What this node has asked the disk to hold, and what waits for it: group commit of own writes, lazy batches of others',
+//! checkpoints.
+//!
+//! At most one synced append is under way; whatever comes meanwhile goes into the next one. An own write is shown,
+//! spread and acknowledged only after its append is durable, so its sequence is never used again.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use imbl::OrdMap;
+use quorumor_core::limits::CHECKPOINT_CHUNK_BYTES;
+use quorumor_core::{
+    CallId, CheckpointSource, Dot, Generation, Key, LogId, OperationResult, PersistToken, Record,
+    Seq, Stamp, VersionVector,
+};
+
+use crate::codec::encode_register;
+use crate::event::Event;
+use crate::register::Register;
+use crate::wire::{Malformed, Reader, Writer};
+
+/// The identity of this node's life and log.
+pub(crate) const KIND_META: u8 = 1;
+/// One event.
+pub(crate) const KIND_EVENT: u8 = 2;
+/// Own events that never became durable before their log was closed.
+pub(crate) const KIND_DISCARD: u8 = 3;
+
+/// The checkpoint's format.
+pub(crate) const CHECKPOINT_FORMAT: u8 = 1;
+
+/// Bytes of own writes in one append, beyond the first write.
+const GROUP_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// What a node remembers of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Meta {
+    pub(crate) generation: Generation,
+    pub(crate) log_id: LogId,
+}
+
+impl Meta {
+    pub(crate) fn record(self) -> Record {
+        let mut out = Writer::default();
+        out.number(self.generation.as_u64());
+        out.number(self.log_id.as_u64());
+        Record {
+            kind: KIND_META,
+            position: 0,
+            bytes: out.0.into(),
+        }
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut reader = Reader::new(bytes);
+        let meta = Self {
+            generation: Generation::new(reader.number()?),
+            log_id: LogId::new(reader.number()?),
+        };
+        if reader.is_empty() {
+            Ok(meta)
+        } else {
+            Err(Malformed("bytes after the node's identity"))
+        }
+    }
+}
+
+/// A caller's write that isn't durable yet.
+#[derive(Debug)]
+pub(crate) struct OpenWrite {
+    /// `None` once the caller has gone.
+    pub(crate) call: Option<CallId>,
+    pub(crate) events: Vec<Arc<Event>>,
+    pub(crate) results: Vec<OperationResult>,
+    /// What the caller's next token demands.
+    pub(crate) position: VersionVector,
+    pub(crate) last: Option<(Dot, Stamp)>,
+}
+
+impl OpenWrite {
+    fn bytes(&self) -> usize {
+        self.events.iter().map(|event| event.encoded().len()).sum()
+    }
+}
+
+/// The disk's side of a replica.
+#[derive(Debug)]
+pub(crate) struct Durability {
+    last_token: u64,
+    position: u64,
+    queued: VecDeque<OpenWrite>,
+    queued_bytes: usize,
+    in_flight: Option<(PersistToken, Vec<OpenWrite>)>,
+    lazy: Vec<Arc<Event>>,
+    lazy_bytes: usize,
+    /// Bytes of records since the last checkpoint.
+    pub(crate) log_bytes: u64,
+    checkpoint: Option<(PersistToken, Vec<Record>)>,
+}
+
+impl Durability {
+    pub(crate) fn new(position: u64, log_bytes: u64) -> Self {
+        Self {
+            last_token: 0,
+            position,
+            queued: VecDeque::new(),
+            queued_bytes: 0,
+            in_flight: None,
+            lazy: Vec::new(),
+            lazy_bytes: 0,
+            log_bytes,
+            checkpoint: None,
+        }
+    }
+
+    pub(crate) fn token(&mut self) -> PersistToken {
+        self.last_token += 1;
+        PersistToken(self.last_token)
+    }
+
+    pub(crate) const fn position(&self) -> u64 {
+        self.position
+    }
+
+    pub(crate) fn queue(&mut self, write: OpenWrite) {
+        self.queued_bytes += write.bytes();
+        self.queued.push_back(write);
+    }
+
+    /// Writes that aren't durable yet.
+    pub(crate) fn open_count(&self) -> usize {
+        self.queued.len() + self.in_flight.as_ref().map_or(0, |(_, writes)| writes.len())
+    }
+
+    pub(crate) const fn queued_bytes(&self) -> usize {
+        self.queued_bytes
+    }
+
+    pub(crate) const fn lazy_bytes(&self) -> usize {
+        self.lazy_bytes
+    }
+
+    pub(crate) fn add_lazy(&mut self, event: Arc<Event>) {
+        self.lazy_bytes += event.encoded().len();
+        self.lazy.push(event);
+    }
+
+    pub(crate) fn forget_lazy(&mut self) {
+        self.lazy.clear();
+        self.lazy_bytes = 0;
+    }
+
+    /// The next synced append, if own writes wait and none is under way. Lazy events go with it.
+    pub(crate) fn next_group(&mut self) -> Option<(PersistToken, Vec<Record>)> {
+        if self.in_flight.is_some() || self.queued.is_empty() {
+            return None;
+        }
+        let mut records = self.take_lazy();
+        let mut group = Vec::new();
+        let mut bytes = 0;
+        while let Some(write) = self.queued.front() {
+            if bytes > 0 && bytes + write.bytes() > GROUP_BYTES_MAX {
+                break;
+            }
+            let write = self.queued.pop_front().expect("there is a front");
+            bytes += write.bytes();
+            for event in &write.events {
+                records.push(self.event_record(event));
+            }
+            group.push(write);
+        }
+        self.queued_bytes -= bytes;
+        let token = self.token();
+        self.in_flight = Some((token, group));
+        Some((token, self.note(records)))
+    }
+
+    /// Everything lazy as an append without a sync.
+    pub(crate) fn next_lazy(&mut self) -> Option<(PersistToken, Vec<Record>)> {
+        if self.lazy.is_empty() {
+            return None;
+        }
+        let records = self.take_lazy();
+        Some((self.token(), self.note(records)))
+    }
+
+    /// Records for an append of their own.
+    pub(crate) fn several(&mut self, records: Vec<Record>) -> (PersistToken, Vec<Record>) {
+        (self.token(), self.note(records))
+    }
+
+    /// The writes that are durable now that this token is.
+    pub(crate) fn persisted(&mut self, token: PersistToken) -> Vec<OpenWrite> {
+        match self.in_flight.take() {
+            Some((waiting, writes)) if waiting <= token => writes,
+            other => {
+                self.in_flight = other;
+                Vec::new()
+            }
+        }
+    }
+
+    /// Gives up every open write: its log is closed.
+    pub(crate) fn abandon(&mut self) -> Vec<OpenWrite> {
+        self.queued_bytes = 0;
+        let mut writes = self.in_flight.take().map(|(_, writes)| writes).unwrap_or_default();
+        writes.extend(self.queued.drain(..));
+        writes
+    }
+
+    pub(crate) fn cancel(&mut self, call: CallId) {
+        let in_flight = self.in_flight.iter_mut().flat_map(|(_, writes)| writes.iter_mut());
+        if let Some(write) =
+            in_flight.chain(&mut self.queued).find(|write| write.call == Some(call))
+        {
+            write.call = None;
+        }
+    }
+
+    pub(crate) const fn is_checkpointing(&self) -> bool {
+        self.checkpoint.is_some()
+    }
+
+    /// Begins a checkpoint of a state that holds everything but the writes under way.
+    pub(crate) fn begin_checkpoint(&mut self) -> PersistToken {
+        self.forget_lazy();
+        let events: Vec<Arc<Event>> = self
+            .in_flight
+            .iter()
+            .flat_map(|(_, writes)| writes.iter())
+            .flat_map(|write| write.events.iter().cloned())
+            .collect();
+        let since = events.iter().map(|event| self.event_record(event)).collect();
+        let token = self.token();
+        self.checkpoint = Some((token, since));
+        token
+    }
+
+    /// What the log must still hold after this checkpoint, beside the node's identity.
+    pub(crate) fn checkpointed(&mut self, token: PersistToken) -> Option<Vec<Record>> {
+        match self.checkpoint.take() {
+            Some((waiting, since)) if waiting == token => {
+                self.log_bytes = since.iter().map(|record| record.bytes.len() as u64).sum();
+                Some(since)
+            }
+            other => {
+                self.checkpoint = other;
+                None
+            }
+        }
+    }
+
+    pub(crate) fn discard_record(&mut self, log_id: LogId, seq: Seq) -> Record {
+        let mut out = Writer::default();
+        out.number(log_id.as_u64());
+        out.number(seq.as_u64());
+        self.record(KIND_DISCARD, out.0.into())
+    }
+
+    fn take_lazy(&mut self) -> Vec<Record> {
+        self.lazy_bytes = 0;
+        let lazy = std::mem::take(&mut self.lazy);
+        lazy.iter().map(|event| self.event_record(event)).collect()
+    }
+
+    fn event_record(&mut self, event: &Event) -> Record {
+        self.record(KIND_EVENT, event.encoded().clone())
+    }
+
+    fn record(&mut self, kind: u8, bytes: Bytes) -> Record {
+        self.position += 1;
+        Record {
+            kind,
+            position: self.position,
+            bytes,
+        }
+    }
+
+    /// Counts records, and keeps them for the compaction if a checkpoint without them is under way.
+    fn note(&mut self, records: Vec<Record>) -> Vec<Record> {
+        self.log_bytes += records.iter().map(|record| record.bytes.len() as u64 + 32).sum::<u64>();
+        if let Some((_, since)) = &mut self.checkpoint {
+            since.extend(records.iter().filter(|record| record.kind != KIND_META).cloned());
+        }
+        records
+    }
+}
+
+/// The state as chunks: a header, then registers.
+pub(crate) struct Snapshot {
+    pub(crate) header: Option<Bytes>,
+    pub(crate) registers: OrdMap<Key, Arc<Register>>,
+    pub(crate) after: Option<Key>,
+}
+
+impl fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Snapshot").field("registers", &self.registers.len()).finish_non_exhaustive()
+    }
+}
+
+impl CheckpointSource for Snapshot {
+    fn next_chunk(&mut self) -> Option<Bytes> {
+        if let Some(header) = self.header.take() {
+            return Some(header);
+        }
+        let registers =
+            registers_after(&self.registers, &mut self.after, CHECKPOINT_CHUNK_BYTES, |_| true);
+        if registers.is_empty() {
+            return None;
+        }
+        let mut out = Writer::default();
+        out.count(registers.len());
+        for register in registers {
+            encode_register(&register, &mut out);
+        }
+        Some(out.0.into())
+    }
+}
+
+/// The next registers above `after` that pass the filter, about `bytes_max` of them, at least one if there is one.
+pub(crate) fn registers_after(
+    registers: &OrdMap<Key, Arc<Register>>,
+    after: &mut Option<Key>,
+    bytes_max: usize,
+    wanted: impl Fn(&Register) -> bool,
+) -> Vec<Arc<Register>> {
+    let from = match after {
+        Some(key) => std::ops::Bound::Excluded(key.clone()),
+        None => std::ops::Bound::Unbounded,
+    };
+    let mut chosen = Vec::new();
+    let mut bytes = 0;
+    for (key, register) in registers.range((from, std::ops::Bound::Unbounded)) {
+        if wanted(register) {
+            let weight: usize =
+                register.siblings().iter().map(|sibling| sibling.event.encoded().len()).sum();
+            if bytes > 0 && bytes + weight > bytes_max {
+                return chosen;
+            }
+            bytes += weight;
+            chosen.push(Arc::clone(register));
+        }
+        *after = Some(key.clone());
+    }
+    chosen
+}

@@ -1,0 +1,613 @@
+//! A small deterministic world for this crate's own tests: replicas on a virtual network with virtual disks.
+//!
+//! Not the simulator, which runs over the real log; just enough to tell a story about a few nodes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use quorumor_core::{
+    CallId, Change, Command, Contact, Destination, Error, Input, Key, Level, LogRecord, MemberState,
+    Mono, NodeId, Now, Operation, Output, Persist, PersistToken, Position, Record, Recovered, Reply,
+    Replica, Request, RequestId, Role, StreamClass, Value, Version, VersionVector, View,
+};
+
+use crate::config::{GossipConfig, cluster_id};
+use crate::replica::GossipReplica;
+use crate::rng::Rng;
+
+pub(crate) fn node(id: u64) -> NodeId {
+    NodeId::try_from(id).unwrap()
+}
+
+pub(crate) fn address(id: u64) -> SocketAddr {
+    SocketAddr::from(([10, 0, 0, 1], u16::try_from(id).unwrap()))
+}
+
+pub(crate) fn key(text: &str) -> Key {
+    Key::parse(text).unwrap()
+}
+
+pub(crate) fn value(text: &str) -> Value {
+    Value::parse(Bytes::copy_from_slice(text.as_bytes())).unwrap()
+}
+
+pub(crate) fn put(name: &str, text: &str) -> Operation {
+    Operation::Put {
+        key: key(name),
+        value: value(text),
+        context: None,
+    }
+}
+
+pub(crate) fn delete(name: &str) -> Operation {
+    Operation::Delete { key: key(name) }
+}
+
+/// A disk: batches, of which the first so many are synced.
+#[derive(Debug, Default)]
+pub(crate) struct Disk {
+    checkpoint: Option<Vec<Bytes>>,
+    batches: Vec<(u64, Vec<Record>)>,
+    synced: u64,
+    next: u64,
+}
+
+impl Disk {
+    fn append(&mut self, records: Vec<Record>) -> u64 {
+        self.next += 1;
+        self.batches.push((self.next, records));
+        self.next
+    }
+
+    fn crash(&mut self, rng: &mut Rng) {
+        let lost_from = self.synced + rng.below(self.next - self.synced + 1);
+        self.batches.retain(|(id, _)| *id <= lost_from);
+        self.next = lost_from.max(self.synced);
+    }
+
+    fn recovered(&self) -> Recovered {
+        Recovered {
+            checkpoint: self.checkpoint.clone(),
+            records: self.batches.iter().flat_map(|(_, records)| records.clone()).collect(),
+            torn: false,
+        }
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.batches.iter().flat_map(|(_, records)| records).map(|record| record.bytes.len()).sum()
+    }
+
+    pub(crate) fn has_checkpoint(&self) -> bool {
+        self.checkpoint.is_some()
+    }
+}
+
+#[derive(Debug)]
+enum Done {
+    Append { batch: u64 },
+    Compact { batch: u64 },
+    Checkpoint { chunks: Vec<Bytes> },
+}
+
+#[derive(Debug)]
+enum Due {
+    Datagram { from: NodeId, to: NodeId, payload: Bytes },
+    Stream { from: NodeId, to: NodeId, class: StreamClass, payload: Bytes },
+    Contact { at: NodeId, peer: NodeId, contact: Contact },
+    Disk { node: NodeId, life: u64, token: PersistToken, done: Done },
+}
+
+pub(crate) struct Node {
+    pub(crate) replica: Option<GossipReplica>,
+    pub(crate) disk: Disk,
+    config: GossipConfig,
+    life: u64,
+    addresses: BTreeMap<NodeId, SocketAddr>,
+    replies: BTreeMap<CallId, Result<Reply, Error>>,
+    pub(crate) changes: Vec<Change>,
+    skew_ms: i64,
+}
+
+pub(crate) struct World {
+    pub(crate) nodes: BTreeMap<NodeId, Node>,
+    now_us: u64,
+    due: BTreeMap<(u64, u64), Due>,
+    sequence: u64,
+    rng: Rng,
+    cut: BTreeSet<(NodeId, NodeId)>,
+    pub(crate) loss_permille: u64,
+    fifo: BTreeMap<(NodeId, NodeId, StreamClass), u64>,
+    calls: u64,
+    pub(crate) trace: u64,
+    pub(crate) datagrams: u64,
+    seed: u64,
+}
+
+const WALL_START_MS: i64 = 1_700_000_000_000;
+
+impl World {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self {
+            nodes: BTreeMap::new(),
+            now_us: 0,
+            due: BTreeMap::new(),
+            sequence: 0,
+            rng: Rng::new(seed),
+            cut: BTreeSet::new(),
+            loss_permille: 0,
+            fifo: BTreeMap::new(),
+            calls: 0,
+            trace: 0,
+            datagrams: 0,
+            seed,
+        }
+    }
+
+    /// A cluster of nodes 1..=n that know only node 1's address, settled.
+    pub(crate) fn cluster(n: u64, seed: u64) -> Self {
+        let mut world = Self::new(seed);
+        for id in 1..=n {
+            world.start(id);
+        }
+        world.until("all members known", 10_000, |world| {
+            world.ids().into_iter().all(|id| world.count(id, MemberState::Alive) == n as usize)
+        });
+        world
+    }
+
+    pub(crate) fn config(&self, id: u64) -> GossipConfig {
+        let mut config = GossipConfig::new(node(id), cluster_id("test"), address(id));
+        config.seed = self.seed.wrapping_mul(1_000).wrapping_add(id);
+        if id != 1 {
+            config.seeds = vec![address(1)];
+        }
+        config.client_address = Some(format!("127.0.0.1:{}", 7_000 + id));
+        config
+    }
+
+    pub(crate) fn start(&mut self, id: u64) {
+        let config = self.config(id);
+        self.start_with(config, 0);
+    }
+
+    pub(crate) fn start_with(&mut self, config: GossipConfig, skew_ms: i64) {
+        let id = config.node;
+        let node = Node {
+            replica: None,
+            disk: Disk::default(),
+            config,
+            life: 0,
+            addresses: BTreeMap::new(),
+            replies: BTreeMap::new(),
+            changes: Vec::new(),
+            skew_ms,
+        };
+        self.nodes.insert(id, node);
+        self.boot(id);
+    }
+
+    fn boot(&mut self, id: NodeId) {
+        let now = self.now(id);
+        let node = self.nodes.get_mut(&id).unwrap();
+        node.life += 1;
+        node.addresses.clear();
+        let replica = GossipReplica::open(node.config.clone(), node.disk.recovered(), now).unwrap();
+        node.replica = Some(replica);
+        self.drain(id);
+    }
+
+    /// Kills the process: what wasn't synced may be gone, what is under way is.
+    pub(crate) fn crash(&mut self, id: u64) {
+        let node = self.nodes.get_mut(&node(id)).unwrap();
+        node.replica = None;
+        node.disk.crash(&mut self.rng);
+    }
+
+    pub(crate) fn restart(&mut self, id: u64) {
+        self.boot(node(id));
+    }
+
+    /// Like a new disk in the old node.
+    pub(crate) fn wipe(&mut self, id: u64) {
+        self.nodes.get_mut(&node(id)).unwrap().disk = Disk::default();
+    }
+
+    pub(crate) fn disk_image(&self, id: u64) -> Recovered {
+        self.nodes[&node(id)].disk.recovered()
+    }
+
+    /// Puts a disk back to an earlier image.
+    pub(crate) fn put_back(&mut self, id: u64, image: &Recovered) {
+        let disk = &mut self.nodes.get_mut(&node(id)).unwrap().disk;
+        disk.checkpoint.clone_from(&image.checkpoint);
+        disk.batches = vec![(disk.next + 1, image.records.clone())];
+        disk.next += 1;
+        disk.synced = disk.next;
+    }
+
+    pub(crate) fn jump_clock(&mut self, id: u64, ms: i64) {
+        self.nodes.get_mut(&node(id)).unwrap().skew_ms += ms;
+    }
+
+    /// Cuts one direction.
+    pub(crate) fn cut(&mut self, from: u64, to: u64) {
+        self.cut.insert((node(from), node(to)));
+    }
+
+    pub(crate) fn partition(&mut self, left: &[u64], right: &[u64]) {
+        for a in left {
+            for b in right {
+                self.cut(*a, *b);
+                self.cut(*b, *a);
+            }
+        }
+    }
+
+    pub(crate) fn heal(&mut self) {
+        self.cut.clear();
+    }
+
+    pub(crate) fn ids(&self) -> Vec<u64> {
+        self.nodes
+            .iter()
+            .filter(|(_, node)| node.replica.is_some())
+            .map(|(id, _)| id.as_u64())
+            .collect()
+    }
+
+    pub(crate) fn replica(&self, id: u64) -> &GossipReplica {
+        self.nodes[&node(id)].replica.as_ref().unwrap()
+    }
+
+    pub(crate) fn view(&self, id: u64) -> View {
+        self.replica(id).view()
+    }
+
+    pub(crate) fn ms(&self) -> u64 {
+        self.now_us / 1_000
+    }
+
+    fn now(&self, id: NodeId) -> Now {
+        let wall = WALL_START_MS + i64::try_from(self.ms()).unwrap() + self.nodes[&id].skew_ms;
+        Now {
+            mono_us: self.now_us,
+            wall_ms: u64::try_from(wall).unwrap(),
+        }
+    }
+
+    // ---- time
+
+    pub(crate) fn run_ms(&mut self, ms: u64) {
+        let end = self.now_us + ms * 1_000;
+        while self.step(end) {}
+        self.now_us = end;
+    }
+
+    /// Runs until the condition holds; returns how many milliseconds that took.
+    pub(crate) fn until(&mut self, what: &str, ms_max: u64, condition: impl Fn(&Self) -> bool) -> u64 {
+        let start = self.ms();
+        while !condition(self) {
+            assert!(self.ms() - start < ms_max, "seed {}: not within {ms_max} ms: {what}", self.seed);
+            self.run_ms(1);
+        }
+        self.ms() - start
+    }
+
+    fn step(&mut self, end: u64) -> bool {
+        let timer = self
+            .nodes
+            .iter()
+            .filter_map(|(id, node)| {
+                let (Mono(at), _) = node.replica.as_ref()?.poll_timeout()?;
+                Some((at.max(self.now_us), *id))
+            })
+            .min();
+        let due = self.due.first_key_value().map(|(at, _)| at.0);
+        match (timer, due) {
+            (Some((at, id)), due) if due.is_none_or(|due| at < due) => {
+                if at > end {
+                    return false;
+                }
+                self.now_us = at;
+                self.give(id, Input::Timer);
+            }
+            (_, Some(at)) => {
+                if at > end {
+                    return false;
+                }
+                self.now_us = at;
+                let (_, due) = self.due.pop_first().unwrap();
+                self.deliver(due);
+            }
+            (_, None) => return false,
+        }
+        true
+    }
+
+    fn deliver(&mut self, due: Due) {
+        match due {
+            Due::Datagram { from, to, payload } => {
+                self.note(to, 1, &payload);
+                if !self.cut.contains(&(from, to)) {
+                    self.give(to, Input::Datagram { from, payload });
+                }
+            }
+            Due::Stream {
+                from,
+                to,
+                class,
+                payload,
+            } => {
+                self.note(to, 2, &payload);
+                if self.cut.contains(&(from, to)) {
+                    self.give(from, contact(to, Contact::Closed));
+                } else if self.nodes.get(&to).is_none_or(|node| node.replica.is_none()) {
+                    self.give(from, contact(to, Contact::Refused));
+                } else {
+                    self.give(from, contact(to, Contact::Connected));
+                    self.give(to, Input::Stream { from, class, payload });
+                }
+            }
+            Due::Contact { at, peer, contact: what } => self.give(at, contact(peer, what)),
+            Due::Disk {
+                node,
+                life,
+                token,
+                done,
+            } => self.finish_disk(node, life, token, done),
+        }
+    }
+
+    fn finish_disk(&mut self, id: NodeId, life: u64, token: PersistToken, done: Done) {
+        let node = self.nodes.get_mut(&id).unwrap();
+        if node.life != life || node.replica.is_none() {
+            return;
+        }
+        let input = match done {
+            Done::Append { batch } => {
+                node.disk.synced = node.disk.synced.max(batch);
+                Input::Persisted { token }
+            }
+            Done::Compact { batch } => {
+                node.disk.synced = node.disk.synced.max(batch);
+                node.disk.batches.retain(|(id, _)| *id >= batch);
+                Input::Persisted { token }
+            }
+            Done::Checkpoint { chunks } => {
+                node.disk.checkpoint = Some(chunks);
+                Input::Checkpointed { token }
+            }
+        };
+        self.give(id, input);
+    }
+
+    fn give(&mut self, id: NodeId, input: Input) {
+        let now = self.now(id);
+        if let Some(replica) = self.nodes.get_mut(&id).and_then(|node| node.replica.as_mut()) {
+            replica.handle(now, input);
+            self.drain(id);
+        }
+    }
+
+    fn drain(&mut self, id: NodeId) {
+        loop {
+            let node = self.nodes.get_mut(&id).unwrap();
+            let Some(output) = node.replica.as_mut().and_then(Replica::poll_output) else {
+                return;
+            };
+            self.carry_out(id, output);
+        }
+    }
+
+    fn carry_out(&mut self, id: NodeId, output: Output) {
+        match output {
+            Output::Reply { call, result } => {
+                let before = self.nodes.get_mut(&id).unwrap().replies.insert(call, result);
+                assert!(before.is_none(), "two replies to {call}");
+            }
+            Output::Datagram { to, payload } => self.send_datagram(id, to, payload),
+            Output::Stream { to, class, payload } => self.send_stream(id, to, class, payload),
+            Output::PeerAddress { peer, address } => {
+                self.nodes.get_mut(&id).unwrap().addresses.insert(peer, address);
+            }
+            Output::Persist(persist) => self.persist(id, persist),
+            Output::Changed(change) => self.nodes.get_mut(&id).unwrap().changes.push(change),
+        }
+    }
+
+    fn send_datagram(&mut self, id: NodeId, to: Destination, payload: Bytes) {
+        let node = &self.nodes[&id];
+        assert!(payload.len() <= node.config.datagram_bytes_max, "{} bytes", payload.len());
+        assert!(!payload.is_empty());
+        self.datagrams += 1;
+        let address = match to {
+            Destination::Node(peer) => *node.addresses.get(&peer).expect("an address was given"),
+            Destination::Seed(address) => address,
+        };
+        let delay = 200 + self.rng.below(2_000);
+        if self.rng.below(1_000) < self.loss_permille {
+            return;
+        }
+        if let Some(to) = self.at(address) {
+            self.schedule(self.now_us + delay, Due::Datagram { from: id, to, payload });
+        }
+    }
+
+    fn send_stream(&mut self, id: NodeId, to: NodeId, class: StreamClass, payload: Bytes) {
+        assert!(self.nodes[&id].addresses.contains_key(&to), "an address was given");
+        let arrival = self.now_us + 200 + self.rng.below(2_000);
+        let last = self.fifo.entry((id, to, class)).or_default();
+        *last = arrival.max(*last + 1);
+        let at = *last;
+        let due = if self.nodes.contains_key(&to) {
+            Due::Stream {
+                from: id,
+                to,
+                class,
+                payload,
+            }
+        } else {
+            Due::Contact {
+                at: id,
+                peer: to,
+                contact: Contact::Refused,
+            }
+        };
+        self.schedule(at, due);
+    }
+
+    fn persist(&mut self, id: NodeId, persist: Persist) {
+        let delay = 1_000 + self.rng.below(2_000);
+        let (now_us, life) = (self.now_us, self.nodes[&id].life);
+        let disk = &mut self.nodes.get_mut(&id).unwrap().disk;
+        let (at, token, done) = match persist {
+            Persist::Append {
+                token,
+                records,
+                sync,
+            } => {
+                let records = records
+                    .into_iter()
+                    .map(|record| match record {
+                        LogRecord::Put(record) => record,
+                        LogRecord::TruncateSuffix { .. } => panic!("gossip truncates nothing"),
+                    })
+                    .collect();
+                let batch = disk.append(records);
+                if !sync {
+                    // Completion without a sync says nothing about durability.
+                    return;
+                }
+                (now_us + delay, token, Done::Append { batch })
+            }
+            Persist::Compact { token, records } => {
+                let batch = disk.append(records);
+                (now_us + delay, token, Done::Compact { batch })
+            }
+            Persist::Checkpoint {
+                token, mut source, ..
+            } => {
+                let chunks = std::iter::from_fn(|| source.next_chunk()).collect();
+                (now_us + 5 * delay, token, Done::Checkpoint { chunks })
+            }
+        };
+        // The disk is one queue.
+        let last = self.fifo.entry((id, id, StreamClass::Bulk)).or_default();
+        *last = at.max(*last + 1);
+        let at = *last;
+        self.schedule(
+            at,
+            Due::Disk {
+                node: id,
+                life,
+                token,
+                done,
+            },
+        );
+    }
+
+    fn schedule(&mut self, at: u64, due: Due) {
+        self.sequence += 1;
+        self.due.insert((at, self.sequence), due);
+    }
+
+    fn at(&self, address: SocketAddr) -> Option<NodeId> {
+        self.nodes
+            .iter()
+            .find(|(_, node)| node.config.peer_address == address)
+            .map(|(id, _)| *id)
+    }
+
+    fn note(&mut self, id: NodeId, kind: u64, payload: &[u8]) {
+        let crc = u64::from(crc32c::crc32c(payload));
+        self.trace = crate::vector::mix(self.trace ^ self.now_us ^ (id.as_u64() << 40) ^ (kind << 32) ^ crc);
+    }
+
+    // ---- callers
+
+    pub(crate) fn request(&mut self, id: u64, command: Command, after: Option<Position>) -> CallId {
+        self.calls += 1;
+        let call = CallId::new(self.calls);
+        let request = Request {
+            command,
+            after,
+            request_id: RequestId::default(),
+        };
+        self.give(node(id), Input::Request { call, request });
+        call
+    }
+
+    pub(crate) fn input(&mut self, id: u64, input: Input) {
+        self.give(node(id), input);
+    }
+
+    pub(crate) fn answer(&self, id: u64, call: CallId) -> Option<&Result<Reply, Error>> {
+        self.nodes[&node(id)].replies.get(&call)
+    }
+
+    pub(crate) fn begin_write(&mut self, id: u64, operations: Vec<Operation>) -> CallId {
+        self.request(id, Command::write(operations, None).unwrap(), None)
+    }
+
+    /// Writes and waits for the answer; returns the position to read from.
+    pub(crate) fn write(&mut self, id: u64, operations: Vec<Operation>) -> VersionVector {
+        let call = self.begin_write(id, operations);
+        self.until("a write is acknowledged", 1_000, |world| world.answer(id, call).is_some());
+        match self.answer(id, call) {
+            Some(Ok(Reply::Written {
+                position: Position::Eventual(vector),
+                ..
+            })) => vector.clone(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn barrier(&mut self, id: u64, after: &VersionVector) -> CallId {
+        let after = Some(Position::Eventual(after.clone()));
+        self.request(id, Command::ReadBarrier { level: Level::Local }, after)
+    }
+
+    pub(crate) fn read(&self, id: u64, name: &str) -> Option<String> {
+        let view = self.view(id);
+        let entry = view.entry(&key(name))?;
+        Some(String::from_utf8(entry.value.as_bytes().to_vec()).unwrap())
+    }
+
+    pub(crate) fn context(&self, id: u64, name: &str) -> VersionVector {
+        match &self.view(id).entry(&key(name)).unwrap().version {
+            Version::Eventual { context, .. } => context.clone(),
+            Version::Strong { .. } => panic!("a strong version"),
+        }
+    }
+
+    pub(crate) fn conflicts(&self, id: u64) -> u64 {
+        match self.view(id).status.role {
+            Role::Eventual { conflicts, .. } => conflicts,
+            Role::Strong { .. } => panic!("a strong role"),
+        }
+    }
+
+    // ---- members
+
+    pub(crate) fn state(&self, at: u64, of: u64) -> Option<MemberState> {
+        let view = self.view(at);
+        view.status.members.iter().find(|member| member.node == node(of)).map(|member| member.state)
+    }
+
+    pub(crate) fn count(&self, at: u64, state: MemberState) -> usize {
+        self.view(at).status.members.iter().filter(|member| member.state == state).count()
+    }
+
+    /// Whether all running nodes know the same and show the same.
+    pub(crate) fn agrees(&self) -> bool {
+        let ids = self.ids();
+        let first = self.view(ids[0]);
+        ids.iter().all(|id| self.view(*id).position == first.position)
+            && ids.iter().all(|id| self.view(*id).digest() == first.digest())
+    }
+}
+
+fn contact(peer: NodeId, contact: Contact) -> Input {
+    Input::Contact { peer, contact }
+}
