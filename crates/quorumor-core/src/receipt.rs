@@ -48,6 +48,8 @@ pub enum WriteOutcome {
 pub enum Degraded {
     /// No leader confirmed the read, so this node's own view answered.
     LeaderUnreachable,
+    /// The mode has nothing as strong as what was asked, so this node's own view answered.
+    ModeCannot,
 }
 
 /// The position of an answer in its mode's own terms.

@@ -37,6 +37,7 @@ pub fn receipt_to_wire(receipt: &Receipt) -> Result<pb::Receipt, Error> {
 const fn degraded_text(degraded: Degraded) -> &'static str {
     match degraded {
         Degraded::LeaderUnreachable => "LEADER_UNREACHABLE",
+        Degraded::ModeCannot => "MODE_CANNOT",
     }
 }
 

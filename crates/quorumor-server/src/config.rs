@@ -1,0 +1,422 @@
+//! Settings as typed, and the configuration as meant.
+//!
+//! [`Settings`] is what a person wrote, in flags, the environment or a file, all optional; [`Settings::or`] lays a stronger
+//! source over a weaker one. [`Config`] is what a server starts with and can't hold a contradiction. Neither opens
+//! anything; what contradicts the data directory is found in `data_dir.rs`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+
+use quorumor_core::limits::VOTERS_MAX;
+use quorumor_core::{Mode, NodeId};
+use serde::Deserialize;
+
+/// The client address where none is named.
+pub const LISTEN_DEFAULT: &str = "127.0.0.1:7400";
+/// The peer address where none is named.
+pub const PEER_LISTEN_DEFAULT: &str = "127.0.0.1:7401";
+/// Free bytes that the logs leave alone where no number is named: room for a checkpoint.
+pub const DISK_RESERVE_BYTES_DEFAULT: u64 = 128 << 20;
+/// The most that a test may move the wall clock: a day.
+const WALL_SKEW_MS_MAX: i64 = 24 * 3_600 * 1_000;
+const CLUSTER_BYTES_MAX: usize = 128;
+
+/// What was typed. Every field is optional; names are kebab-case in a file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Settings {
+    /// `strong`, `eventual` or both, separated by a comma; the first is what a request gets that names none.
+    pub mode: Option<String>,
+    /// The cluster's name.
+    pub cluster: Option<String>,
+    /// This node's id, from 1.
+    pub node_id: Option<u64>,
+    /// Where the node keeps its data.
+    pub data_dir: Option<String>,
+    /// The address that clients reach. Port 0 takes a free one.
+    pub listen: Option<String>,
+    /// The address that peers reach, by TCP and UDP. Port 0 takes a free one.
+    pub peer_listen: Option<String>,
+    /// What clients are told as this node's address, if it isn't `listen`.
+    pub advertise_client: Option<String>,
+    /// What peers are told as this node's address, if it isn't `peer_listen`.
+    pub advertise_peer: Option<String>,
+    /// Strong mode: every founding voter, `id=address,id=address`; the same list on each.
+    pub initial_members: Option<String>,
+    /// Eventual mode: peer addresses to join by, `address,address`. None: this is the first node.
+    pub seeds: Option<String>,
+    /// Addresses to use for peers instead of those that the cluster tells, `id=address,id=address`.
+    pub peer_override: Option<String>,
+    /// Seeds the node's random choices. Drawn at random if absent.
+    pub seed: Option<u64>,
+    /// When a write counts as kept: `fsync`, the only one so far.
+    pub durability: Option<String>,
+    /// Free bytes that the logs leave alone.
+    pub disk_reserve_bytes: Option<u64>,
+    /// For tests: how far this node's wall clock is off, in milliseconds.
+    pub wall_skew_ms: Option<i64>,
+    /// TLS, which this version doesn't have yet.
+    pub tls: Option<TlsSettings>,
+    /// Bearer tokens, which this version doesn't have yet.
+    pub tokens: Option<Vec<String>>,
+}
+
+/// Files for TLS.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct TlsSettings {
+    /// The node's certificate.
+    pub cert: Option<String>,
+    /// Its key.
+    pub key: Option<String>,
+    /// Whom it trusts.
+    pub ca: Option<String>,
+}
+
+/// Why settings are no configuration.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// A file can't be read.
+    #[error("can't read `{path}`: {why}")]
+    File {
+        /// The file.
+        path: String,
+        /// What the system or the parser said.
+        why: String,
+    },
+    /// A setting that this start needs isn't there.
+    #[error("--{flag} is missing: {why}")]
+    Missing {
+        /// The flag.
+        flag: &'static str,
+        /// What it is for.
+        why: &'static str,
+    },
+    /// A setting has a value that isn't allowed.
+    #[error("--{flag} can't be {value:?}: {why}")]
+    Invalid {
+        /// The flag.
+        flag: &'static str,
+        /// What was typed.
+        value: String,
+        /// What is allowed.
+        why: String,
+    },
+    /// Something that a later version will have.
+    #[error("--{flag} is not available in this version")]
+    NotAvailable {
+        /// The flag.
+        flag: &'static str,
+    },
+}
+
+impl ConfigError {
+    fn invalid(flag: &'static str, value: impl Into<String>, why: impl Into<String>) -> Self {
+        Self::Invalid {
+            flag,
+            value: value.into(),
+            why: why.into(),
+        }
+    }
+}
+
+impl Settings {
+    /// Reads a TOML file.
+    ///
+    /// # Errors
+    /// If it can't be read, isn't TOML, or holds a name that is no setting.
+    pub fn from_file(path: &Path) -> Result<Self, ConfigError> {
+        let failed = |why: String| ConfigError::File {
+            path: path.display().to_string(),
+            why,
+        };
+        let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
+        toml::from_str(&text).map_err(|error| failed(error.to_string()))
+    }
+
+    /// These settings, and where they say nothing, the weaker ones.
+    #[must_use]
+    pub fn or(self, weaker: Self) -> Self {
+        Self {
+            mode: self.mode.or(weaker.mode),
+            cluster: self.cluster.or(weaker.cluster),
+            node_id: self.node_id.or(weaker.node_id),
+            data_dir: self.data_dir.or(weaker.data_dir),
+            listen: self.listen.or(weaker.listen),
+            peer_listen: self.peer_listen.or(weaker.peer_listen),
+            advertise_client: self.advertise_client.or(weaker.advertise_client),
+            advertise_peer: self.advertise_peer.or(weaker.advertise_peer),
+            initial_members: self.initial_members.or(weaker.initial_members),
+            seeds: self.seeds.or(weaker.seeds),
+            peer_override: self.peer_override.or(weaker.peer_override),
+            seed: self.seed.or(weaker.seed),
+            durability: self.durability.or(weaker.durability),
+            disk_reserve_bytes: self.disk_reserve_bytes.or(weaker.disk_reserve_bytes),
+            wall_skew_ms: self.wall_skew_ms.or(weaker.wall_skew_ms),
+            tls: self.tls.or(weaker.tls),
+            tokens: self.tokens.or(weaker.tokens),
+        }
+    }
+}
+
+/// A valid configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The modes served, without repetition, the default one first. Never empty.
+    pub modes: Vec<Mode>,
+    /// The cluster's name.
+    pub cluster: String,
+    /// This node.
+    pub node: NodeId,
+    /// Where its data is.
+    pub data_dir: PathBuf,
+    /// The client port.
+    pub listen: SocketAddr,
+    /// The peer port.
+    pub peer_listen: SocketAddr,
+    /// What clients are told, if not `listen`.
+    pub advertise_client: Option<String>,
+    /// What peers are told, if not `peer_listen`.
+    pub advertise_peer: Option<SocketAddr>,
+    /// Strong mode: the founding voters by id; this node is among them.
+    pub initial_members: BTreeMap<NodeId, SocketAddr>,
+    /// Eventual mode: whom to join by.
+    pub seeds: Vec<SocketAddr>,
+    /// Addresses that stand over all others.
+    pub peer_override: BTreeMap<NodeId, SocketAddr>,
+    /// Seeds the random choices, if named.
+    pub seed: Option<u64>,
+    /// Free bytes that the logs leave alone.
+    pub disk_reserve_bytes: u64,
+    /// How far the wall clock is off, for tests.
+    pub wall_skew_ms: i64,
+}
+
+impl TryFrom<Settings> for Config {
+    type Error = ConfigError;
+
+    fn try_from(settings: Settings) -> Result<Self, ConfigError> {
+        refuse_unavailable(&settings)?;
+        let modes = parse_modes(settings.mode.as_deref())?;
+        let node = parse_node(settings.node_id)?;
+        let config = Self {
+            cluster: parse_cluster(settings.cluster)?,
+            data_dir: parse_data_dir(settings.data_dir)?,
+            listen: address("listen", settings.listen.as_deref().unwrap_or(LISTEN_DEFAULT))?,
+            peer_listen: address(
+                "peer-listen",
+                settings.peer_listen.as_deref().unwrap_or(PEER_LISTEN_DEFAULT),
+            )?,
+            advertise_client: settings.advertise_client,
+            advertise_peer: settings
+                .advertise_peer
+                .map(|text| address("advertise-peer", &text))
+                .transpose()?,
+            initial_members: by_id("initial-members", settings.initial_members.as_deref())?,
+            seeds: list(settings.seeds.as_deref())
+                .map(|text| address("seeds", text))
+                .collect::<Result<_, _>>()?,
+            peer_override: by_id("peer-override", settings.peer_override.as_deref())?,
+            seed: settings.seed,
+            disk_reserve_bytes: settings
+                .disk_reserve_bytes
+                .unwrap_or(DISK_RESERVE_BYTES_DEFAULT),
+            wall_skew_ms: parse_skew(settings.wall_skew_ms)?,
+            modes,
+            node,
+        };
+        config.check_members()?;
+        config.check_addresses()?;
+        Ok(config)
+    }
+}
+
+impl Config {
+    fn check_members(&self) -> Result<(), ConfigError> {
+        let members = &self.initial_members;
+        let shown = || {
+            let pairs: Vec<_> = members
+                .iter()
+                .map(|(id, address)| format!("{id}={address}"))
+                .collect();
+            pairs.join(",")
+        };
+        let invalid = |why: String| Err(ConfigError::invalid("initial-members", shown(), why));
+        if !self.modes.contains(&Mode::Strong) {
+            if members.is_empty() {
+                return Ok(());
+            }
+            return invalid("only strong mode has founding members; name seeds instead".into());
+        }
+        if members.is_empty() {
+            return Err(ConfigError::Missing {
+                flag: "initial-members",
+                why: "strong mode needs every founding voter, as id=address,id=address",
+            });
+        }
+        if members.len() > VOTERS_MAX {
+            return invalid(format!("at most {VOTERS_MAX} voters are allowed"));
+        }
+        if !members.contains_key(&self.node) {
+            return invalid(format!("this node, {}, must be among them", self.node));
+        }
+        let addresses: BTreeSet<_> = members.values().collect();
+        if addresses.len() < members.len() {
+            return invalid("two members have the same address".into());
+        }
+        if members.values().any(|address| address.port() == 0) {
+            return invalid("a member's port can't be 0".into());
+        }
+        Ok(())
+    }
+
+    fn check_addresses(&self) -> Result<(), ConfigError> {
+        if !self.seeds.is_empty() && !self.modes.contains(&Mode::Eventual) {
+            let seeds: Vec<_> = self.seeds.iter().map(ToString::to_string).collect();
+            return Err(ConfigError::invalid(
+                "seeds",
+                seeds.join(","),
+                "only eventual mode joins by seeds; strong mode has --initial-members",
+            ));
+        }
+        if let Some(address) = self.peer_override.get(&self.node) {
+            return Err(ConfigError::invalid(
+                "peer-override",
+                format!("{}={address}", self.node),
+                "a node doesn't dial itself; name other nodes only",
+            ));
+        }
+        let known = self.advertise_peer.or(self.initial_members.get(&self.node).copied());
+        if self.peer_listen.ip().is_unspecified() && known.is_none() {
+            return Err(ConfigError::Missing {
+                flag: "advertise-peer",
+                why: "peers can't reach the unspecified address in --peer-listen; name the one they can",
+            });
+        }
+        Ok(())
+    }
+}
+
+fn refuse_unavailable(settings: &Settings) -> Result<(), ConfigError> {
+    if settings.tls.is_some() {
+        return Err(ConfigError::NotAvailable { flag: "tls" });
+    }
+    if settings.tokens.is_some() {
+        return Err(ConfigError::NotAvailable { flag: "tokens" });
+    }
+    match settings.durability.as_deref() {
+        None | Some("fsync") => Ok(()),
+        Some(other) => Err(ConfigError::invalid(
+            "durability",
+            other,
+            "this version has only `fsync`",
+        )),
+    }
+}
+
+fn parse_modes(text: Option<&str>) -> Result<Vec<Mode>, ConfigError> {
+    let Some(text) = text else {
+        return Err(ConfigError::Missing {
+            flag: "mode",
+            why: "say strong, eventual or strong,eventual",
+        });
+    };
+    let invalid = |why: String| ConfigError::invalid("mode", text, why);
+    let mut modes = Vec::new();
+    for name in list(Some(text)) {
+        let mode: Mode = name
+            .parse()
+            .map_err(|_| invalid(format!("{name:?} is no mode; say strong, eventual or strong,eventual")))?;
+        if modes.contains(&mode) {
+            return Err(invalid(format!("{mode} is named twice")));
+        }
+        modes.push(mode);
+    }
+    if modes.is_empty() {
+        return Err(invalid("say strong, eventual or strong,eventual".into()));
+    }
+    Ok(modes)
+}
+
+fn parse_node(id: Option<u64>) -> Result<NodeId, ConfigError> {
+    let id = id.ok_or(ConfigError::Missing {
+        flag: "node-id",
+        why: "every node has a number of its own, from 1",
+    })?;
+    NodeId::try_from(id)
+        .map_err(|_| ConfigError::invalid("node-id", id.to_string(), "node ids begin at 1"))
+}
+
+fn parse_cluster(name: Option<String>) -> Result<String, ConfigError> {
+    let name = name.ok_or(ConfigError::Missing {
+        flag: "cluster",
+        why: "the cluster's name keeps nodes of different clusters apart",
+    })?;
+    let fits = (1..=CLUSTER_BYTES_MAX).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_graphic());
+    if fits {
+        return Ok(name);
+    }
+    let why = format!("a name is 1 to {CLUSTER_BYTES_MAX} printable ASCII characters without spaces");
+    Err(ConfigError::invalid("cluster", name, why))
+}
+
+fn parse_data_dir(path: Option<String>) -> Result<PathBuf, ConfigError> {
+    match path {
+        Some(path) if !path.is_empty() => Ok(path.into()),
+        Some(_) | None => Err(ConfigError::Missing {
+            flag: "data-dir",
+            why: "the node keeps its log and its identity there",
+        }),
+    }
+}
+
+fn parse_skew(ms: Option<i64>) -> Result<i64, ConfigError> {
+    let ms = ms.unwrap_or(0);
+    if ms.checked_abs().is_some_and(|size| size <= WALL_SKEW_MS_MAX) {
+        return Ok(ms);
+    }
+    let why = format!("at most {WALL_SKEW_MS_MAX} to either side");
+    Err(ConfigError::invalid("wall-skew-ms", ms.to_string(), why))
+}
+
+fn list(text: Option<&str>) -> impl Iterator<Item = &str> {
+    text.unwrap_or_default()
+        .split(',')
+        .map(str::trim)
+        .filter(|item| !item.is_empty())
+}
+
+/// An address, or the first that a host name stands for.
+fn address(flag: &'static str, text: &str) -> Result<SocketAddr, ConfigError> {
+    let invalid = |why: String| ConfigError::invalid(flag, text, why);
+    text.to_socket_addrs()
+        .map_err(|error| invalid(format!("it must be host:port ({error})")))?
+        .next()
+        .ok_or_else(|| invalid("the host has no address".into()))
+}
+
+fn by_id(
+    flag: &'static str,
+    text: Option<&str>,
+) -> Result<BTreeMap<NodeId, SocketAddr>, ConfigError> {
+    let mut addresses = BTreeMap::new();
+    for item in list(text) {
+        let invalid = |why: &str| ConfigError::invalid(flag, item, why);
+        let (id, at) = item
+            .split_once('=')
+            .ok_or_else(|| invalid("it must be id=host:port"))?;
+        let id: NodeId = id
+            .trim()
+            .parse()
+            .map_err(|_| invalid("the id is a number from 1"))?;
+        if addresses.insert(id, address(flag, at.trim())?).is_some() {
+            return Err(invalid("this id is named twice"));
+        }
+    }
+    Ok(addresses)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,167 @@
+//! The front door of one mode: cloneable, what the service holds. Requests go through a bounded queue to the driver; the
+//! published view is read directly. A call that is given up on, for whatever reason, is cancelled.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::RwLock;
+use quorumor_core::limits::DRIVER_QUEUE_MAX;
+use quorumor_core::{CallId, Error, Mode, Reply, Request, View};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use crate::clock::Clock;
+use crate::watch::{ChangeNumber, Hub};
+
+/// When a caller may try again whose request found the queue full: the queue is worth 80 ms of work.
+const RETRY_AFTER_MS: u64 = 100;
+
+/// A state as readers and new watchers see it.
+#[derive(Debug)]
+pub(crate) struct Published {
+    pub(crate) view: View,
+    /// The number of the last change that the view includes.
+    pub(crate) number: ChangeNumber,
+}
+
+/// A request on its way to the driver.
+#[derive(Debug)]
+pub(crate) struct Call {
+    pub(crate) call: CallId,
+    pub(crate) request: Request,
+    pub(crate) reply: oneshot::Sender<Result<Reply, Error>>,
+}
+
+/// What the driver takes from.
+#[derive(Debug)]
+pub(crate) struct Requests {
+    pub(crate) calls: mpsc::Receiver<Call>,
+    /// Unbounded, but never more than the calls accepted: one cancel each.
+    pub(crate) cancels: mpsc::UnboundedReceiver<CallId>,
+}
+
+/// Why a call has no answer from the replica.
+#[derive(Debug)]
+pub(crate) enum Unanswered {
+    /// It was never handed over.
+    Refused(Error),
+    /// The caller's time is up.
+    Deadline,
+    /// The replica stopped.
+    Stopped,
+}
+
+/// The front door. Clones share everything.
+#[derive(Clone, Debug)]
+pub(crate) struct Handle {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    mode: Mode,
+    clock: Clock,
+    calls: mpsc::Sender<Call>,
+    cancels: mpsc::UnboundedSender<CallId>,
+    next_call: AtomicU64,
+    published: RwLock<Arc<Published>>,
+    hub: Hub,
+}
+
+impl Handle {
+    /// A front door to a replica whose state is `view` now. `hub_id` tells this life of the node from others.
+    pub(crate) fn new(mode: Mode, clock: Clock, view: View, hub_id: u64) -> (Self, Requests) {
+        let (calls, calls_taken) = mpsc::channel(DRIVER_QUEUE_MAX);
+        let (cancels, cancels_taken) = mpsc::unbounded_channel();
+        let shared = Shared {
+            mode,
+            clock,
+            calls,
+            cancels,
+            next_call: AtomicU64::new(1),
+            hub: Hub::new(hub_id, view.position.clone()),
+            published: RwLock::new(Arc::new(Published { view, number: 0 })),
+        };
+        let handle = Self {
+            shared: Arc::new(shared),
+        };
+        let requests = Requests {
+            calls: calls_taken,
+            cancels: cancels_taken,
+        };
+        (handle, requests)
+    }
+
+    pub(crate) fn mode(&self) -> Mode {
+        self.shared.mode
+    }
+
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.shared.clock
+    }
+
+    pub(crate) fn hub(&self) -> &Hub {
+        &self.shared.hub
+    }
+
+    pub(crate) fn published(&self) -> Arc<Published> {
+        Arc::clone(&self.shared.published.read())
+    }
+
+    /// How many requests wait.
+    pub(crate) fn waiting(&self) -> usize {
+        self.shared.calls.max_capacity() - self.shared.calls.capacity()
+    }
+
+    /// Called by the driver, before the replies of the same drain leave.
+    pub(crate) fn publish(&self, published: Published) {
+        *self.shared.published.write() = Arc::new(published);
+    }
+
+    /// Hands a request over and waits for its answer until the deadline.
+    pub(crate) async fn call(&self, request: Request, until: Instant) -> Result<Result<Reply, Error>, Unanswered> {
+        let call = CallId::new(self.shared.next_call.fetch_add(1, Ordering::Relaxed));
+        let (reply, answered) = oneshot::channel();
+        let sent = self.shared.calls.try_send(Call {
+            call,
+            request,
+            reply,
+        });
+        sent.map_err(|error| {
+            Unanswered::Refused(match error {
+                mpsc::error::TrySendError::Full(_) => Error::Overloaded {
+                    queue: "driver_queue_max",
+                    retry_after_ms: RETRY_AFTER_MS,
+                },
+                mpsc::error::TrySendError::Closed(_) => Error::Stopping,
+            })
+        })?;
+        let mut cancel = CancelOnDrop {
+            shared: &self.shared,
+            call: Some(call),
+        };
+        let answer = tokio::time::timeout_at(until, answered).await;
+        match answer {
+            Ok(answer) => {
+                cancel.call = None;
+                answer.map_err(|_| Unanswered::Stopped)
+            }
+            Err(_) => Err(Unanswered::Deadline),
+        }
+    }
+}
+
+/// Tells the driver that nobody waits any more, also when the caller's future is dropped.
+struct CancelOnDrop<'a> {
+    shared: &'a Shared,
+    call: Option<CallId>,
+}
+
+impl Drop for CancelOnDrop<'_> {
+    fn drop(&mut self) {
+        if let Some(call) = self.call {
+            // A driver that is gone has nothing to cancel.
+            let _ = self.shared.cancels.send(call);
+        }
+    }
+}

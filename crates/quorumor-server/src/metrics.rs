@@ -1,0 +1,199 @@
+//! Every metric: its name, what it says, and the one place that sets it. `/metrics` renders them for Prometheus.
+//! One recorder serves the whole process, however many nodes run in it.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use metrics::{
+    Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use quorumor_core::{Health, Mode, Role, StreamClass, View};
+
+const REQUESTS: &str = "quorumor_requests_total";
+const REQUEST_SECONDS: &str = "quorumor_request_seconds";
+const WATCHERS: &str = "quorumor_watchers";
+const QUEUE_DEPTH: &str = "quorumor_driver_queue_depth";
+const WAL_SYNCS: &str = "quorumor_wal_syncs_total";
+const WAL_BATCH_SECONDS: &str = "quorumor_wal_batch_seconds";
+const DISK_FREE: &str = "quorumor_disk_free_bytes";
+const LOG_BYTES: &str = "quorumor_log_bytes";
+const TERM: &str = "quorumor_raft_term";
+const LEADER: &str = "quorumor_raft_leader";
+const COMMITTED: &str = "quorumor_raft_committed_index";
+const APPLIED: &str = "quorumor_raft_applied_index";
+const CONFLICTS: &str = "quorumor_eventual_conflicts";
+const TOMBSTONES: &str = "quorumor_eventual_tombstones";
+const MEMBERS: &str = "quorumor_members";
+const KEYS: &str = "quorumor_keys";
+const SERVING: &str = "quorumor_serving";
+const PEER_MESSAGES: &str = "quorumor_peer_sent_messages_total";
+const PEER_BYTES_SENT: &str = "quorumor_peer_sent_bytes_total";
+const PEER_BYTES_RECEIVED: &str = "quorumor_peer_received_bytes_total";
+const PEER_DROPS: &str = "quorumor_peer_dropped_messages_total";
+const HANDSHAKES_FAILED: &str = "quorumor_handshakes_failed_total";
+const ENVELOPES_REFUSED: &str = "quorumor_envelopes_refused_total";
+
+/// Seconds, from a local read to a default deadline.
+const BUCKETS: [f64; 14] = [
+    0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0,
+];
+
+static RECORDER: OnceLock<PrometheusHandle> = OnceLock::new();
+
+/// The process's recorder, installed at the first call.
+pub(crate) fn recorder() -> &'static PrometheusHandle {
+    RECORDER.get_or_init(|| {
+        let builder = PrometheusBuilder::new()
+            .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &BUCKETS)
+            .expect("there are buckets");
+        let recorder = builder.build_recorder();
+        let handle = recorder.handle();
+        if metrics::set_global_recorder(recorder).is_err() {
+            tracing::warn!("another metrics recorder is installed, /metrics stays empty");
+        }
+        describe();
+        handle
+    })
+}
+
+fn describe() {
+    describe_counter!(REQUESTS, "Requests by method, mode and outcome");
+    describe_histogram!(REQUEST_SECONDS, Unit::Seconds, "Time from a request's arrival to its answer");
+    describe_gauge!(WATCHERS, "Watch streams that are open");
+    describe_gauge!(QUEUE_DEPTH, "Requests that wait in front of the driver");
+    describe_counter!(WAL_SYNCS, "Syncs of the write-ahead log");
+    describe_histogram!(WAL_BATCH_SECONDS, Unit::Seconds, "Time to write and sync one batch of the log");
+    describe_gauge!(DISK_FREE, Unit::Bytes, "Free bytes where the data is");
+    describe_gauge!(LOG_BYTES, Unit::Bytes, "Bytes of the log's files");
+    describe_gauge!(TERM, "Raft's term");
+    describe_gauge!(LEADER, "The leader's node id, 0 if none is known");
+    describe_gauge!(COMMITTED, "The highest index known as committed");
+    describe_gauge!(APPLIED, "The highest index applied");
+    describe_gauge!(CONFLICTS, "Concurrent values that merging discarded at this node");
+    describe_gauge!(TOMBSTONES, "Deleted keys that are still remembered");
+    describe_gauge!(MEMBERS, "Members by state, as this node sees them");
+    describe_gauge!(KEYS, "Live keys");
+    describe_gauge!(SERVING, "1 if the mode serves, 0 if it starts or is damaged");
+    describe_counter!(PEER_MESSAGES, "Messages sent to peers by lane");
+    describe_counter!(PEER_BYTES_SENT, Unit::Bytes, "Bytes sent to peers by lane");
+    describe_counter!(PEER_BYTES_RECEIVED, Unit::Bytes, "Bytes received from peers by lane");
+    describe_counter!(PEER_DROPS, "Messages to peers that were dropped, by lane and reason");
+    describe_counter!(HANDSHAKES_FAILED, "Peer handshakes that failed, by side and reason");
+    describe_counter!(ENVELOPES_REFUSED, "What came from the network and was refused, by kind and reason");
+}
+
+/// A way between two nodes, as a label.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum LaneName {
+    Control,
+    Bulk,
+    Datagram,
+}
+
+impl LaneName {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Control => "control",
+            Self::Bulk => "bulk",
+            Self::Datagram => "datagram",
+        }
+    }
+}
+
+impl From<StreamClass> for LaneName {
+    fn from(class: StreamClass) -> Self {
+        match class {
+            StreamClass::Control => Self::Control,
+            StreamClass::Bulk => Self::Bulk,
+        }
+    }
+}
+
+pub(crate) fn request(method: &'static str, mode: Mode, outcome: &'static str, took: Duration) {
+    let mode = mode.as_str();
+    counter!(REQUESTS, "method" => method, "mode" => mode, "outcome" => outcome).increment(1);
+    histogram!(REQUEST_SECONDS, "method" => method, "mode" => mode).record(took);
+}
+
+pub(crate) fn watchers(mode: Mode, change: f64) {
+    gauge!(WATCHERS, "mode" => mode.as_str()).increment(change);
+}
+
+pub(crate) fn log_batch(mode: Mode, syncs: u64, took: Duration) {
+    counter!(WAL_SYNCS, "mode" => mode.as_str()).increment(syncs);
+    histogram!(WAL_BATCH_SECONDS, "mode" => mode.as_str()).record(took);
+}
+
+pub(crate) fn log_space(mode: Mode, free: u64, log: u64) {
+    gauge!(DISK_FREE, "mode" => mode.as_str()).set(float(free));
+    gauge!(LOG_BYTES, "mode" => mode.as_str()).set(float(log));
+}
+
+pub(crate) fn peer_sent(lane: LaneName, messages: usize, bytes: usize) {
+    counter!(PEER_MESSAGES, "lane" => lane.as_str()).increment(messages as u64);
+    counter!(PEER_BYTES_SENT, "lane" => lane.as_str()).increment(bytes as u64);
+}
+
+pub(crate) fn peer_received(lane: LaneName, bytes: usize) {
+    counter!(PEER_BYTES_RECEIVED, "lane" => lane.as_str()).increment(bytes as u64);
+}
+
+pub(crate) fn peer_drop(lane: LaneName, reason: &'static str) {
+    counter!(PEER_DROPS, "lane" => lane.as_str(), "reason" => reason).increment(1);
+}
+
+pub(crate) fn handshake_failed(side: &'static str, reason: &'static str) {
+    counter!(HANDSHAKES_FAILED, "side" => side, "reason" => reason).increment(1);
+}
+
+pub(crate) fn envelope_refused(kind: &'static str, reason: &'static str) {
+    counter!(ENVELOPES_REFUSED, "kind" => kind, "reason" => reason).increment(1);
+}
+
+/// What a view tells, set each second.
+pub(crate) fn sample(view: &View, waiting: usize) {
+    let status = &view.status;
+    let mode = status.mode.as_str();
+    gauge!(QUEUE_DEPTH, "mode" => mode).set(float(waiting as u64));
+    gauge!(KEYS, "mode" => mode).set(float(view.entries.len() as u64));
+    gauge!(SERVING, "mode" => mode).set(f64::from(u8::from(status.health == Health::Serving)));
+    let counts = status.counts;
+    for (state, count) in [
+        ("alive", counts.alive),
+        ("suspect", counts.suspect),
+        ("down", counts.down),
+    ] {
+        gauge!(MEMBERS, "mode" => mode, "state" => state).set(f64::from(count));
+    }
+    match &status.role {
+        Role::Strong {
+            term,
+            leader,
+            voter: _,
+            committed,
+            applied,
+        } => {
+            let leader = leader.as_ref().map_or(0, |leader| leader.node.as_u64());
+            gauge!(TERM).set(float(term.as_u64()));
+            gauge!(LEADER).set(float(leader));
+            gauge!(COMMITTED).set(float(committed.as_u64()));
+            gauge!(APPLIED).set(float(applied.as_u64()));
+        }
+        Role::Eventual {
+            generation: _,
+            incarnation: _,
+            conflicts,
+            tombstones,
+        } => {
+            gauge!(CONFLICTS).set(float(*conflicts));
+            gauge!(TOMBSTONES).set(float(*tombstones));
+        }
+    }
+}
+
+/// A gauge is a float; beyond 2^53 it is as near as one can be.
+#[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
+fn float(number: u64) -> f64 {
+    number as f64
+}

@@ -1,0 +1,190 @@
+//! Streams that peers dialled: a handshake under a timeout, then frames into the mode's inbox until the stream ends.
+//! A peer has one accepted stream a class; a newer one takes the place of the older.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use parking_lot::Mutex;
+use quorumor_core::{Contact, Input, Mode, NodeId, StreamClass};
+use quorumor_proto::pb;
+use tokio::io::AsyncReadExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::handshake::{self, HandshakeError};
+use super::Peers;
+use crate::envelope::{EnvelopeError, Frame};
+use crate::metrics;
+
+/// A handshake takes no longer.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Strangers that may be in a handshake at once.
+const HANDSHAKES_MAX: usize = 256;
+/// What is read at a time.
+const READ_BYTES: usize = 64 * 1024;
+/// After an accept that failed, such as for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The streams that are open, with what ends each.
+#[derive(Debug, Default)]
+pub(super) struct Accepted {
+    streams: Mutex<BTreeMap<(NodeId, StreamClass), (u64, CancellationToken)>>,
+}
+
+impl Accepted {
+    /// Makes room for a new stream: the older one is told to end.
+    fn replace(&self, peer: NodeId, class: StreamClass) -> (u64, CancellationToken) {
+        let mut streams = self.streams.lock();
+        let number = streams.get(&(peer, class)).map_or(0, |(number, _)| number + 1);
+        let end = CancellationToken::new();
+        if let Some((_, older)) = streams.insert((peer, class), (number, end.clone())) {
+            older.cancel();
+        }
+        (number, end)
+    }
+
+    /// Whether this stream was still the one in use; it no longer is.
+    fn ended(&self, peer: NodeId, class: StreamClass, number: u64) -> bool {
+        let streams = self.streams.lock();
+        streams.get(&(peer, class)).is_some_and(|(current, _)| *current == number)
+    }
+}
+
+/// Accepts until the transport stops.
+pub(super) async fn run(peers: Peers, listener: TcpListener) {
+    let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+    let stop = peers.shared.stop.clone();
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "can't accept a peer");
+                sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let Ok(permit) = Arc::clone(&handshakes).try_acquire_owned() else {
+            metrics::handshake_failed("accepted", "overloaded");
+            continue;
+        };
+        let serving = peers.clone();
+        peers.shared.tasks.spawn(async move {
+            let stop = serving.shared.stop.clone();
+            let served = stop.run_until_cancelled(async {
+                let greeted = greet(&serving, stream).await;
+                drop(permit);
+                if let Some((stream, peer, class)) = greeted {
+                    serve(&serving, stream, peer, class).await;
+                }
+            });
+            served.await.unwrap_or_default();
+        });
+    }
+}
+
+async fn greet(peers: &Peers, mut stream: TcpStream) -> Option<(TcpStream, NodeId, StreamClass)> {
+    let answered = timeout(HANDSHAKE_TIMEOUT, answer(peers, &mut stream)).await;
+    let error = match answered {
+        Ok(Ok((peer, class))) => return Some((stream, peer, class)),
+        Ok(Err(error)) => error,
+        Err(_) => HandshakeError::Io(std::io::ErrorKind::TimedOut.into()),
+    };
+    metrics::handshake_failed("accepted", error.as_str());
+    match error {
+        HandshakeError::Refused(reason) => tracing::warn!(reason, "refused a peer's stream"),
+        other => tracing::debug!(error = %other, "a handshake failed"),
+    }
+    None
+}
+
+async fn answer(
+    peers: &Peers,
+    stream: &mut TcpStream,
+) -> Result<(NodeId, StreamClass), HandshakeError> {
+    stream.set_nodelay(true)?;
+    let shared = &peers.shared;
+    let (class, hello) = handshake::read::<pb::Handshake>(stream).await?;
+    let judged = handshake::judge(&shared.me, &hello).and_then(|(version, node, store)| {
+        shared
+            .meet(node, store)
+            .map_err(|conflict| conflict.to_string())?;
+        Ok((version, node))
+    });
+    let version = judged.as_ref().map(|(version, _)| *version).map_err(Clone::clone);
+    handshake::write(stream, class, &handshake::reply(&shared.me, &version)).await?;
+    match judged {
+        Ok((_, node)) => Ok((node, class)),
+        Err(reason) => Err(HandshakeError::Refused(reason)),
+    }
+}
+
+async fn serve(peers: &Peers, stream: TcpStream, peer: NodeId, class: StreamClass) {
+    let (number, end) = peers.shared.accepted.replace(peer, class);
+    let read = end.run_until_cancelled(read(peers, stream, peer, class)).await;
+    if let Some(Err(error)) = read {
+        metrics::envelope_refused("stream", error.as_str());
+        tracing::warn!(%peer, ?class, %error, "a peer's stream can't be read on");
+    }
+    if !peers.shared.accepted.ended(peer, class, number) {
+        return;
+    }
+    // Elections wait for this news; gossip closes idle streams, and its news would say nothing.
+    if class == StreamClass::Control
+        && let Some(inbox) = peers.shared.inboxes.get(&Mode::Strong)
+    {
+        let contact = Contact::Closed;
+        // A driver that is gone needs no news.
+        let _ = inbox.control.send(Input::Contact { peer, contact }).await;
+        peers.verify(peer);
+    }
+}
+
+/// Reads until the stream ends.
+async fn read(
+    peers: &Peers,
+    mut stream: TcpStream,
+    peer: NodeId,
+    class: StreamClass,
+) -> Result<(), EnvelopeError> {
+    let mut bytes = BytesMut::with_capacity(READ_BYTES);
+    loop {
+        bytes.reserve(READ_BYTES);
+        match stream.read_buf(&mut bytes).await {
+            Ok(0) | Err(_) => return Ok(()),
+            Ok(count) => metrics::peer_received(class.into(), count),
+        }
+        while let Some(frame) = Frame::decode(&mut bytes)? {
+            if frame.class != class {
+                return Err(EnvelopeError::Kind);
+            }
+            deliver(peers, peer, frame).await;
+        }
+    }
+}
+
+/// A full inbox holds up this stream, and so its sender.
+async fn deliver(peers: &Peers, from: NodeId, frame: Frame) {
+    let Some(inbox) = peers.shared.inboxes.get(&frame.mode) else {
+        metrics::envelope_refused("stream", "mode_not_served");
+        return;
+    };
+    let lane = match frame.class {
+        StreamClass::Control => &inbox.control,
+        StreamClass::Bulk => &inbox.bulk,
+    };
+    let input = Input::Stream {
+        from,
+        class: frame.class,
+        payload: frame.payload,
+    };
+    // A driver that is gone takes nothing; the node stops.
+    let _ = lane.send(input).await;
+}

@@ -1,0 +1,92 @@
+//! Datagrams, both ways. Sending never waits: a socket that can't take one now loses it, as the network may.
+
+use bytes::{Bytes, BytesMut};
+use quorumor_core::limits::DATAGRAM_BYTES_MAX;
+use quorumor_core::{Destination, Input, Mode};
+
+use super::{Peers, Shared};
+use crate::envelope::Datagram;
+use crate::metrics::{self, LaneName};
+
+/// Sends, or loses.
+pub(super) fn send(shared: &Shared, mode: Mode, to: Destination, payload: Bytes) {
+    let lost = |why| metrics::peer_drop(LaneName::Datagram, why);
+    let address = match to {
+        Destination::Node(peer) => shared.book.address(peer),
+        Destination::Seed(address) => Some(address),
+    };
+    let (Some(address), Some(cluster)) = (address, shared.me.cluster(mode)) else {
+        lost("no_address");
+        return;
+    };
+    let datagram = Datagram {
+        mode,
+        cluster,
+        store: shared.me.store,
+        from: shared.me.node,
+        payload,
+    };
+    let Some(bytes) = datagram.encode() else {
+        tracing::error!(%mode, "a datagram is over its budget");
+        lost("too_long");
+        return;
+    };
+    match shared.udp.try_send_to(&bytes, address) {
+        Ok(_) => metrics::peer_sent(LaneName::Datagram, 1, bytes.len()),
+        Err(_) => lost("socket"),
+    }
+}
+
+/// Receives until the transport stops.
+pub(super) async fn run(peers: Peers) {
+    let stop = peers.shared.stop.clone();
+    // One byte more than allowed, so that a longer one is noticed.
+    let mut buffer = BytesMut::with_capacity(DATAGRAM_BYTES_MAX + 1);
+    loop {
+        buffer.clear();
+        buffer.reserve(DATAGRAM_BYTES_MAX + 1);
+        let received = tokio::select! {
+            () = stop.cancelled() => return,
+            received = peers.shared.udp.recv_buf_from(&mut buffer) => received,
+        };
+        match received {
+            Ok((count, _)) => {
+                metrics::peer_received(LaneName::Datagram, count);
+                let bytes = buffer.split().freeze();
+                if let Err(why) = take(&peers.shared, &bytes) {
+                    metrics::envelope_refused("datagram", why);
+                }
+            }
+            // An earlier send's echo; the socket lives on.
+            Err(error) => tracing::debug!(%error, "a datagram couldn't be received"),
+        }
+    }
+}
+
+/// Hands a datagram to its mode, or says why not.
+fn take(shared: &Shared, bytes: &Bytes) -> Result<(), &'static str> {
+    let datagram = Datagram::decode(bytes).map_err(|error| error.as_str())?;
+    let inbox = shared
+        .inboxes
+        .get(&datagram.mode)
+        .ok_or("mode_not_served")?;
+    if shared.me.cluster(datagram.mode) != Some(datagram.cluster) {
+        return Err("foreign_cluster");
+    }
+    if datagram.from == shared.me.node {
+        return Err(if datagram.store == shared.me.store {
+            "own"
+        } else {
+            "own_id_used_twice"
+        });
+    }
+    shared.meet(datagram.from, datagram.store).map_err(|conflict| {
+        tracing::debug!(%conflict, "refused a datagram");
+        "store_conflict"
+    })?;
+    let input = Input::Datagram {
+        from: datagram.from,
+        payload: datagram.payload,
+    };
+    inbox.datagrams.try_send(input).map_err(|_| "inbox_full")
+}

@@ -1,0 +1,107 @@
+//! Group commit, full disks, and that a failure ends it all.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use quorumor_core::{LogRecord, PersistToken, Record};
+use quorumor_wal::{LogOptions, SimDisk};
+use tokio::sync::mpsc;
+
+use super::*;
+use crate::shutdown::FatalError;
+
+fn append(token: u64) -> Persist {
+    Persist::Append {
+        token: PersistToken(token),
+        records: vec![LogRecord::Put(Record {
+            kind: 1,
+            position: token,
+            bytes: Bytes::from_static(b"x"),
+        })],
+        sync: true,
+    }
+}
+
+struct Started {
+    queue: LogQueue,
+    thread: JoinHandle<()>,
+    finished: mpsc::UnboundedReceiver<Input>,
+    fatal: mpsc::Receiver<FatalError>,
+    free: Arc<AtomicU64>,
+}
+
+fn start(disk: SimDisk) -> Started {
+    let (store, _) = Store::open(disk, LogOptions::small(1)).unwrap();
+    let (finished, told) = mpsc::unbounded_channel();
+    let (fatal, failed) = mpsc::channel(4);
+    let free = Arc::new(AtomicU64::new(1_000_000));
+    let reading = Arc::clone(&free);
+    let log = LogThread {
+        mode: Mode::Strong,
+        store,
+        free_bytes: move || Ok(reading.load(Ordering::SeqCst)),
+        limits: SpaceLimits::new(1_000, 1_000),
+        finished,
+    };
+    let alarm = Alarm::new("log", Mode::Strong, fatal);
+    let (queue, thread) = log.spawn(alarm).unwrap();
+    Started {
+        queue,
+        thread,
+        finished: told,
+        fatal: failed,
+        free,
+    }
+}
+
+#[tokio::test]
+async fn everything_queued_is_durable_before_it_is_reported() {
+    let disk = SimDisk::new(1);
+    let mut started = start(disk.clone());
+    for token in 1..=100 {
+        started.queue.push(append(token));
+    }
+    let mut reached = 0;
+    while reached < 100 {
+        match started.finished.recv().await.unwrap() {
+            Input::Persisted { token } => {
+                assert!(token.0 > reached);
+                reached = token.0;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    drop(started.queue);
+    started.thread.join().unwrap();
+    disk.crash();
+    let (_, found) = Store::open(disk, LogOptions::small(2)).unwrap();
+    assert_eq!(found.records.len(), 100);
+}
+
+#[tokio::test]
+async fn a_disk_that_runs_low_is_told_and_told_again_when_there_is_space() {
+    let mut started = start(SimDisk::new(2));
+    started.free.store(10, Ordering::SeqCst);
+    assert!(matches!(
+        started.finished.recv().await,
+        Some(Input::Disk(DiskState::Full))
+    ));
+    started.free.store(1_000_000, Ordering::SeqCst);
+    assert!(matches!(
+        started.finished.recv().await,
+        Some(Input::Disk(DiskState::Available))
+    ));
+    drop(started.queue);
+    started.thread.join().unwrap();
+    assert!(started.fatal.recv().await.is_none(), "an orderly end is no failure");
+}
+
+#[test]
+fn the_space_limits_have_a_gap_so_that_they_do_not_flap() {
+    let limits = SpaceLimits::new(100, 10);
+    assert_eq!(limits.judge(DiskState::Available, 120), DiskState::Available);
+    assert_eq!(limits.judge(DiskState::Available, 119), DiskState::Full);
+    assert_eq!(limits.judge(DiskState::Full, 139), DiskState::Full);
+    assert_eq!(limits.judge(DiskState::Full, 140), DiskState::Available);
+}

@@ -1,0 +1,512 @@
+//! One call's way through the service: what it asks, checked against the mode that serves it, and how it is answered,
+//! refused or given up. Methods parse their own fields; everything that they share is here.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use quorumor_core::{
+    Certainty, Command, DataEpoch, Degraded, Error, Health, Level, Mono, Operation, OperationResult, Position,
+    Receipt, Reply, Request, Token, WriteOutcome,
+};
+use quorumor_proto::pb;
+use quorumor_proto::receipt::receipt_to_wire;
+use quorumor_proto::request::{Header, parse_header};
+use quorumor_proto::status::to_status;
+use tonic::Status;
+use tonic::metadata::MetadataMap;
+
+use super::Service;
+use super::receipts::{self, Said};
+use crate::handle::{Handle, Published, Unanswered};
+use crate::metrics;
+
+/// The deadline of a caller who names none.
+const TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
+/// The latest deadline.
+const TIMEOUT_MAX: Duration = Duration::from_secs(60);
+/// The answer leaves so long before the caller's own clock runs out: a twentieth of the time, within these bounds.
+const ANSWER_EARLY_MIN: Duration = Duration::from_millis(2);
+const ANSWER_EARLY_MAX: Duration = Duration::from_millis(50);
+
+/// Whether a failed call leaves a write behind that may have happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Read,
+    Write,
+}
+
+/// A call that was admitted.
+#[derive(Debug)]
+pub(super) struct Asking {
+    method: &'static str,
+    kind: Kind,
+    handle: Handle,
+    header: Header,
+    asked: Level,
+    /// What the caller's session has seen.
+    after: Option<Position>,
+    began: Instant,
+    timeout: Duration,
+}
+
+/// A view that a read may be answered from.
+#[derive(Debug)]
+pub(super) struct Reading {
+    pub(super) published: Arc<Published>,
+    pub(super) asked: Level,
+    pub(super) got: Level,
+    pub(super) degraded: Option<Degraded>,
+}
+
+/// A replica answered something that doesn't fit the question.
+pub(super) fn misfit() -> Error {
+    Error::Internal {
+        why: "the replica's answer doesn't fit the request".to_owned(),
+        certainty: Certainty::Unknown,
+    }
+}
+
+impl Service {
+    /// Parses and checks the header. A refusal already has its receipt.
+    pub(super) fn admit(
+        &self,
+        method: &'static str,
+        kind: Kind,
+        metadata: &MetadataMap,
+        header: Option<pb::RequestHeader>,
+    ) -> Result<Asking, Status> {
+        let began = Instant::now();
+        let timeout = timeout(metadata);
+        let admit = |handle: &Handle, header: Header| Asking {
+            method,
+            kind,
+            asked: header.level.unwrap_or(handle.mode().best_level()),
+            handle: handle.clone(),
+            header,
+            after: None,
+            began,
+            timeout,
+        };
+        // A header that can't be read, or that names a mode which isn't here, is refused by the node's first mode.
+        let refused = |error: Error| {
+            let header = parse_header(None).expect("an absent header is valid");
+            admit(self.first(), header).refuse(&error)
+        };
+        let header = parse_header(header).map_err(refused)?;
+        let handle = self.handle(header.mode).map_err(refused)?;
+        let mut asking = admit(handle, header);
+        if self.shared.leave.is_cancelled() {
+            return Err(asking.refuse(&Error::Stopping));
+        }
+        match asking.session() {
+            Ok(after) => asking.after = after,
+            Err(error) => return Err(asking.refuse(&error)),
+        }
+        Ok(asking)
+    }
+}
+
+impl Asking {
+    /// What the token demands, if it is one for here.
+    fn session(&self) -> Result<Option<Position>, Error> {
+        let published = self.handle.published();
+        let status = &published.view.status;
+        let check_epoch = |asked: DataEpoch| {
+            if asked == status.epoch {
+                Ok(())
+            } else {
+                Err(Error::EpochChanged {
+                    asked: asked.as_u64(),
+                    current: status.epoch.as_u64(),
+                })
+            }
+        };
+        if let Some(epoch) = self.header.epoch {
+            check_epoch(epoch)?;
+        }
+        if self.header.token.is_empty() {
+            return Ok(None);
+        }
+        let token = Token::decode_for(&self.header.token, status.cluster, status.mode)?;
+        check_epoch(token.epoch)?;
+        Ok(Some(token.position))
+    }
+
+    /// For logs: every line of this call carries node, mode and request id.
+    pub(super) fn span(&self) -> tracing::Span {
+        let published = self.handle.published();
+        tracing::debug_span!(
+            "request",
+            method = self.method,
+            node = %published.view.status.node,
+            mode = %self.handle.mode(),
+            request_id = self.header.request_id.as_str(),
+        )
+    }
+
+    pub(super) fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    pub(super) fn mono(&self) -> Mono {
+        self.handle.clock().mono()
+    }
+
+    /// The level that the call asks for.
+    pub(super) fn asked(&self) -> Level {
+        self.asked
+    }
+
+    /// Carries out operations in order.
+    pub(super) async fn write(
+        &self,
+        operations: Vec<Operation>,
+    ) -> Result<(Vec<OperationResult>, pb::Receipt), Error> {
+        let count = operations.len();
+        let request = Request {
+            command: Command::write(operations, self.header.client)?,
+            after: self.after.clone(),
+            request_id: self.header.request_id.clone(),
+        };
+        let until = self.began + self.timeout;
+        let answer = self.handle.call(request, until.into()).await;
+        let reply = answer.map_err(|unanswered| match unanswered {
+            Unanswered::Refused(error) => error,
+            Unanswered::Deadline => Error::DeadlineExceeded {
+                what: "the write's outcome was known",
+                certainty: Certainty::Unknown,
+            },
+            Unanswered::Stopped => Error::OutcomeUnknown {
+                why: "the node stopped",
+            },
+        })??;
+        let Reply::Written {
+            results,
+            position,
+            dot,
+        } = reply
+        else {
+            return Err(misfit());
+        };
+        if results.len() != count {
+            return Err(misfit());
+        }
+        let best = self.handle.mode().best_level();
+        let receipt = self.receipt(
+            &self.handle.published(),
+            Said {
+                asked: best,
+                got: best,
+                degraded: None,
+                revision: position_revision(&position),
+                dot,
+                token: Some(self.merged(&position)),
+                write: Some(WriteOutcome::Applied),
+            },
+        );
+        // The write stands, whatever becomes of its token.
+        let wire = receipt_to_wire(&receipt).or_else(|_| {
+            receipt_to_wire(&Receipt {
+                token: None,
+                ..receipt
+            })
+        });
+        Ok((results, wire?))
+    }
+
+    /// A view that is fit for what the call asks.
+    pub(super) async fn read(&self) -> Result<Reading, Error> {
+        self.read_until(self.began + self.timeout).await
+    }
+
+    /// As [`Self::read`], with another deadline: a watch reads again long after its call began.
+    pub(super) async fn read_anew(&self) -> Result<Reading, Error> {
+        self.read_until(Instant::now() + self.timeout).await
+    }
+
+    async fn read_until(&self, until: Instant) -> Result<Reading, Error> {
+        let mode = self.handle.mode();
+        let weaker = self.header.allow_degraded;
+        match (self.asked, mode.best_level()) {
+            (Level::Linearizable, Level::Local) if weaker => {
+                let degraded = Some(Degraded::ModeCannot);
+                Ok(Reading {
+                    degraded,
+                    ..self.read_local(until).await?
+                })
+            }
+            (Level::Linearizable, Level::Local) => Err(Error::level_unavailable(mode, self.asked)),
+            (Level::Local, _) => self.read_local(until).await,
+            (Level::Linearizable, Level::Linearizable) => {
+                match self.barrier(Level::Linearizable, until).await {
+                    Ok(published) => Ok(self.reading(published, Level::Linearizable, None)),
+                    Err(error) if weaker && needs_leader(&error) => self.degrade(),
+                    Err(error) => Err(error),
+                }
+            }
+        }
+    }
+
+    /// Straight from the view if it has what the session has seen: no queue, no replica.
+    async fn read_local(&self, until: Instant) -> Result<Reading, Error> {
+        let mut published = self.handle.published();
+        if let Health::Damaged { why } = &published.view.status.health {
+            return Err(Error::Damaged { why: why.clone() });
+        }
+        if !self.covered(&published) {
+            published = self.barrier(Level::Local, until).await?;
+        }
+        Ok(self.reading(published, Level::Local, None))
+    }
+
+    /// The caller takes less, but never less than its own session has seen.
+    fn degrade(&self) -> Result<Reading, Error> {
+        let published = self.handle.published();
+        if !self.covered(&published) {
+            return Err(self.ahead(&published));
+        }
+        Ok(self.reading(published, Level::Local, Some(Degraded::LeaderUnreachable)))
+    }
+
+    /// The view as it is. Never waits.
+    pub(super) fn look(&self) -> Reading {
+        Reading {
+            asked: Level::Local,
+            ..self.reading(self.handle.published(), Level::Local, None)
+        }
+    }
+
+    fn reading(
+        &self,
+        published: Arc<Published>,
+        got: Level,
+        degraded: Option<Degraded>,
+    ) -> Reading {
+        Reading {
+            published,
+            asked: self.asked,
+            got,
+            degraded,
+        }
+    }
+
+    async fn barrier(&self, level: Level, until: Instant) -> Result<Arc<Published>, Error> {
+        let request = Request {
+            command: Command::ReadBarrier { level },
+            after: self.after.clone(),
+            request_id: self.header.request_id.clone(),
+        };
+        let answer = self.handle.call(request, until.into()).await;
+        let published = self.handle.published();
+        let reply = answer.map_err(|unanswered| match unanswered {
+            Unanswered::Refused(error) => error,
+            Unanswered::Deadline if !self.covered(&published) => self.ahead(&published),
+            Unanswered::Deadline => Error::DeadlineExceeded {
+                what: "the read was confirmed",
+                certainty: Certainty::NotApplied,
+            },
+            Unanswered::Stopped => Error::Stopping,
+        })??;
+        match reply {
+            Reply::ReadReady { position } if published.view.position.covers(&position) => {
+                Ok(published)
+            }
+            Reply::ReadReady { .. } | Reply::Written { .. } => Err(misfit()),
+        }
+    }
+
+    fn covered(&self, published: &Published) -> bool {
+        self.after
+            .as_ref()
+            .is_none_or(|after| published.view.position.covers(after))
+    }
+
+    fn ahead(&self, published: &Published) -> Error {
+        Error::TokenAhead {
+            needed: self.after.as_ref().map(ToString::to_string).unwrap_or_default(),
+            have: published.view.position.to_string(),
+        }
+    }
+
+    /// Reads these keys from one view.
+    pub(super) async fn read_all(
+        &self,
+        operations: &[Operation],
+    ) -> Result<(Vec<OperationResult>, pb::Receipt), Error> {
+        // The same limits as for a batch that writes.
+        Command::write(operations.to_vec(), None)?;
+        let reading = self.read().await?;
+        let entries = &reading.published.view;
+        let results = operations
+            .iter()
+            .map(|operation| OperationResult::Got {
+                entry: entries.entry(operation.key()).map(|entry| (**entry).clone()),
+            })
+            .collect();
+        Ok((results, self.read_receipt(&reading)?))
+    }
+
+    /// The receipt of an answer that was read from this view.
+    pub(super) fn read_receipt(&self, reading: &Reading) -> Result<pb::Receipt, Error> {
+        let position = &reading.published.view.position;
+        let receipt = self.receipt(
+            &reading.published,
+            Said {
+                asked: reading.asked,
+                got: reading.got,
+                degraded: reading.degraded,
+                revision: position_revision(position),
+                dot: None,
+                token: Some(self.merged(position)),
+                write: None,
+            },
+        );
+        receipt_to_wire(&receipt)
+    }
+
+    /// The receipt of one step of a watch, which has shown its watcher everything up to `seen`.
+    pub(super) fn step_receipt(&self, seen: Option<&Position>) -> Result<pb::Receipt, Error> {
+        let receipt = self.receipt(
+            &self.handle.published(),
+            Said {
+                asked: Level::Local,
+                got: Level::Local,
+                degraded: None,
+                revision: seen.and_then(position_revision),
+                dot: None,
+                token: seen.map(|seen| self.merged(seen)),
+                write: None,
+            },
+        );
+        receipt_to_wire(&receipt)
+    }
+
+    fn receipt(&self, published: &Published, said: Said) -> Receipt {
+        receipts::build(&published.view, self.mono(), said)
+    }
+
+    /// The position of the next token: what the session had seen, and this.
+    fn merged(&self, position: &Position) -> Position {
+        let mut merged = position.clone();
+        if let Some(after) = &self.after {
+            merged.merge(after);
+        }
+        merged
+    }
+
+    /// The call went well.
+    pub(super) fn answered(&self) {
+        metrics::request(self.method, self.handle.mode(), "ok", self.began.elapsed());
+    }
+
+    /// The call failed: a status with certainty and receipt.
+    pub(super) fn refuse(&self, error: &Error) -> Status {
+        let mode = self.handle.mode();
+        let certainty = match self.kind {
+            Kind::Write => error.certainty(),
+            Kind::Read => Certainty::NotApplied,
+        };
+        let outcome = match certainty {
+            Certainty::NotApplied => "refused",
+            Certainty::Unknown => "unknown",
+        };
+        metrics::request(self.method, mode, outcome, self.began.elapsed());
+        let request_id = self.header.request_id.as_str();
+        if let Error::Internal { why, .. } = error {
+            tracing::error!(method = self.method, %mode, request_id, why, "a request failed");
+        } else {
+            tracing::debug!(method = self.method, %mode, request_id, %error, "refused a request");
+        }
+        let published = self.handle.published();
+        let receipt = self.receipt(
+            &published,
+            Said {
+                asked: self.asked,
+                got: self.asked,
+                degraded: None,
+                revision: published.view.revision(),
+                dot: None,
+                token: None,
+                write: (self.kind == Kind::Write).then_some(WriteOutcome::Failed(certainty)),
+            },
+        );
+        to_status(error, Some(mode), Some(&receipt))
+    }
+}
+
+fn position_revision(position: &Position) -> Option<quorumor_core::Revision> {
+    match position {
+        Position::Strong(revision) => Some(*revision),
+        Position::Eventual(_) => None,
+    }
+}
+
+/// Whether a local view can help where a confirmed one can't be had.
+fn needs_leader(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::NotLeader { .. }
+            | Error::NoQuorum
+            | Error::Starting
+            | Error::DeadlineExceeded { .. }
+            | Error::TokenAhead { .. }
+    )
+}
+
+/// How long the caller waits, less what the answer needs to get there.
+fn timeout(metadata: &MetadataMap) -> Duration {
+    let named = metadata
+        .get("grpc-timeout")
+        .and_then(|value| value.to_str().ok())
+        .and_then(parse_timeout)
+        .unwrap_or(TIMEOUT_DEFAULT)
+        .min(TIMEOUT_MAX);
+    named.saturating_sub((named / 20).clamp(ANSWER_EARLY_MIN, ANSWER_EARLY_MAX))
+}
+
+/// gRPC's own form: up to eight digits and a unit.
+fn parse_timeout(text: &str) -> Option<Duration> {
+    let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if number.len() > 8 {
+        return None;
+    }
+    let number: u64 = number.parse().ok()?;
+    match unit {
+        "H" => Some(Duration::from_secs(number * 3_600)),
+        "M" => Some(Duration::from_secs(number * 60)),
+        "S" => Some(Duration::from_secs(number)),
+        "m" => Some(Duration::from_millis(number)),
+        "u" => Some(Duration::from_micros(number)),
+        "n" => Some(Duration::from_nanos(number)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(text: &str) -> Duration {
+        let mut metadata = MetadataMap::new();
+        metadata.insert("grpc-timeout", text.parse().unwrap());
+        timeout(&metadata)
+    }
+
+    #[test]
+    fn a_callers_timeout_is_kept_with_time_to_answer() {
+        assert_eq!(with("1000m"), Duration::from_millis(950));
+        assert_eq!(with("100m"), Duration::from_millis(95));
+        assert_eq!(with("10S"), Duration::from_millis(9_950));
+        assert_eq!(with("1m"), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_timeout_that_is_none_or_too_long_falls_back() {
+        let default = Duration::from_millis(4_950);
+        assert_eq!(timeout(&MetadataMap::new()), default);
+        for text in ["", "S", "123456789S", "5x", "-1S"] {
+            assert_eq!(with(text), default, "{text:?}");
+        }
+        assert_eq!(with("99999999H"), Duration::from_millis(59_950));
+    }
+}

@@ -1,0 +1,139 @@
+//! Pages of a listing. A page token holds the last key of its page and is bound to the range, so that it can't be used for
+//! another; each page is a view of its own.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use quorumor_core::limits::{LIST_BYTES_MAX, LIST_ENTRIES_DEFAULT, LIST_ENTRIES_MAX};
+use quorumor_core::{Error, Key, KeyRange, View};
+use quorumor_proto::entry::entry_to_wire;
+use quorumor_proto::pb;
+use quorumor_proto::request::parse_range;
+
+const FORMAT: u8 = 1;
+/// What an entry weighs beside its key and value: version, writer, framing.
+const ENTRY_BYTES: usize = 64;
+
+/// What a listing asks, checked.
+pub(super) struct Asked {
+    range: KeyRange,
+    limit: usize,
+    after: Option<Key>,
+    with_values: bool,
+}
+
+impl Asked {
+    pub(super) fn parse(list: pb::ListRequest) -> Result<Self, Error> {
+        let range = parse_range(list.range)?;
+        let limit = match usize::try_from(list.limit).unwrap_or(usize::MAX) {
+            0 => LIST_ENTRIES_DEFAULT,
+            limit if limit <= LIST_ENTRIES_MAX => limit,
+            over => return Err(Error::too_large("list_entries_max", LIST_ENTRIES_MAX, over)),
+        };
+        let after = if list.page_token.is_empty() {
+            None
+        } else {
+            Some(decode(&list.page_token, &range)?)
+        };
+        Ok(Self {
+            range,
+            limit,
+            after,
+            with_values: !list.keys_only,
+        })
+    }
+
+    /// The page of this view.
+    pub(super) fn page(&self, view: &View, receipt: pb::Receipt) -> pb::ListResponse {
+        let mut entries: Vec<pb::Entry> = Vec::new();
+        let mut bytes = 0;
+        let mut last = None;
+        let mut more = false;
+        for entry in view.range(&self.range, self.after.as_ref()) {
+            let weight = ENTRY_BYTES
+                + if self.with_values {
+                    entry.bytes()
+                } else {
+                    entry.key.as_str().len()
+                };
+            let full = entries.len() >= self.limit || bytes + weight > LIST_BYTES_MAX;
+            if full && !entries.is_empty() {
+                more = true;
+                break;
+            }
+            bytes += weight;
+            entries.push(entry_to_wire(entry, self.with_values));
+            last = Some(&entry.key);
+        }
+        let next = last.filter(|_| more);
+        pb::ListResponse {
+            receipt: Some(receipt),
+            entries,
+            next_page_token: next.map_or_else(Bytes::new, |last| encode(last, &self.range)),
+        }
+    }
+}
+
+fn encode(last: &Key, range: &KeyRange) -> Bytes {
+    let mut out = BytesMut::new();
+    out.put_u8(FORMAT);
+    out.put_slice(last.as_str().as_bytes());
+    let crc = checksum(&out, range);
+    out.put_u32_le(crc);
+    out.freeze()
+}
+
+fn decode(token: &[u8], range: &KeyRange) -> Result<Key, Error> {
+    let read = || {
+        let (body, crc) = token.split_last_chunk::<4>()?;
+        let (&format, key) = body.split_first()?;
+        if format != FORMAT || checksum(body, range).to_le_bytes() != *crc {
+            return None;
+        }
+        Key::parse(std::str::from_utf8(key).ok()?).ok()
+    };
+    read().ok_or_else(|| Error::invalid("page_token", "it is damaged, or of another range"))
+}
+
+/// Over the token's body and the range that it belongs to.
+fn checksum(body: &[u8], range: &KeyRange) -> u32 {
+    let crc = crc32c::crc32c(body);
+    let part = |crc, text: &str| {
+        let crc = crc32c::crc32c_append(crc, &(text.len() as u64).to_le_bytes());
+        crc32c::crc32c_append(crc, text.as_bytes())
+    };
+    match range {
+        KeyRange::Prefix(prefix) => part(crc32c::crc32c_append(crc, b"p"), prefix),
+        KeyRange::Between { start, end } => {
+            let crc = part(crc32c::crc32c_append(crc, b"b"), start);
+            match end {
+                Some(end) => part(crc32c::crc32c_append(crc, b"e"), end),
+                None => crc,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_token_is_good_for_its_own_range_only() {
+        let (a, b) = (KeyRange::prefix("a").unwrap(), KeyRange::prefix("b").unwrap());
+        let key = Key::parse("a/7").unwrap();
+        let token = encode(&key, &a);
+        assert_eq!(decode(&token, &a), Ok(key));
+        assert!(decode(&token, &b).is_err());
+        assert!(decode(&token[1..], &a).is_err());
+        assert!(decode(b"", &a).is_err());
+    }
+
+    #[test]
+    fn a_limit_over_the_most_is_refused_by_name() {
+        let list = pb::ListRequest {
+            limit: 10_001,
+            ..pb::ListRequest::default()
+        };
+        let error = Asked::parse(list).err().unwrap();
+        assert!(error.to_string().contains("list_entries_max"), "{error}");
+    }
+}
