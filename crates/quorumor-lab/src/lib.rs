@@ -10,6 +10,7 @@
 
 pub mod analyse;
 pub mod checker;
+pub mod compare;
 pub mod history;
 pub mod network;
 pub mod process;
@@ -20,3 +21,4 @@ pub mod scenario;
 mod testing;
 pub mod void;
 pub mod workload;
+pub mod world;

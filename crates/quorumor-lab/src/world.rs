@@ -1,3 +1,4 @@
 //! The worlds that a scenario can run in.
 
+pub mod cluster;
 pub mod sim;
