@@ -68,6 +68,11 @@ impl Ring {
         rng: &mut Rng,
     ) -> Vec<NodeId> {
         let mut chosen = Vec::new();
+        if count >= members.present() {
+            chosen.extend(self.order.iter().copied().filter(|node| members.is_present(*node)));
+            chosen.retain(|node| Some(*node) != except);
+            return chosen;
+        }
         for _ in 0..count.saturating_mul(2) + 1 {
             if chosen.len() == count {
                 break;

@@ -65,10 +65,12 @@ impl<K: Ord + Copy, V: Clone> Rumors<K, V> {
         self.items.is_empty()
     }
 
-    /// Takes what fits into `room` bytes for this member, and counts it as told. What reached its budget is forgotten.
+    /// Takes what fits into `room` bytes for this member and isn't in `told` yet, and counts it as told. What reached its
+    /// budget is forgotten.
     pub(crate) fn pick(
         &mut self,
         to: NodeId,
+        told: &mut BTreeSet<K>,
         budget: u64,
         mut room: usize,
         size: impl Fn(K, &V) -> usize,
@@ -76,6 +78,9 @@ impl<K: Ord + Copy, V: Clone> Rumors<K, V> {
         let mut picked = Vec::new();
         let mut misfits = 0;
         for (_, _, key) in &self.order {
+            if told.contains(key) {
+                continue;
+            }
             let rumor = self.items.get(key).expect("an ordered rumor exists");
             let bytes = size(*key, &rumor.value);
             if rumor.from == Some(to) || bytes > room {
@@ -89,6 +94,7 @@ impl<K: Ord + Copy, V: Clone> Rumors<K, V> {
             picked.push((*key, rumor.value.clone()));
         }
         for (key, _) in &picked {
+            told.insert(*key);
             self.count_send(*key, budget);
         }
         picked
@@ -136,7 +142,7 @@ mod tests {
         let mut rumors = Rumors::new(10);
         rumors.add(1u64, 'a', None);
         rumors.add(2, 'b', None);
-        let mut one = || rumors.pick(node(9), 2, 1, |_, _| 1)[0].1;
+        let mut one = || rumors.pick(node(9), &mut BTreeSet::new(), 2, 1, |_, _| 1)[0].1;
         assert_eq!([one(), one(), one(), one()], ['b', 'a', 'b', 'a']);
         assert!(rumors.is_empty());
     }
@@ -145,8 +151,8 @@ mod tests {
     fn a_rumor_isnt_told_to_its_teller() {
         let mut rumors = Rumors::new(10);
         rumors.add(1u64, 'a', Some(node(3)));
-        assert!(rumors.pick(node(3), 4, 100, |_, _| 1).is_empty());
-        assert_eq!(rumors.pick(node(4), 4, 100, |_, _| 1).len(), 1);
+        assert!(rumors.pick(node(3), &mut BTreeSet::new(), 4, 100, |_, _| 1).is_empty());
+        assert_eq!(rumors.pick(node(4), &mut BTreeSet::new(), 4, 100, |_, _| 1).len(), 1);
     }
 
     #[test]
@@ -165,10 +171,10 @@ mod tests {
     fn a_full_set_drops_the_most_told() {
         let mut rumors = Rumors::new(2);
         rumors.add(1u64, 'a', None);
-        rumors.pick(node(9), 9, 100, |_, _| 1);
+        rumors.pick(node(9), &mut BTreeSet::new(), 9, 100, |_, _| 1);
         rumors.add(2, 'b', None);
         rumors.add(3, 'c', None);
-        let left: Vec<char> = rumors.pick(node(9), 9, 100, |_, _| 1).iter().map(|item| item.1).collect();
+        let left: Vec<char> = rumors.pick(node(9), &mut BTreeSet::new(), 9, 100, |_, _| 1).iter().map(|item| item.1).collect();
         assert_eq!(left, ['c', 'b']);
     }
 }

@@ -1,5 +1,6 @@
 //! Rumors: what goes out in each round, what rides on other datagrams, and what peers say about it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use quorumor_core::{Destination, Dot, Mono, NodeId, Output};
@@ -23,6 +24,13 @@ const RUMOR_ROWS_MAX: usize = 32;
 const DOT_BYTES_MAX: usize = 30;
 /// A part's kind, length and count.
 const RIDER_OVERHEAD_BYTES: usize = PART_OVERHEAD_BYTES + 2;
+/// What a letter's datagrams have told already.
+#[derive(Debug, Default)]
+struct Told {
+    members: BTreeSet<NodeId>,
+    events: BTreeSet<Dot>,
+}
+
 /// Fates in one feedback.
 const FATES_MAX: usize = 16;
 
@@ -134,12 +142,23 @@ impl GossipReplica {
             return;
         }
         for (to, letter) in letters {
+            if !self.is_reachable(to) {
+                continue;
+            }
             for payload in self.write_datagrams(to, letter) {
                 self.outputs.push_back(Output::Datagram {
                     to,
                     payload: payload.into(),
                 });
             }
+        }
+    }
+
+    /// Whether the shell can know where to send: a peer may speak before its record has come.
+    fn is_reachable(&self, to: Destination) -> bool {
+        match to {
+            Destination::Node(node) => self.members.record(node).is_some(),
+            Destination::Seed(_) => true,
         }
     }
 
@@ -162,8 +181,9 @@ impl GossipReplica {
             return datagrams;
         }
         let mut last = datagrams.pop().unwrap_or_default();
+        let mut told = Told::default();
         for _ in 0..letter.rounds.max(1) {
-            if !self.ride(node, &mut last) {
+            if !self.ride(node, &mut last, &mut told) {
                 break;
             }
             if letter.rounds > 1 {
@@ -177,7 +197,7 @@ impl GossipReplica {
     }
 
     /// Fills a datagram with news: members first, then writes. Whether there was any.
-    fn ride(&mut self, to: NodeId, datagram: &mut Vec<u8>) -> bool {
+    fn ride(&mut self, to: NodeId, datagram: &mut Vec<u8>, told: &mut Told) -> bool {
         let before = datagram.len();
         // ceil(log10(n + 1)) times a factor, as memberlist's retransmit limit.
         let budget = self.config.rumor_multiplier * log10_ceil(self.cluster_size()).max(1);
@@ -190,7 +210,7 @@ impl GossipReplica {
                     members.update(node, me.node).map_or(0, |update| update_bytes(&update))
                 }
             };
-            let picked = self.member_rumors.pick(to, budget, room, size);
+            let picked = self.member_rumors.pick(to, &mut told.members, budget, room, size);
             let updates: Vec<_> =
                 picked.iter().filter_map(|(node, ())| self.update_about(*node)).collect();
             if !updates.is_empty() {
@@ -208,7 +228,7 @@ impl GossipReplica {
             };
             // Two parts may come of it.
             let room = room.saturating_sub(RIDER_OVERHEAD_BYTES);
-            let picked = self.event_rumors.pick(to, budget, room, size);
+            let picked = self.event_rumors.pick(to, &mut told.events, budget, room, size);
             let (inline, large): (Vec<_>, Vec<_>) = picked
                 .into_iter()
                 .map(|(_, event)| event)

@@ -439,7 +439,7 @@ impl GossipReplica {
 
     /// Sends parts as one message on a stream.
     pub(crate) fn send_stream(&mut self, to: NodeId, class: StreamClass, parts: &[Part]) {
-        if self.me.silent_until.is_some() {
+        if self.me.silent_until.is_some() || self.members.record(to).is_none() {
             return;
         }
         let payload: Vec<u8> = parts.iter().flat_map(|part| encode_part(part)).collect();
