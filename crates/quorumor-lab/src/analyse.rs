@@ -59,8 +59,20 @@ pub struct Band {
     pub from_us: u64,
     /// To.
     pub to_us: u64,
-    /// What it was, with the nodes that the role was resolved to.
-    pub label: String,
+    /// The nodes that the role was resolved to.
+    pub who: String,
+    /// What was done to them.
+    pub action: FaultAction,
+}
+
+impl Band {
+    /// What happened to whom, in a few words.
+    pub fn label(&self) -> String {
+        match self.action {
+            FaultAction::Kill => format!("{} killed", self.who),
+            FaultAction::Partition => format!("{} cut off", self.who),
+        }
+    }
 }
 
 /// One operation in the latency scatter.
@@ -259,7 +271,7 @@ impl<'a> Figures<'a> {
                 .step_us(fault, FaultStep::Requested)
                 .unwrap_or(planned.start_us);
             let healed = self
-                .step_us(fault, FaultStep::Healed)
+                .step_us(fault, FaultStep::HealRequested)
                 .unwrap_or(planned.end_us);
             return match availability::recovery_us(&self.dues, began, duration_us) {
                 None => Recovery::Never,
@@ -291,10 +303,14 @@ impl<'a> Figures<'a> {
     }
 }
 
+/// Anything longer counts as an hour.
+const LATENCY_US_MAX: u64 = 3_600_000_000;
+
 /// From the intended start. Answers count as long as they took, an unknown outcome at least its timeout; refusals
 /// and what was held back are no latencies.
 fn latencies<'a>(ops: impl Iterator<Item = &'a Op>) -> Histogram<u64> {
-    let mut histogram = Histogram::new(3).expect("three significant digits are allowed");
+    let mut histogram = Histogram::new_with_bounds(1, LATENCY_US_MAX, 3)
+        .expect("the bounds are in order and three digits are allowed");
     for op in ops {
         let waited = op
             .returned_us()
@@ -344,17 +360,15 @@ fn bands(history: &History, scenario: &Scenario) -> Vec<Band> {
         bands.push(Band {
             from_us: begun.at_us.saturating_sub(start),
             to_us,
-            label: label(begun),
+            who: who(begun),
+            action: begun.action,
         });
     }
     bands
 }
 
-fn label(record: &FaultRecord) -> String {
+fn who(record: &FaultRecord) -> String {
     let nodes: Vec<String> = record.nodes.iter().map(|node| node.0.to_string()).collect();
-    let nodes = nodes.join(", ");
-    match record.action {
-        FaultAction::Kill => format!("node {nodes} killed"),
-        FaultAction::Partition => format!("nodes {nodes} cut off"),
-    }
+    let noun = if nodes.len() == 1 { "node" } else { "nodes" };
+    format!("{noun} {}", nodes.join(" and "))
 }

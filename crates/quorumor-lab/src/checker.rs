@@ -141,3 +141,6 @@ impl Finding {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

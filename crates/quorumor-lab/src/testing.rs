@@ -7,6 +7,8 @@ use crate::history::{
 use crate::scenario::Scenario;
 use crate::workload::Workload;
 
+pub(crate) mod toy;
+
 pub(crate) const MS: u64 = 1_000;
 
 /// A history under construction; operations get ids 1, 2, ... and a process of their own.

@@ -94,6 +94,8 @@ pub struct Due {
     pub node: NodeId,
     /// What became of it.
     pub fared: Fared,
+    /// When it was answered, if it was; from time zero of the workload.
+    pub answered_us: Option<u64>,
     /// Whether its node was up.
     pub live: bool,
 }
@@ -110,6 +112,7 @@ pub fn dues(history: &History) -> Vec<Due> {
         due_us: op.invoke.due_us.saturating_sub(start),
         node: op.invoke.node,
         fared: Fared::of(op),
+        answered_us: op.answer().map(|ret| ret.at_us.saturating_sub(start)),
         live: !is_down(op.invoke.node, op.invoke.due_us),
     };
     let mut dues: Vec<Due> = history.ops.iter().map(due).collect();
@@ -148,7 +151,7 @@ pub fn windows(dues: &[Due], duration_us: u64) -> Vec<Counts> {
     windows
 }
 
-/// The longest stretches without an ok answer.
+/// The longest stretches without an ok answer while somebody wanted one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gaps {
     /// Nobody at any live node got an answer.
@@ -157,8 +160,8 @@ pub struct Gaps {
     pub worst_node_us: u64,
 }
 
-/// The longest gaps among the operations due in a span: from the first operation that got no answer to the next that
-/// got one, or to the end of the span.
+/// The longest gaps of the operations due in a span: from the first that waits, or fails, after an answer until the
+/// next answer, or the end of the span. Where all is well that is about one latency.
 pub fn gaps(dues: &[Due], from_us: u64, to_us: u64) -> Gaps {
     let live: Vec<&Due> = dues
         .iter()
@@ -173,20 +176,36 @@ pub fn gaps(dues: &[Due], from_us: u64, to_us: u64) -> Gaps {
 }
 
 fn gap<'a>(dues: impl Iterator<Item = &'a Due>, end_us: u64) -> u64 {
-    let (mut longest, mut since) = (0, None);
+    let (mut answers, mut failures) = (Vec::new(), Vec::new());
     for due in dues {
-        match (due.fared, since) {
-            (Fared::Ok, Some(from)) => {
-                longest = longest.max(due.due_us - from);
-                since = None;
-            }
-            (Fared::Ok, None) => {}
-            (Fared::Refused | Fared::Unknown | Fared::HeldBack, _) => {
-                since = since.or(Some(due.due_us))
-            }
+        match due.answered_us {
+            Some(answered) => answers.push((answered, due.due_us)),
+            None => failures.push(due.due_us),
         }
     }
-    longest.max(since.map_or(0, |from| end_us.saturating_sub(from)))
+    answers.sort_unstable();
+    // For each answer, the earliest due time of those that came with it or later: who was waiting for it.
+    let mut waiting_since = u64::MAX;
+    let mut waits = vec![0; answers.len()];
+    for (wait, &(_, due)) in waits.iter_mut().zip(&answers).rev() {
+        waiting_since = waiting_since.min(due);
+        *wait = waiting_since;
+    }
+    let (mut longest, mut last_answer) = (0, 0);
+    let failed_after = |at: u64| {
+        failures
+            .get(failures.partition_point(|&due| due < at))
+            .copied()
+    };
+    for (&(answered, _), &wait) in answers.iter().zip(&waits) {
+        let wanted = failed_after(last_answer)
+            .unwrap_or(u64::MAX)
+            .min(wait)
+            .max(last_answer);
+        longest = longest.max(answered.saturating_sub(wanted));
+        last_answer = answered;
+    }
+    longest.max(failed_after(last_answer).map_or(0, |due| end_us.saturating_sub(due)))
 }
 
 /// From `from_us` to the start of the first second in which at least 99 % of the operations at live nodes were

@@ -164,7 +164,14 @@ struct Judge {
 impl Judge {
     fn judge_key(&mut self, key: &KeyHistory<'_>, entries: &[&FinalEntry]) {
         let winner = final_rank(key, entries);
-        for write in key.writes.iter().filter(|write| write.acked.is_some()) {
+        // A delete without a version found nothing, so it changed nothing that could be lost.
+        let changed = |write: &&Write<'_>| write.value.is_some() || write.rank.is_some();
+        for write in key
+            .writes
+            .iter()
+            .filter(|write| write.acked.is_some())
+            .filter(changed)
+        {
             let (fate, other) = fate(self.mode, key, entries, winner, write);
             let broken = match (self.mode, fate) {
                 (_, Fate::Visible | Fate::Superseded | Fate::Unjudged) => false,

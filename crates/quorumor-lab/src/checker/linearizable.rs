@@ -132,7 +132,7 @@ fn revision(ret: &Return) -> Option<u64> {
 fn is_judged(op: &Op, ret: &Return, mode: Mode, reads: Reads) -> bool {
     let default = match mode {
         Mode::Strong => Level::Linearizable,
-        Mode::Eventual => Level::Session,
+        Mode::Eventual => Level::Local,
     };
     match reads {
         Reads::All => true,

@@ -1,7 +1,7 @@
 //! Revision order (strong mode): the second, linear-time check beside the search for a linear order.
 //!
 //! It holds when every write has a revision of its own; a write that began after another was acknowledged has the
-//! higher one; an answer that claims to be linearizable stands at or after every revision acknowledged before it
+//! higher one; an answer that claims to be linearizable stands at or after every revision acknowledged or shown before it
 //! began; and it shows what replaying the writes up to its position gives. A write of unknown outcome has a
 //! revision only once somebody saw it; a delete of unknown outcome may explain any absence.
 
@@ -24,7 +24,8 @@ pub fn check(history: &History) -> Finding {
     }
     let mut evidence = Vec::new();
     unique(&mut writes, &mut evidence);
-    let acked = Acked::new(&writes);
+    let sights: Vec<&Sight<'_>> = keys.values().flat_map(|key| &key.sights).collect();
+    let acked = Acked::new(&writes, &sights);
     real_time(&writes, &acked, &mut evidence);
     let mut reads = 0u64;
     for key in keys.values() {
@@ -72,17 +73,26 @@ fn unique(writes: &mut [(u64, &Write<'_>)], evidence: &mut Vec<Evidence>) {
     }
 }
 
-/// For any time, the highest revision that was acknowledged before it.
+/// For any time, the highest revision that was acknowledged, or shown by an answer, before it.
 struct Acked<'a> {
     steps: BTreeMap<u64, (u64, &'a Op)>,
 }
 
 impl<'a> Acked<'a> {
-    fn new(writes: &[(u64, &Write<'a>)]) -> Self {
+    fn new(writes: &[(u64, &Write<'a>)], sights: &[&Sight<'a>]) -> Self {
         let mut acks: Vec<(u64, u64, &'a Op)> = writes
             .iter()
             .filter_map(|(revision, write)| Some((write.acked?, *revision, write.op)))
             .collect();
+        // What an answer showed was committed by then, whether or not its writer ever heard.
+        acks.extend(sights.iter().filter_map(|sight| {
+            let position = sight.ret.position.map(|position| position.revision);
+            Some((
+                sight.ret.at_us,
+                revision(sight.rank).max(position)?,
+                sight.op,
+            ))
+        }));
         acks.sort_by_key(|&(acked, revision, _)| (acked, revision));
         let mut steps = BTreeMap::new();
         let mut highest = 0;
@@ -105,8 +115,9 @@ fn real_time(writes: &[(u64, &Write<'_>)], acked: &Acked<'_>, evidence: &mut Vec
         if let Some((earlier, op)) = acked.before(write.op.invoke.at_us)
             && earlier > revision
         {
-            let text =
-                format!("revision {revision} began after revision {earlier} was acknowledged");
+            let text = format!(
+                "revision {revision} began after revision {earlier} was acknowledged or shown"
+            );
             evidence.push(Evidence::new(text, &[op, write.op]));
         }
     }

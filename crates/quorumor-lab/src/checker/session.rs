@@ -50,7 +50,13 @@ fn judge_key<'a>(key: &KeyHistory<'a>, judged: &mut u64, evidence: &mut Vec<Evid
     let mut steps: Vec<(u64, Step<'a>)> = Vec::new();
     for sight in &key.sights {
         let seen = key.rank_seen(sight).ok();
-        steps.extend(seen.map(|rank| (sight.op.invoke.at_us, Step::Saw { op: sight.op, rank })));
+        let absent = sight.rank.is_none();
+        let step = |rank| Step::Saw {
+            op: sight.op,
+            rank,
+            absent,
+        };
+        steps.extend(seen.map(|rank| (sight.op.invoke.at_us, step(rank))));
     }
     for write in &key.writes {
         if let (Some(_), Some(rank)) = (write.acked, write.rank) {
@@ -62,17 +68,22 @@ fn judge_key<'a>(key: &KeyHistory<'a>, judged: &mut u64, evidence: &mut Vec<Evid
     for (_, step) in steps {
         let (op, rank) = match step {
             Step::Wrote { op, rank } => (op, Some(rank)),
-            Step::Saw { op, rank } => {
+            Step::Saw { op, rank, absent } => {
+                let before = known.get(&op.invoke.session);
                 if op.invoke.token.is_some() {
                     *judged += 1;
-                    let before = known.get(&op.invoke.session);
                     evidence.extend(
                         before
                             .filter(|before| Some(before.rank) > rank)
                             .map(|b| violation(b.op, op)),
                     );
                 }
-                (op, rank)
+                let learned = if absent {
+                    least_deletion_above(key, before.map(|before| before.rank))
+                } else {
+                    rank
+                };
+                (op, learned)
             }
         };
         if let Some(rank) = rank {
@@ -85,8 +96,27 @@ fn judge_key<'a>(key: &KeyHistory<'a>, judged: &mut u64, evidence: &mut Vec<Evid
 }
 
 enum Step<'a> {
-    Wrote { op: &'a Op, rank: Rank },
-    Saw { op: &'a Op, rank: Option<Rank> },
+    Wrote {
+        op: &'a Op,
+        rank: Rank,
+    },
+    /// The highest version that the answer can stand for.
+    Saw {
+        op: &'a Op,
+        rank: Option<Rank>,
+        absent: bool,
+    },
+}
+
+/// The least that an answer "absent" proves to a session: if it knew of an entry, that some deletion came after it.
+/// Which one is not known, so only the lowest may be held against later answers.
+fn least_deletion_above(key: &KeyHistory<'_>, known: Option<Rank>) -> Option<Rank> {
+    let known = known?;
+    let deletions = key.writes.iter().filter(|write| write.value.is_none());
+    deletions
+        .filter_map(|write| write.rank)
+        .filter(|rank| *rank > known)
+        .min()
 }
 
 fn violation(before: &Op, op: &Op) -> Evidence {

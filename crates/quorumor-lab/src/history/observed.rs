@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::record::{NodeId, Version};
 
 /// What a fault does.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FaultAction {
     /// SIGKILL, later a restart.

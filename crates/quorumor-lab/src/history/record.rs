@@ -79,8 +79,6 @@ pub enum Level {
     /// As if there were one copy.
     Linearizable,
     /// This node's view, never older than the caller's session token.
-    Session,
-    /// This node's view.
     Local,
 }
 

@@ -159,7 +159,7 @@ fn random_story(rng: &mut ChaCha8Rng, size: u64, unique: bool) -> Story {
 fn the_search_agrees_with_every_order_and_every_subset_of_tiny_histories() {
     let mut rng = rng::stream(1, Purpose::Operations, 0);
     let (mut valid, mut invalid) = (0, 0);
-    for round in 0..40_000 {
+    for round in 0..16_000 {
         let size = 1 + below(&mut rng, 6);
         let story = random_story(&mut rng, size, round % 2 == 0);
         let expected = oracle(&story.history.ops);
@@ -169,7 +169,7 @@ fn the_search_agrees_with_every_order_and_every_subset_of_tiny_histories() {
         if expected { valid += 1 } else { invalid += 1 }
     }
     assert!(
-        valid > 4_000 && invalid > 4_000,
+        valid > 1_500 && invalid > 1_500,
         "both must be common: {valid} valid, {invalid} invalid"
     );
 }
@@ -178,7 +178,7 @@ fn the_search_agrees_with_every_order_and_every_subset_of_tiny_histories() {
 fn the_search_agrees_with_the_oracle_where_revisions_pin_the_order() {
     let mut rng = rng::stream(2, Purpose::Operations, 0);
     let (mut valid, mut invalid) = (0, 0);
-    for round in 0..20_000 {
+    for round in 0..8_000 {
         let size = 2 + below(&mut rng, 4);
         let mut story = random_story(&mut rng, size, true);
         for op in story
@@ -196,7 +196,7 @@ fn the_search_agrees_with_the_oracle_where_revisions_pin_the_order() {
         if expected { valid += 1 } else { invalid += 1 }
     }
     assert!(
-        valid > 1_000 && invalid > 1_000,
+        valid > 400 && invalid > 400,
         "both must be common: {valid} valid, {invalid} invalid"
     );
 }
