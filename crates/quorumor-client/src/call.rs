@@ -165,6 +165,7 @@ struct Course<'a> {
     tried: Vec<Place>,
     backoff: ExponentialBackoff,
     redirects_left: u32,
+    unreachable: usize,
 }
 
 /// Redirects that are followed at once and free of charge. A second one happens when the leader changes meanwhile.
@@ -190,6 +191,7 @@ impl<'a> Course<'a> {
             tried: Vec::new(),
             backoff: client.shared.retries.backoff(),
             redirects_left: REDIRECTS_MAX,
+            unreachable: 0,
         })
     }
 
@@ -241,7 +243,17 @@ impl<'a> Course<'a> {
             client.shared.endpoints.leave(place);
         }
         client.learn_from_error(place, &error);
-        if client.shared.retries.attempts_max <= 1 || !may_retry(&error, self.kind) {
+        self.unreachable = match error {
+            ClientError::Unreachable { .. } => self.unreachable + 1,
+            ClientError::Node(_)
+            | ClientError::ContactLost { .. }
+            | ClientError::DeadlineExceeded { .. }
+            | ClientError::BadAnswer { .. }
+            | ClientError::Invalid(_) => 0,
+        };
+        let retries = client.shared.retries;
+        let exhausted = retries.attempts_max <= 1 || self.unreachable >= retries.unreachable_max;
+        if exhausted || !may_retry(&error, self.kind) {
             return Err(error);
         }
         let elsewhere = self.untried().is_some();

@@ -13,6 +13,8 @@ use crate::error::ClientError;
 pub struct RetryPolicy {
     /// Tries in all, the first included. 1 means no retries.
     pub attempts_max: usize,
+    /// Tries in a row that found nobody listening, after which the call gives up.
+    pub unreachable_max: usize,
     /// The first pause. Each next one doubles, with jitter.
     pub delay_min: Duration,
     /// The longest pause, before jitter. What a node asks for (`RetryInfo`) may be longer.
@@ -24,6 +26,7 @@ impl Default for RetryPolicy {
     fn default() -> Self {
         Self {
             attempts_max: 16,
+            unreachable_max: usize::MAX,
             delay_min: Duration::from_millis(20),
             delay_max: Duration::from_millis(500),
         }
@@ -36,6 +39,7 @@ impl RetryPolicy {
     pub const fn none() -> Self {
         Self {
             attempts_max: 1,
+            unreachable_max: 1,
             delay_min: Duration::ZERO,
             delay_max: Duration::ZERO,
         }

@@ -351,3 +351,20 @@ async fn without_retries_a_watch_ends_with_its_first_error() {
     );
     assert!(watch.next().await.is_none());
 }
+
+#[tokio::test]
+async fn a_call_that_finds_nobody_listening_gives_up_after_so_many_tries() {
+    let client = Client::builder()
+        .endpoints([refused_address().await])
+        .timeout(Duration::from_secs(60))
+        .retries(RetryPolicy {
+            unreachable_max: 2,
+            ..RetryPolicy::default()
+        })
+        .connect()
+        .unwrap();
+    let began = tokio::time::Instant::now();
+    let error = client.get("k").await.unwrap_err();
+    assert_eq!(error.reason(), "UNREACHABLE");
+    assert!(began.elapsed() < Duration::from_secs(30));
+}

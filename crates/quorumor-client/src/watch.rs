@@ -288,6 +288,7 @@ impl Watch {
 const fn patient(retries: RetryPolicy) -> RetryPolicy {
     RetryPolicy {
         attempts_max: usize::MAX,
+        unreachable_max: retries.unreachable_max,
         delay_min: if retries.delay_min.is_zero() {
             Duration::from_millis(1)
         } else {
