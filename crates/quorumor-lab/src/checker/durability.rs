@@ -1,8 +1,10 @@
-//! Lost acknowledged writes, in five classes that are never summed. Of an acknowledged write, at the end:
+//! Lost acknowledged writes, in five classes that are never summed. At the end an acknowledged write
 //!
-//! 1. it is visible; or 2. superseded, by a write that saw it or began after its acknowledgement; or 3. lost to a
-//! write that was concurrent in time; or 4. lost to one that had ended before it began (a clock was wrong); or
-//! 5. gone, with nothing that could have replaced it.
+//! 1. is visible;
+//! 2. is superseded, by a write that saw it or began after its acknowledgement;
+//! 3. is lost to a write that was concurrent in time;
+//! 4. is lost to one that had ended before it began (a clock was wrong);
+//! 5. is gone, with nothing that could have replaced it.
 //!
 //! Strong: 3 to 5 are broken promises; of two writes the one of higher revision saw the other. Eventual: 5 is
 //! broken; 4 only if the loser had seen the winner; 3 is the documented price, and is counted. Where every context is

@@ -79,7 +79,7 @@ fn judge_key<'a>(key: &KeyHistory<'a>, judged: &mut u64, evidence: &mut Vec<Evid
                     );
                 }
                 let learned = if absent {
-                    least_deletion_above(key, before.map(|before| before.rank))
+                    least_deletion_from(key, before.map(|before| before.rank))
                 } else {
                     rank
                 };
@@ -108,14 +108,14 @@ enum Step<'a> {
     },
 }
 
-/// The least that an answer "absent" proves to a session: if it knew of an entry, that some deletion came after it.
+/// The least that an answer "absent" proves to a session: if it knew of a version, that this or a later one is a deletion.
 /// Which one is not known, so only the lowest may be held against later answers.
-fn least_deletion_above(key: &KeyHistory<'_>, known: Option<Rank>) -> Option<Rank> {
+fn least_deletion_from(key: &KeyHistory<'_>, known: Option<Rank>) -> Option<Rank> {
     let known = known?;
     let deletions = key.writes.iter().filter(|write| write.value.is_none());
     deletions
         .filter_map(|write| write.rank)
-        .filter(|rank| *rank > known)
+        .filter(|rank| *rank >= known)
         .min()
 }
 

@@ -45,7 +45,15 @@ pub struct Options {
 impl Options {
     /// What `cargo test` runs: five nodes, six clients on four keys, twelve virtual seconds of faults.
     pub fn new(mode: Mode, seed: u64) -> Self {
-        Self { mode, seed, nodes: 5, clients: 6, keys: 4, duration_ms: 12_000, faults: true }
+        Self {
+            mode,
+            seed,
+            nodes: 5,
+            clients: 6,
+            keys: 4,
+            duration_ms: 12_000,
+            faults: true,
+        }
     }
 
     /// The command that repeats this run.
@@ -146,7 +154,10 @@ pub struct Outcome {
 impl Outcome {
     /// The findings that are not valid.
     pub fn broken(&self) -> Vec<&Finding> {
-        self.findings.iter().filter(|finding| finding.verdict != crate::checker::Verdict::Valid).collect()
+        self.findings
+            .iter()
+            .filter(|finding| finding.verdict != crate::checker::Verdict::Valid)
+            .collect()
     }
 }
 

@@ -2,14 +2,15 @@
 
 use bytes::Bytes;
 use quorumor_core::{
-    ClusterId, Command, DataEpoch, Entry, Expected, Key, Level as CoreLevel, Operation, Position, Request, RequestId,
-    Token, Value,
+    ClusterId, Command, DataEpoch, Entry, Expected, Key, Level as CoreLevel, Operation, Position,
+    Request, RequestId, Token, Value,
 };
 use rand_chacha::ChaCha8Rng;
 
 use super::Options;
 use crate::history::{
-    Action, Cas, ClientId, Dot, Invoke, Level, Mode, NodeId, OpId, Outcome, ProcessId, SessionId, Version,
+    Action, Cas, ClientId, Dot, Invoke, Level, Mode, NodeId, OpId, Outcome, ProcessId, SessionId,
+    Version,
 };
 use crate::rng;
 
@@ -40,7 +41,15 @@ impl Client {
     pub(super) fn new(id: u32, options: &Options, rng: ChaCha8Rng) -> Self {
         let node = 1 + u64::from(id) % options.nodes;
         let process = ProcessId(u64::from(id));
-        Self { id: ClientId(id), process, node, token: None, last_seen: None, written: 0, rng }
+        Self {
+            id: ClientId(id),
+            process,
+            node,
+            token: None,
+            last_seen: None,
+            written: 0,
+            rng,
+        }
     }
 
     /// How long it thinks before the next operation.
@@ -69,7 +78,7 @@ impl Client {
         let is_read = action == Action::Get;
         let level = match (is_read, linearizable) {
             (true, true) => Some(Level::Linearizable),
-            (true, false) => Some(Level::Session),
+            (true, false) => Some(Level::Local),
             (false, _) => None,
         };
         let invoke = Invoke {
@@ -90,8 +99,16 @@ impl Client {
             timeout_us: (500 + rng::below(&mut self.rng, 1_500)) * MS,
         };
         let command = command(&key, &action, level);
-        let request = Request { command, after: self.token.clone(), request_id: RequestId::default() };
-        Planned { invoke, request, local: is_read && !linearizable }
+        let request = Request {
+            command,
+            after: self.token.clone(),
+            request_id: RequestId::default(),
+        };
+        Planned {
+            invoke,
+            request,
+            local: is_read && !linearizable,
+        }
     }
 
     fn draw_action(&mut self, mode: Mode, key: &str) -> Action {
@@ -102,7 +119,10 @@ impl Client {
             (45..53, _) => return Action::Delete,
             (53..65, Mode::Strong) => {
                 let seen = self.last_seen.as_ref().filter(|(seen, _)| seen == key);
-                Action::Cas(Cas { expected: seen.and_then(|(_, value)| value.clone()), value })
+                Action::Cas(Cas {
+                    expected: seen.and_then(|(_, value)| value.clone()),
+                    value,
+                })
             }
             _ => Action::Put(value),
         };
@@ -131,26 +151,49 @@ impl Client {
 
 fn command(key: &str, action: &Action, level: Option<Level>) -> Command {
     let key = Key::parse(key).expect("the simulator's keys are short words");
-    let value = |text: &str| Value::parse(Bytes::copy_from_slice(text.as_bytes())).expect("the values are short");
+    let value = |text: &str| {
+        Value::parse(Bytes::copy_from_slice(text.as_bytes())).expect("the values are short")
+    };
     let operation = match action {
         Action::Get => {
-            let level =
-                if level == Some(Level::Linearizable) { CoreLevel::Linearizable } else { CoreLevel::Local };
+            let level = if level == Some(Level::Linearizable) {
+                CoreLevel::Linearizable
+            } else {
+                CoreLevel::Local
+            };
             return Command::ReadBarrier { level };
         }
-        Action::Put(text) => Operation::Put { key, value: value(text), context: None },
+        Action::Put(text) => Operation::Put {
+            key,
+            value: value(text),
+            context: None,
+        },
         Action::Delete => Operation::Delete { key },
         Action::Cas(cas) => {
-            let expected = cas.expected.as_deref().map_or(Expected::Absent, |text| Expected::Value(value(text)));
-            Operation::CompareAndSet { key, expected, value: value(&cas.value) }
+            let expected = cas
+                .expected
+                .as_deref()
+                .map_or(Expected::Absent, |text| Expected::Value(value(text)));
+            Operation::CompareAndSet {
+                key,
+                expected,
+                value: value(&cas.value),
+            }
         }
     };
-    Command::Write { operations: vec![operation], client: None }
+    Command::Write {
+        operations: vec![operation],
+        client: None,
+    }
 }
 
 /// A position as the history has tokens: opaque, in hexadecimal.
 pub(super) fn hex(position: &Position) -> String {
-    let token = Token { cluster: ClusterId::new(1), epoch: DataEpoch::ZERO, position: position.clone() };
+    let token = Token {
+        cluster: ClusterId::new(1),
+        epoch: DataEpoch::ZERO,
+        position: position.clone(),
+    };
     let bytes = token.encode().unwrap_or_default();
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -158,16 +201,26 @@ pub(super) fn hex(position: &Position) -> String {
 /// A version as the history has it.
 pub(super) fn version(version: &quorumor_core::Version) -> Version {
     match version {
-        quorumor_core::Version::Strong { modify, .. } => Version::Strong { revision: modify.as_u64() },
-        quorumor_core::Version::Eventual { dot: which, stamp, .. } => {
-            Version::Eventual { dot: dot(*which), stamp: stamp.as_u64(), context: None }
-        }
+        quorumor_core::Version::Strong { modify, .. } => Version::Strong {
+            revision: modify.as_u64(),
+        },
+        quorumor_core::Version::Eventual {
+            dot: which, stamp, ..
+        } => Version::Eventual {
+            dot: dot(*which),
+            stamp: stamp.as_u64(),
+            context: None,
+        },
     }
 }
 
 /// A dot as the history has it.
 pub(super) fn dot(dot: quorumor_core::Dot) -> Dot {
-    Dot { writer: dot.writer.as_u64(), log_id: dot.log_id.as_u64(), seq: dot.seq.as_u64() }
+    Dot {
+        writer: dot.writer.as_u64(),
+        log_id: dot.log_id.as_u64(),
+        seq: dot.seq.as_u64(),
+    }
 }
 
 /// An entry's value as text.
@@ -186,7 +239,11 @@ pub(super) fn audit_read(
 ) -> Planned {
     let key = format!("k{key}");
     let is_local = options.mode == Mode::Eventual;
-    let level = if is_local { Level::Local } else { Level::Linearizable };
+    let level = if is_local {
+        Level::Local
+    } else {
+        Level::Linearizable
+    };
     let command = command(&key, &Action::Get, Some(level));
     let invoke = Invoke {
         op: OpId(op),
@@ -205,6 +262,14 @@ pub(super) fn audit_read(
         at_us: now_us,
         timeout_us: 4_000 * MS,
     };
-    let request = Request { command, after: None, request_id: RequestId::default() };
-    Planned { invoke, request, local: is_local }
+    let request = Request {
+        command,
+        after: None,
+        request_id: RequestId::default(),
+    };
+    Planned {
+        invoke,
+        request,
+        local: is_local,
+    }
 }

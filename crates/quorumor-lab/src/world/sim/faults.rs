@@ -8,7 +8,11 @@ use crate::rng;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
     /// The process dies; with `power`, so does the machine, and what wasn't synced is lost in part.
-    Crash { node: u64, power: bool, down_us: u64 },
+    Crash {
+        node: u64,
+        power: bool,
+        down_us: u64,
+    },
     /// Every process dies at once, the machines too.
     CrashAll { down_us: u64 },
     /// These nodes are cut off from the others, both ways.
@@ -37,22 +41,40 @@ pub(super) fn draw(rng: &mut ChaCha8Rng, nodes: u64) -> Fault {
     let lasts_us = (300 + rng::below(rng, 3_000)) * MS;
     let node = 1 + rng::below(rng, nodes);
     match rng::below(rng, 100) {
-        0..25 => Fault::Crash { node, power: true, down_us: lasts_us },
-        25..32 => Fault::Crash { node, power: false, down_us: lasts_us },
+        0..25 => Fault::Crash {
+            node,
+            power: true,
+            down_us: lasts_us,
+        },
+        25..32 => Fault::Crash {
+            node,
+            power: false,
+            down_us: lasts_us,
+        },
         32..36 => Fault::CrashAll { down_us: lasts_us },
         36..58 => {
             let mut all: Vec<u64> = (1..=nodes).collect();
             rng::shuffle(rng, &mut all);
             let size = 1 + rng::below(rng, (nodes / 2).max(1)) as usize;
-            Fault::Partition { side: all[..size].to_vec(), lasts_us }
+            Fault::Partition {
+                side: all[..size].to_vec(),
+                lasts_us,
+            }
         }
-        58..68 => Fault::OneWay { from: node, to: 1 + rng::below(rng, nodes), lasts_us },
+        58..68 => Fault::OneWay {
+            from: node,
+            to: 1 + rng::below(rng, nodes),
+            lasts_us,
+        },
         68..80 => Fault::Storm { lasts_us },
         80..90 => Fault::Pause { node, lasts_us },
         90..96 => {
             let by_ms = rng::below(rng, 600_000) as i64 - 300_000;
             Fault::ClockJump { node, by_ms }
         }
-        _ => Fault::Reset { a: node, b: 1 + rng::below(rng, nodes) },
+        _ => Fault::Reset {
+            a: node,
+            b: 1 + rng::below(rng, nodes),
+        },
     }
 }

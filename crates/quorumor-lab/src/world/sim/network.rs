@@ -26,10 +26,19 @@ pub(super) struct Weather {
 
 impl Weather {
     /// A quiet local network.
-    pub(super) const CALM: Self = Self { delay_us: 200, jitter_us: 800, loss_ppm: 0, duplicate_ppm: 0 };
+    pub(super) const CALM: Self = Self {
+        delay_us: 200,
+        jitter_us: 800,
+        loss_ppm: 0,
+        duplicate_ppm: 0,
+    };
     /// A bad one.
-    pub(super) const STORM: Self =
-        Self { delay_us: 1_000, jitter_us: 60_000, loss_ppm: 250_000, duplicate_ppm: 100_000 };
+    pub(super) const STORM: Self = Self {
+        delay_us: 1_000,
+        jitter_us: 60_000,
+        loss_ppm: 250_000,
+        duplicate_ppm: 100_000,
+    };
 }
 
 /// The network.
@@ -59,12 +68,22 @@ impl Network {
         if rng::chance_ppm(&mut self.rng, self.weather.loss_ppm) {
             return Vec::new();
         }
-        let copies = if rng::chance_ppm(&mut self.rng, self.weather.duplicate_ppm) { 2 } else { 1 };
+        let copies = if rng::chance_ppm(&mut self.rng, self.weather.duplicate_ppm) {
+            2
+        } else {
+            1
+        };
         (0..copies).map(|_| now + self.delay()).collect()
     }
 
     /// When a stream message arrives, after all earlier ones of its lane; `None` if the stream is broken.
-    pub(super) fn stream(&mut self, now: u64, from: u64, to: u64, class: StreamClass) -> Option<u64> {
+    pub(super) fn stream(
+        &mut self,
+        now: u64,
+        from: u64,
+        to: u64,
+        class: StreamClass,
+    ) -> Option<u64> {
         if self.is_broken(from, to) {
             return None;
         }

@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 
 use anyhow::{Context, Result};
-use quorumor_core::{DataEpoch, Input, Mono, NodeId, Now, Output, Persist, Recovered, Replica, StoreId};
+use quorumor_core::{
+    DataEpoch, Input, Mono, NodeId, Now, Output, Persist, Recovered, Replica, StoreId,
+};
 use quorumor_gossip::{GossipConfig, GossipReplica};
 use quorumor_raft::{Compaction, Founder, Identity, RaftConfig, RaftReplica};
 use quorumor_server::store::Store;
@@ -44,21 +46,31 @@ pub(super) struct Running {
 
 impl std::fmt::Debug for Running {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Running").field("started_us", &self.started_us).finish_non_exhaustive()
+        f.debug_struct("Running")
+            .field("started_us", &self.started_us)
+            .finish_non_exhaustive()
     }
 }
 
 impl Node {
     pub(super) fn new(id: u64, options: &Options) -> Self {
         let disk = SimDisk::new(options.seed.wrapping_mul(31).wrapping_add(id));
-        Self { id, disk, running: None, boot: 0, paused_until_us: 0, wall_offset_ms: 0 }
+        Self {
+            id,
+            disk,
+            running: None,
+            boot: 0,
+            paused_until_us: 0,
+            wall_offset_ms: 0,
+        }
     }
 
     /// Starts the process on what its disk holds. Returns whether a torn tail was cut.
     pub(super) fn start(&mut self, options: &Options, now_us: u64) -> Result<bool> {
         self.boot += 1;
-        let (store, recovered) = Store::open(self.disk.clone(), wal_options(options, self.id, self.boot))
-            .with_context(|| format!("node {} refuses its disk", self.id))?;
+        let (store, recovered) =
+            Store::open(self.disk.clone(), wal_options(options, self.id, self.boot))
+                .with_context(|| format!("node {} refuses its disk", self.id))?;
         let torn = recovered.torn;
         let now = self.clock(now_us, now_us);
         let replica = open_replica(options, self.id, self.boot, recovered, now)
@@ -77,7 +89,10 @@ impl Node {
     /// The clocks of this node. The monotonic one begins anew with each process.
     fn clock(&self, now_us: u64, started_us: u64) -> Now {
         let wall = WALL_START_MS + now_us / 1_000;
-        Now { mono_us: 1 + now_us - started_us, wall_ms: wall.saturating_add_signed(self.wall_offset_ms) }
+        Now {
+            mono_us: 1 + now_us - started_us,
+            wall_ms: wall.saturating_add_signed(self.wall_offset_ms),
+        }
     }
 
     /// Gives the replica one input and drains it. `None` if the node doesn't run.
@@ -92,13 +107,18 @@ impl Node {
     /// Loses the process. `disk_operations` is after how many more operations the power failed; `None` if only the
     /// process died, and everything that it had written stays.
     pub(super) fn crash(&mut self, disk_operations: Option<u64>) {
-        let Some(mut running) = self.running.take() else { return };
+        let Some(mut running) = self.running.take() else {
+            return;
+        };
         let queue = std::mem::take(&mut running.queue);
         if let Some(operations) = disk_operations {
             self.disk.cut_power_at(operations);
         }
         // Whether it succeeds or the power fails in the middle: the process is gone and nobody hears of it.
-        let _ = running.store.carry_out(queue);
+        let _ = running
+            .store
+            .carry_out(queue)
+            .and_then(|_| running.store.step());
         drop(running);
         match disk_operations {
             Some(_) => self.disk.crash(),
@@ -119,11 +139,17 @@ impl Running {
         self.replica.view()
     }
 
-    /// Carries out everything that waits for the disk. Returns what to tell the replica.
+    /// Carries out everything that waits for the disk, and one piece of a checkpoint. Returns what to tell the replica.
     pub(super) fn write(&mut self) -> Result<Vec<Input>> {
         self.is_writing = false;
-        let completions = self.store.carry_out(std::mem::take(&mut self.queue))?;
+        let mut completions = self.store.carry_out(std::mem::take(&mut self.queue))?;
+        completions.extend(self.store.step()?);
         Ok(completions.into_iter().map(Into::into).collect())
+    }
+
+    /// Whether something waits for the disk.
+    pub(super) fn has_to_write(&self) -> bool {
+        !self.queue.is_empty() || self.store.is_writing_checkpoint()
     }
 
     /// Renews the log's floor.
@@ -159,7 +185,10 @@ fn open_replica(
     match options.mode {
         Mode::Strong => {
             let founders: Vec<Founder> = (1..=options.nodes)
-                .map(|id| Founder { node: node_id(id), peer_address: address(id) })
+                .map(|id| Founder {
+                    node: node_id(id),
+                    peer_address: address(id),
+                })
                 .collect();
             let identity = Identity {
                 node: node_id(id),
@@ -167,15 +196,24 @@ fn open_replica(
                 epoch: DataEpoch::ZERO,
                 store: StoreId::new(id),
             };
-            let compaction = Compaction { entries_max: 60, keep_entries: 20, ..Compaction::default() };
-            let config = RaftConfig::new(identity, &founders, seed, boot)?.with_compaction(compaction);
+            let compaction = Compaction {
+                entries_max: 60,
+                keep_entries: 20,
+                ..Compaction::default()
+            };
+            let config =
+                RaftConfig::new(identity, &founders, seed, boot)?.with_compaction(compaction);
             Ok(Box::new(RaftReplica::open(config, recovered, now)?))
         }
         Mode::Eventual => {
             let cluster = quorumor_gossip::cluster_id("simulated");
             let config = GossipConfig {
                 // Every node but the first joins by one seed.
-                seeds: if id == 1 { Vec::new() } else { vec![address(1)] },
+                seeds: if id == 1 {
+                    Vec::new()
+                } else {
+                    vec![address(1)]
+                },
                 seed: seed ^ (boot << 48),
                 checkpoint_bytes: 8 * 1024,
                 ..GossipConfig::new(node_id(id), cluster, address(id))

@@ -12,11 +12,11 @@ use super::clients::{Client, Planned};
 use super::faults::{self, Fault};
 use super::network::{Network, Weather};
 use super::node::{Node, address, node_id};
+use super::serve::Ended;
 use super::trace::{Kind, Trace};
 use super::{Counts, Options, Outcome, verdict};
-use super::serve::Ended;
-use crate::history::{Cause, Header, History, World};
 use crate::history::Outcome as Ending;
+use crate::history::{Cause, Header, History, World};
 use crate::rng::{self, Purpose};
 use crate::scenario::Scenario;
 use crate::workload::Workload;
@@ -30,14 +30,39 @@ pub(super) const RECOVERY_LIMIT_US: u64 = 40_000 * MS;
 /// What happens at a time.
 #[derive(Debug)]
 pub(super) enum Event {
-    Deliver { from: u64, to: u64, lane: Lane, payload: Bytes },
-    Contact { node: u64, peer: u64, contact: Contact },
-    Timer { node: u64, boot: u64 },
-    Write { node: u64, boot: u64 },
-    Start { node: u64 },
-    Request { node: u64, call: CallId, request: Request },
-    Think { client: usize },
-    Deadline { op: u64 },
+    Deliver {
+        from: u64,
+        to: u64,
+        lane: Lane,
+        payload: Bytes,
+    },
+    Contact {
+        node: u64,
+        peer: u64,
+        contact: Contact,
+    },
+    Timer {
+        node: u64,
+        boot: u64,
+    },
+    Write {
+        node: u64,
+        boot: u64,
+    },
+    Start {
+        node: u64,
+    },
+    Request {
+        node: u64,
+        call: CallId,
+        request: Request,
+    },
+    Think {
+        client: usize,
+    },
+    Deadline {
+        op: u64,
+    },
     NextFault,
     FaultEnds(Vec<(u64, u64)>),
     Calm,
@@ -97,22 +122,44 @@ pub fn run(options: &Options) -> Result<Outcome> {
     let recovered_us = run.recover(healed_us);
     run.audit();
     let findings = verdict::judge(&mut run, recovered_us);
-    Ok(Outcome { trace: run.trace.hash(), history: run.history, findings, counts: run.counts, recovered_us })
+    Ok(Outcome {
+        trace: run.trace.hash(),
+        history: run.history,
+        findings,
+        counts: run.counts,
+        recovered_us,
+    })
 }
 
 impl Run {
     fn new(options: &Options) -> Result<Self> {
-        let workload = Workload { clients: options.clients, ..Workload::default() };
+        let workload = Workload {
+            clients: options.clients,
+            ..Workload::default()
+        };
         let nodes = u32::try_from(options.nodes)?;
-        let scenario = Scenario::compare(options.seed, nodes, options.duration_ms.max(4_000), workload)?;
+        let scenario = Scenario::compare(
+            options.seed,
+            nodes,
+            options.duration_ms.max(4_000),
+            workload,
+        )?;
         let header = Header::new(options.mode, World::Simulated, scenario, 0);
-        let client = |id| Client::new(id, options, rng::stream(options.seed, Purpose::Clients, u64::from(id) + 1));
+        let client = |id| {
+            Client::new(
+                id,
+                options,
+                rng::stream(options.seed, Purpose::Clients, u64::from(id) + 1),
+            )
+        };
         Ok(Self {
             now_us: 0,
             seq: 0,
             heap: BinaryHeap::new(),
             events: BTreeMap::new(),
-            nodes: (1..=options.nodes).map(|id| Node::new(id, options)).collect(),
+            nodes: (1..=options.nodes)
+                .map(|id| Node::new(id, options))
+                .collect(),
             network: Network::new(rng::stream(options.seed, Purpose::Network, 0)),
             clients: (0..options.clients).map(client).collect(),
             pending: BTreeMap::new(),
@@ -185,16 +232,37 @@ impl Run {
     }
 
     fn carry_out(&mut self, event: Event) {
-        let Some(event) = self.postponed(event) else { return };
+        let Some(event) = self.postponed(event) else {
+            return;
+        };
         match event {
-            Event::Deliver { from, to, lane, payload } => self.deliver(from, to, lane, payload),
-            Event::Contact { node, peer, contact } => {
-                self.give(node, Input::Contact { peer: node_id(peer), contact });
+            Event::Deliver {
+                from,
+                to,
+                lane,
+                payload,
+            } => self.deliver(from, to, lane, payload),
+            Event::Contact {
+                node,
+                peer,
+                contact,
+            } => {
+                self.give(
+                    node,
+                    Input::Contact {
+                        peer: node_id(peer),
+                        contact,
+                    },
+                );
             }
             Event::Timer { node, boot } => self.timer(node, boot),
             Event::Write { node, boot } => self.write(node, boot),
             Event::Start { node } => self.start_node(node),
-            Event::Request { node, call, request } => self.request(node, call, request),
+            Event::Request {
+                node,
+                call,
+                request,
+            } => self.request(node, call, request),
             Event::Think { client } => self.think(client),
             Event::Deadline { op } => self.deadline(op),
             Event::NextFault => self.next_fault(),
@@ -218,21 +286,41 @@ impl Run {
         let from = node_id(from);
         let input = match lane {
             Lane::Datagram => Input::Datagram { from, payload },
-            Lane::Stream(class) => Input::Stream { from, class, payload },
+            Lane::Stream(class) => Input::Stream {
+                from,
+                class,
+                payload,
+            },
         };
         self.give(to, input);
     }
 
     fn tell_both(&mut self, a: u64, b: u64, contact: Contact, after_us: u64) {
         let at = self.now_us + 1 + after_us;
-        self.at(at, Event::Contact { node: a, peer: b, contact });
-        self.at(at, Event::Contact { node: b, peer: a, contact });
+        self.at(
+            at,
+            Event::Contact {
+                node: a,
+                peer: b,
+                contact,
+            },
+        );
+        self.at(
+            at,
+            Event::Contact {
+                node: b,
+                peer: a,
+                contact,
+            },
+        );
     }
 
     fn timer(&mut self, id: u64, boot: u64) {
         let now_us = self.now_us;
         let node = self.node(id);
-        let Some(running) = node.running.as_mut().filter(|_| node.boot == boot) else { return };
+        let Some(running) = node.running.as_mut().filter(|_| node.boot == boot) else {
+            return;
+        };
         running.armed_us = None;
         if running.deadline_us().is_some_and(|at| at <= now_us) {
             self.give(id, Input::Timer);
@@ -245,8 +333,12 @@ impl Run {
         let now_us = self.now_us;
         let node = self.node(id);
         let boot = node.boot;
-        let Some(running) = &mut node.running else { return };
-        let Some(at) = running.deadline_us().map(|at| at.max(now_us + 1)) else { return };
+        let Some(running) = &mut node.running else {
+            return;
+        };
+        let Some(at) = running.deadline_us().map(|at| at.max(now_us + 1)) else {
+            return;
+        };
         if running.armed_us.is_none_or(|armed| at < armed) {
             running.armed_us = Some(at);
             self.at(at, Event::Timer { node: id, boot });
@@ -256,7 +348,9 @@ impl Run {
     /// One input, then everything that it leads to.
     pub(super) fn give(&mut self, id: u64, input: Input) {
         let now_us = self.now_us;
-        let Some(outputs) = self.node(id).handle(now_us, input) else { return };
+        let Some(outputs) = self.node(id).handle(now_us, input) else {
+            return;
+        };
         for output in outputs {
             self.effect(id, output);
         }
@@ -267,7 +361,9 @@ impl Run {
         match output {
             Output::Reply { call, result } => self.reply(call, result),
             Output::Datagram { to, payload } => self.send_datagram(id, to, payload),
-            Output::Stream { to, class, payload } => self.send_stream(id, to.as_u64(), class, payload),
+            Output::Stream { to, class, payload } => {
+                self.send_stream(id, to.as_u64(), class, payload)
+            }
             Output::Persist(persist) => self.persist(id, persist),
             Output::PeerAddress { .. } | Output::Changed(_) => {}
         }
@@ -276,34 +372,64 @@ impl Run {
     fn send_datagram(&mut self, from: u64, to: Destination, payload: Bytes) {
         let to = match to {
             Destination::Node(node) => node.as_u64(),
-            Destination::Seed(seed) => {
-                (1..=self.options.nodes).find(|id| address(*id) == seed).expect("seeds are nodes of the simulation")
-            }
+            Destination::Seed(seed) => (1..=self.options.nodes)
+                .find(|id| address(*id) == seed)
+                .expect("seeds are nodes of the simulation"),
         };
         for at in self.network.datagram(self.now_us) {
-            self.at(at, Event::Deliver { from, to, lane: Lane::Datagram, payload: payload.clone() });
+            self.at(
+                at,
+                Event::Deliver {
+                    from,
+                    to,
+                    lane: Lane::Datagram,
+                    payload: payload.clone(),
+                },
+            );
         }
     }
 
     fn send_stream(&mut self, from: u64, to: u64, class: StreamClass, payload: Bytes) {
         match self.network.stream(self.now_us, from, to, class) {
-            Some(at) => self.at(at, Event::Deliver { from, to, lane: Lane::Stream(class), payload }),
+            Some(at) => self.at(
+                at,
+                Event::Deliver {
+                    from,
+                    to,
+                    lane: Lane::Stream(class),
+                    payload,
+                },
+            ),
             None => {
                 self.counts.dropped += 1;
                 let at = self.now_us + MS;
-                self.at(at, Event::Contact { node: from, peer: to, contact: Contact::Dropped });
+                self.at(
+                    at,
+                    Event::Contact {
+                        node: from,
+                        peer: to,
+                        contact: Contact::Dropped,
+                    },
+                );
             }
         }
     }
 
     fn persist(&mut self, id: u64, persist: Persist) {
-        let latency = (100 + rng::below(&mut self.disk_rng, 2_900)).max(1);
-        let at = self.now_us + latency;
+        if let Some(running) = &mut self.node(id).running {
+            running.queue.push(persist);
+        }
+        self.wake_disk(id);
+    }
+
+    fn wake_disk(&mut self, id: u64) {
+        let at = self.now_us + 100 + rng::below(&mut self.disk_rng, 2_900);
         let node = self.node(id);
         let boot = node.boot;
-        let Some(running) = &mut node.running else { return };
-        running.queue.push(persist);
-        if !running.is_writing {
+        let Some(running) = &mut node.running else {
+            return;
+        };
+        if running.has_to_write() && !running.is_writing {
             running.is_writing = true;
             self.at(at, Event::Write { node: id, boot });
         }
@@ -312,16 +438,27 @@ impl Run {
     fn write(&mut self, id: u64, boot: u64) {
         let now_us = self.now_us;
         let node = self.node(id);
-        let Some(running) = node.running.as_mut().filter(|_| node.boot == boot) else { return };
+        let Some(running) = node.running.as_mut().filter(|_| node.boot == boot) else {
+            return;
+        };
         match running.write() {
             Ok(inputs) => {
-                self.trace.note(now_us, id, Kind::Durable, &(inputs.len() as u64).to_le_bytes());
+                self.trace.note(
+                    now_us,
+                    id,
+                    Kind::Durable,
+                    &(inputs.len() as u64).to_le_bytes(),
+                );
                 for input in inputs {
-                    self.counts.checkpoints += u64::from(matches!(input, Input::Checkpointed { .. }));
+                    self.counts.checkpoints +=
+                        u64::from(matches!(input, Input::Checkpointed { .. }));
                     self.give(id, input);
                 }
+                self.wake_disk(id);
             }
-            Err(error) => self.broken_nodes.push(format!("node {id} can't write: {error:#}")),
+            Err(error) => self
+                .broken_nodes
+                .push(format!("node {id} can't write: {error:#}")),
         }
     }
 
@@ -351,7 +488,11 @@ impl Run {
         if self.node(id).running.is_none() {
             return;
         }
-        let mid_write = self.node(id).running.as_ref().is_some_and(|running| !running.queue.is_empty());
+        let mid_write = self
+            .node(id)
+            .running
+            .as_ref()
+            .is_some_and(|running| !running.queue.is_empty());
         let operations = 1 + rng::below(&mut self.disk_rng, 4);
         self.node(id).crash(power.then_some(operations));
         self.trace.note(now_us, id, Kind::Crashed, &[]);
@@ -359,17 +500,43 @@ impl Run {
         self.counts.power_cuts += u64::from(power && mid_write);
         for peer in (1..=self.options.nodes).filter(|peer| *peer != id) {
             if self.network.break_streams(id, peer) {
-                let closed = if power { 500 + rng::below(&mut self.fault_rng, 1_000) } else { 1 };
-                self.at(now_us + closed * MS, Event::Contact { node: peer, peer: id, contact: Contact::Closed });
+                let closed = if power {
+                    500 + rng::below(&mut self.fault_rng, 1_000)
+                } else {
+                    1
+                };
+                self.at(
+                    now_us + closed * MS,
+                    Event::Contact {
+                        node: peer,
+                        peer: id,
+                        contact: Contact::Closed,
+                    },
+                );
             }
             if !power && self.network.can_connect(id, peer) {
-                self.at(now_us + 20 * MS, Event::Contact { node: peer, peer: id, contact: Contact::Refused });
+                self.at(
+                    now_us + 20 * MS,
+                    Event::Contact {
+                        node: peer,
+                        peer: id,
+                        contact: Contact::Refused,
+                    },
+                );
             }
         }
         self.at(now_us + down_us, Event::Start { node: id });
-        let lost: Vec<u64> = self.pending.iter().filter(|(_, op)| op.node == id).map(|(op, _)| *op).collect();
+        let lost: Vec<u64> = self
+            .pending
+            .iter()
+            .filter(|(_, op)| op.node == id)
+            .map(|(op, _)| *op)
+            .collect();
         for op in lost {
-            self.finish(op, Ended::failed(Ending::Unknown, Cause::Broken, "the connection broke"));
+            self.finish(
+                op,
+                Ended::failed(Ending::Unknown, Cause::Broken, "the connection broke"),
+            );
         }
     }
 
@@ -386,18 +553,29 @@ impl Run {
     fn inflict(&mut self, fault: Fault) {
         let now_us = self.now_us;
         match fault {
-            Fault::Crash { node, power, down_us } => self.crash(node, power, down_us),
+            Fault::Crash {
+                node,
+                power,
+                down_us,
+            } => self.crash(node, power, down_us),
             Fault::CrashAll { down_us } => {
                 for id in 1..=self.options.nodes {
                     self.crash(id, true, down_us);
                 }
             }
             Fault::Partition { side, lasts_us } => {
-                let rest: Vec<u64> = (1..=self.options.nodes).filter(|id| !side.contains(id)).collect();
-                let both = side.iter().flat_map(|a| rest.iter().flat_map(move |b| [(*a, *b), (*b, *a)])).collect();
+                let rest: Vec<u64> = (1..=self.options.nodes)
+                    .filter(|id| !side.contains(id))
+                    .collect();
+                let both = side
+                    .iter()
+                    .flat_map(|a| rest.iter().flat_map(move |b| [(*a, *b), (*b, *a)]))
+                    .collect();
                 self.cut(both, lasts_us);
             }
-            Fault::OneWay { from, to, lasts_us } if from != to => self.cut(vec![(from, to)], lasts_us),
+            Fault::OneWay { from, to, lasts_us } if from != to => {
+                self.cut(vec![(from, to)], lasts_us)
+            }
             Fault::Reset { a, b } if a != b => {
                 if self.network.break_streams(a, b) {
                     self.tell_both(a, b, Contact::Closed, 0);
@@ -432,7 +610,8 @@ impl Run {
             if let Some(running) = &mut self.node(id).running
                 && let Err(error) = running.renew_floor()
             {
-                self.broken_nodes.push(format!("node {id} can't renew its floor: {error:#}"));
+                self.broken_nodes
+                    .push(format!("node {id} can't renew its floor: {error:#}"));
             }
         }
         for (a, b) in self.network.broken_pairs() {

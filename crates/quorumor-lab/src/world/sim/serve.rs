@@ -31,24 +31,47 @@ impl Run {
     fn submit(&mut self, op: u64, planned: Planned, client: Option<usize>) {
         let id = planned.invoke.node.0;
         let deadline = self.now_us + planned.invoke.timeout_us;
-        self.history.ops.push(Op { invoke: planned.invoke.clone(), ret: None });
+        self.history.ops.push(Op {
+            invoke: planned.invoke.clone(),
+            ret: None,
+        });
         let request = planned.request.clone();
         let is_local = planned.local;
-        self.pending.insert(op, Pending { planned, client, node: id });
+        self.pending.insert(
+            op,
+            Pending {
+                planned,
+                client,
+                node: id,
+            },
+        );
         self.at(deadline, Event::Deadline { op });
         let paused = self.node(id).paused_until_us > self.now_us;
         let Some(running) = &self.node(id).running else {
-            self.finish(op, Ended::failed(Outcome::Fail, Cause::Unreachable, "nobody listens"));
+            self.finish(
+                op,
+                Ended::failed(Outcome::Fail, Cause::Unreachable, "nobody listens"),
+            );
             return;
         };
         let view = running.view();
-        let covered = request.after.as_ref().is_none_or(|after| view.position.covers(after));
+        let covered = request
+            .after
+            .as_ref()
+            .is_none_or(|after| view.position.covers(after));
         if is_local && covered && !paused {
             let ended = self.read(op, &view);
             self.finish(op, ended);
         } else {
             let call = CallId::new(op);
-            self.at(self.now_us, Event::Request { node: id, call, request });
+            self.at(
+                self.now_us,
+                Event::Request {
+                    node: id,
+                    call,
+                    request,
+                },
+            );
         }
     }
 
@@ -61,26 +84,54 @@ impl Run {
 
     /// Time is up: the outcome is unknown, and the node is told that nobody waits.
     pub(super) fn deadline(&mut self, op: u64) {
-        let Some(pending) = self.pending.get(&op) else { return };
+        let Some(pending) = self.pending.get(&op) else {
+            return;
+        };
         let id = pending.node;
-        self.finish(op, Ended::failed(Outcome::Unknown, Cause::TimedOut, "the deadline passed"));
-        self.give(id, Input::Cancel { call: CallId::new(op) });
+        self.finish(
+            op,
+            Ended::failed(Outcome::Unknown, Cause::TimedOut, "the deadline passed"),
+        );
+        self.give(
+            id,
+            Input::Cancel {
+                call: CallId::new(op),
+            },
+        );
     }
 
     /// The node answers.
     pub(super) fn reply(&mut self, call: CallId, result: Result<Reply, Error>) {
         let op = call.as_u64();
-        let Some(pending) = self.pending.get(&op) else { return };
+        let Some(pending) = self.pending.get(&op) else {
+            return;
+        };
         let id = pending.node;
         let ended = match result {
             Ok(Reply::ReadReady { .. }) => {
-                let Some(view) = self.node(id).running.as_ref().map(super::node::Running::view) else { return };
+                let Some(view) = self
+                    .node(id)
+                    .running
+                    .as_ref()
+                    .map(super::node::Running::view)
+                else {
+                    return;
+                };
                 self.read(op, &view)
             }
-            Ok(Reply::Written { results, position, dot }) => written(results, position, dot),
+            Ok(Reply::Written {
+                results,
+                position,
+                dot,
+            }) => written(results, position, dot),
             Err(error) => refused(&error),
         };
-        self.trace.note(self.now_us, id, Kind::Replied, format!("{op} {:?}", ended.outcome).as_bytes());
+        self.trace.note(
+            self.now_us,
+            id,
+            Kind::Replied,
+            format!("{op} {:?}", ended.outcome).as_bytes(),
+        );
         self.finish(op, ended);
     }
 
@@ -92,12 +143,17 @@ impl Run {
         if let Some(after) = &planned.request.after {
             position.merge(after);
         }
-        Ended { got: planned.invoke.level, ..Ended::saw(entry.map(AsRef::as_ref), Some(position)) }
+        Ended {
+            got: planned.invoke.level,
+            ..Ended::saw(entry.map(AsRef::as_ref), Some(position))
+        }
     }
 
     /// Ends an operation: in the history, and for its client.
     pub(super) fn finish(&mut self, op: u64, ended: Ended) {
-        let Some(pending) = self.pending.remove(&op) else { return };
+        let Some(pending) = self.pending.remove(&op) else {
+            return;
+        };
         match ended.outcome {
             Outcome::Ok => self.counts.ok += 1,
             Outcome::Fail => self.counts.refused += 1,
@@ -160,7 +216,12 @@ impl Ended {
     };
 
     pub(super) fn failed(outcome: Outcome, cause: Cause, reason: &'static str) -> Self {
-        Self { outcome, cause: Some(cause), reason: Some(reason), ..Self::OK }
+        Self {
+            outcome,
+            cause: Some(cause),
+            reason: Some(reason),
+            ..Self::OK
+        }
     }
 
     fn saw(entry: Option<&Entry>, position: Option<Position>) -> Self {
@@ -200,32 +261,52 @@ fn written(
     dot: Option<(quorumor_core::Dot, quorumor_core::Stamp)>,
 ) -> Ended {
     let own = match (&position, dot) {
-        (Position::Strong(revision), _) => Some(Version::Strong { revision: revision.as_u64() }),
-        (Position::Eventual(_), Some((dot, stamp))) => {
-            Some(Version::Eventual { dot: clients::dot(dot), stamp: stamp.as_u64(), context: None })
-        }
+        (Position::Strong(revision), _) => Some(Version::Strong {
+            revision: revision.as_u64(),
+        }),
+        (Position::Eventual(_), Some((dot, stamp))) => Some(Version::Eventual {
+            dot: clients::dot(dot),
+            stamp: stamp.as_u64(),
+            context: None,
+        }),
         (Position::Eventual(_), None) => None,
     };
     let position = Some(position);
     match results.into_iter().next() {
-        Some(OperationResult::Put { version }) => {
-            Ended { version: Some(clients::version(&version)), position, ..Ended::OK }
-        }
+        Some(OperationResult::Put { version }) => Ended {
+            version: Some(clients::version(&version)),
+            position,
+            ..Ended::OK
+        },
         Some(OperationResult::Deleted { previous }) => {
-            let version = own.filter(|own| previous.is_some() || matches!(own, Version::Eventual { .. }));
-            Ended { version, position, ..Ended::OK }
+            let version =
+                own.filter(|own| previous.is_some() || matches!(own, Version::Eventual { .. }));
+            Ended {
+                version,
+                position,
+                ..Ended::OK
+            }
         }
-        Some(OperationResult::Compared { succeeded: true, entry }) => Ended {
+        Some(OperationResult::Compared {
+            succeeded: true,
+            entry,
+        }) => Ended {
             succeeded: Some(true),
             version: entry.map(|entry| clients::version(&entry.version)),
             position,
             ..Ended::OK
         },
-        Some(OperationResult::Compared { succeeded: false, entry }) => {
-            Ended { succeeded: Some(false), ..Ended::saw(entry.as_ref(), position) }
-        }
-        Some(OperationResult::Got { .. }) | None => {
-            Ended::failed(Outcome::Unknown, Cause::Broken, "the replica answered something else")
-        }
+        Some(OperationResult::Compared {
+            succeeded: false,
+            entry,
+        }) => Ended {
+            succeeded: Some(false),
+            ..Ended::saw(entry.as_ref(), position)
+        },
+        Some(OperationResult::Got { .. }) | None => Ended::failed(
+            Outcome::Unknown,
+            Cause::Broken,
+            "the replica answered something else",
+        ),
     }
 }

@@ -7,14 +7,22 @@ use crate::checker::Verdict;
 const SEEDS: u64 = 50;
 
 fn seeds() -> u64 {
-    std::env::var("QUORUMOR_SIM_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(SEEDS)
+    std::env::var("QUORUMOR_SIM_SEEDS")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(SEEDS)
 }
 
 #[track_caller]
 fn check(options: &Options) -> Outcome {
     let outcome = run(options).expect("the options can be run");
     let broken = outcome.broken();
-    assert!(broken.is_empty(), "seed {}: repeat with\n  {}\n{broken:#?}", options.seed, options.command());
+    assert!(
+        broken.is_empty(),
+        "seed {}: repeat with\n  {}\n{broken:#?}",
+        options.seed,
+        options.command()
+    );
     outcome
 }
 
@@ -24,7 +32,12 @@ fn campaign(mode: Mode) -> Counts {
         let options = Options::new(mode, seed);
         let outcome = check(&options);
         let again = run(&options).expect("the options can be run");
-        assert_eq!(outcome.trace, again.trace, "seed {seed} gives two runs: {}", options.command());
+        assert_eq!(
+            outcome.trace,
+            again.trace,
+            "seed {seed} gives two runs: {}",
+            options.command()
+        );
         sum.add(outcome.counts);
     }
     sum
@@ -51,7 +64,14 @@ fn eventual_mode_keeps_its_promises_over_many_seeds() {
 #[test]
 fn another_seed_is_another_run() {
     for mode in [Mode::Strong, Mode::Eventual] {
-        let trace = |seed| run(&Options { duration_ms: 4_000, ..Options::new(mode, seed) }).expect("it runs").trace;
+        let trace = |seed| {
+            run(&Options {
+                duration_ms: 4_000,
+                ..Options::new(mode, seed)
+            })
+            .expect("it runs")
+            .trace
+        };
         assert_ne!(trace(1), trace(2));
     }
 }
@@ -59,7 +79,10 @@ fn another_seed_is_another_run() {
 #[test]
 fn without_faults_nothing_is_refused_or_unknown_once_the_cluster_is_up() {
     for mode in [Mode::Strong, Mode::Eventual] {
-        let outcome = check(&Options { faults: false, ..Options::new(mode, 7) });
+        let outcome = check(&Options {
+            faults: false,
+            ..Options::new(mode, 7)
+        });
         let late = |op: &&crate::history::Op| op.invoke.at_us > 4_000_000;
         let failed: Vec<String> = outcome
             .history
@@ -82,5 +105,8 @@ fn the_checkers_see_what_eventual_mode_does_not_promise() {
         let finding = crate::checker::linearizable::check(&outcome.history, all, 1_000_000);
         finding.verdict == Verdict::Invalid
     };
-    assert!((0..5).any(weak), "eventual histories under partition are not linearizable, and no seed showed it");
+    assert!(
+        (0..5).any(weak),
+        "eventual histories under partition are not linearizable, and no seed showed it"
+    );
 }

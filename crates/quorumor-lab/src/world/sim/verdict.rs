@@ -11,8 +11,14 @@ use crate::history::{FinalEntry, FinalState, Mode, NodeId};
 
 /// Whether every node runs and serves, all hold the same, and in strong mode all know the same leader.
 pub(super) fn is_equal(run: &Run) -> bool {
-    let views: Vec<View> = run.nodes.iter().filter_map(|node| Some(node.running.as_ref()?.view())).collect();
-    let Some(first) = views.first().filter(|_| views.len() == run.nodes.len()) else { return false };
+    let views: Vec<View> = run
+        .nodes
+        .iter()
+        .filter_map(|node| Some(node.running.as_ref()?.view()))
+        .collect();
+    let Some(first) = views.first().filter(|_| views.len() == run.nodes.len()) else {
+        return false;
+    };
     let digest = first.digest();
     let leader = leader(first);
     let serves = |view: &View| view.status.health == Health::Serving;
@@ -40,16 +46,27 @@ pub(super) fn judge(run: &mut Run, recovered_us: Option<u64>) -> Vec<Finding> {
         recovery(run, recovered_us),
     ];
     if run.options.mode == Mode::Strong {
-        findings.push(linearizable::check(history, linearizable::Reads::Claimed, linearizable::STEP_BUDGET));
+        findings.push(linearizable::check(
+            history,
+            linearizable::Reads::Claimed,
+            linearizable::STEP_BUDGET,
+        ));
         findings.push(revisions::check(history));
     }
     findings
 }
 
 fn recovery(run: &Run, recovered_us: Option<u64>) -> Finding {
-    let mut evidence: Vec<Evidence> = run.broken_nodes.iter().map(|what| Evidence::new(what, &[])).collect();
+    let mut evidence: Vec<Evidence> = run
+        .broken_nodes
+        .iter()
+        .map(|what| Evidence::new(what, &[]))
+        .collect();
     if recovered_us.is_none() {
-        evidence.push(Evidence::new(format!("after {} s: {}", RECOVERY_LIMIT_US / 1_000_000, states(run)), &[]));
+        evidence.push(Evidence::new(
+            format!("after {} s: {}", RECOVERY_LIMIT_US / 1_000_000, states(run)),
+            &[],
+        ));
     }
     let summary = match recovered_us {
         Some(us) => format!("equal and useful {} ms after the heal", us / 1_000),
@@ -65,7 +82,10 @@ fn states(run: &Run) -> String {
             let view = running.view();
             let status = &view.status;
             let digest = view.digest();
-            format!("node {}: digest {digest:016x}, {:?}, {:?}, {}", node.id, status.health, status.role, view.position)
+            format!(
+                "node {}: digest {digest:016x}, {:?}, {:?}, {}",
+                node.id, status.health, status.role, view.position
+            )
         }
     };
     run.nodes.iter().map(state).collect::<Vec<_>>().join("; ")
