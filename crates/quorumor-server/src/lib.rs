@@ -1,4 +1,27 @@
-//! The shell: configuration, gRPC service, driver, persistence, peer transport, watches, metrics, shutdown.
+//! The shell around the two modes: configuration, gRPC service, driver, persistence, peer transport, watches, metrics and
+//! shutdown. It decides nothing that a mode decides; it is where clocks, sockets, files and threads are.
+//!
+//! One put: `service.rs` (parse) -> `handle.rs` (bounded queue) -> `driver.rs` -> the replica -> `persist.rs` and `peers.rs`
+//! -> back into the replica -> the reply, after the view is published. A local read takes the published view and asks
+//! nobody. `server.rs` starts and stops it all.
+//!
+//! ```no_run
+//! use quorumor_server::{Config, Server, Settings};
+//!
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! let settings = Settings {
+//!     mode: Some("eventual".into()),
+//!     cluster: Some("demo".into()),
+//!     node_id: Some(1),
+//!     data_dir: Some("/var/lib/quorumor".into()),
+//!     ..Settings::default()
+//! };
+//! let mut server = Server::start(Config::try_from(settings)?).await?;
+//! let error = server.failed().await;
+//! server.shutdown().await;
+//! # Err(error.into())
+//! # }
+//! ```
 
 pub mod config;
 pub mod data_dir;
@@ -8,9 +31,17 @@ mod clock;
 mod driver;
 mod envelope;
 mod handle;
+mod http;
 mod metrics;
 mod peers;
 mod persist;
+mod server;
 mod service;
 mod shutdown;
 mod watch;
+
+pub use config::{Config, ConfigError, Settings, TlsSettings};
+pub use data_dir::DataDirError;
+pub use quorumor_core::{Mode, NodeId};
+pub use server::{Server, StartError};
+pub use shutdown::FatalError;

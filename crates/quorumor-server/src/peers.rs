@@ -17,7 +17,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::data_dir::{PeerStores, StoreConflict};
 use crate::driver::Inbox;
-use crate::envelope::{Datagram, Frame};
+use crate::envelope::Frame;
 use crate::metrics;
 
 mod accept;

@@ -152,11 +152,6 @@ impl Asking {
         self.handle.clock().mono()
     }
 
-    /// The level that the call asks for.
-    pub(super) fn asked(&self) -> Level {
-        self.asked
-    }
-
     /// Carries out operations in order.
     pub(super) async fn write(
         &self,

@@ -1,0 +1,187 @@
+//! The client port: the service, reflection, health, `/metrics` and `/healthz` on one listener.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use http::{StatusCode, header};
+use quorumor_core::limits::REQUEST_BYTES_MAX;
+use quorumor_core::{Health, Mode, Role};
+use quorumor_proto::DESCRIPTORS;
+use quorumor_proto::pb::state_service_server::{SERVICE_NAME, StateServiceServer};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+use tonic::service::Routes;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::server::TcpIncoming;
+use tonic_health::ServingStatus;
+use tonic_health::server::{HealthReporter, health_reporter};
+
+use crate::handle::Handle;
+use crate::metrics;
+use crate::service::Service;
+
+/// What a stream and a connection may have under way: with the 64 KiB of the standard, long answers wait for windows.
+const STREAM_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+/// Calls that one connection may have open.
+const STREAMS_PER_CONNECTION_MAX: u32 = 16_384;
+/// A client that vanished without a word is noticed after one ping of these.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
+/// How often health and gauges follow the view.
+const HEALTH_INTERVAL: Duration = Duration::from_millis(200);
+const SAMPLES_EVERY: u32 = 5;
+
+/// Serves until `leave`, then lets what is under way finish.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    service: Service,
+    handles: Vec<Handle>,
+    leave: CancellationToken,
+) -> Result<(), tonic::transport::Error> {
+    let (reporter, health) = health_reporter();
+    let state = StateServiceServer::new(service).max_decoding_message_size(REQUEST_BYTES_MAX);
+    let grpc = Routes::new(InterceptedService::new(state, authorize))
+        .add_service(health)
+        .add_service(reflection().build_v1().expect("our own descriptors are valid"))
+        .add_service(reflection().build_v1alpha().expect("our own descriptors are valid"));
+    let watched = handles.clone();
+    let router = grpc
+        .into_axum_router()
+        .route("/metrics", get(render_metrics))
+        .route("/healthz", get(move || async move { healthz(&handles) }))
+        .fallback(unknown);
+    let serving = tonic::transport::Server::builder()
+        .accept_http1(true)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .add_routes(Routes::from(router))
+        .serve_with_incoming_shutdown(
+            TcpIncoming::from(listener).with_nodelay(Some(true)),
+            leave.cancelled_owned(),
+        );
+    tokio::select! {
+        served = serving => served,
+        () = report(watched, reporter) => Ok(()),
+    }
+}
+
+/// Where tokens will be checked. There are none yet, so everyone may pass.
+#[expect(clippy::result_large_err, reason = "tonic's interceptors have this type")]
+#[expect(clippy::unnecessary_wraps, reason = "it will refuse, once there are tokens")]
+fn authorize(request: tonic::Request<()>) -> Result<tonic::Request<()>, Status> {
+    Ok(request)
+}
+
+fn reflection() -> tonic_reflection::server::Builder<'static> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+}
+
+async fn render_metrics() -> impl IntoResponse {
+    let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
+    (kind, metrics::recorder().render())
+}
+
+fn healthz(handles: &[Handle]) -> (StatusCode, String) {
+    let mut code = StatusCode::OK;
+    let mut lines = String::new();
+    for handle in handles {
+        let published = handle.published();
+        let word = match &published.view.status.health {
+            Health::Serving => "serving",
+            Health::Starting => "starting",
+            Health::Damaged { .. } => "damaged",
+        };
+        if published.view.status.health != Health::Serving {
+            code = StatusCode::SERVICE_UNAVAILABLE;
+        }
+        lines.push_str(&format!("{} {word}\n", handle.mode()));
+    }
+    (code, lines)
+}
+
+/// A gRPC client that asks for a service that isn't here must hear so in its own protocol.
+async fn unknown(request: Request) -> Response {
+    let is_grpc = request
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
+    if is_grpc {
+        let status = Status::unimplemented(format!("there is no {}", request.uri().path()));
+        return status.into_http::<Body>();
+    }
+    (
+        StatusCode::NOT_FOUND,
+        "nothing here; there are /metrics, /healthz and gRPC\n",
+    )
+        .into_response()
+}
+
+/// Keeps the health service and the gauges up to date.
+async fn report(handles: Vec<Handle>, reporter: HealthReporter) {
+    let mut interval = tokio::time::interval(HEALTH_INTERVAL);
+    let mut told = Vec::new();
+    let mut round = 0u32;
+    loop {
+        interval.tick().await;
+        let now = statuses(&handles);
+        if told != now {
+            for (name, serving) in &now {
+                let status = if *serving {
+                    ServingStatus::Serving
+                } else {
+                    ServingStatus::NotServing
+                };
+                reporter.set_service_status(*name, status).await;
+            }
+            told = now;
+        }
+        if round.is_multiple_of(SAMPLES_EVERY) {
+            for handle in &handles {
+                metrics::sample(&handle.published().view, handle.waiting());
+            }
+            metrics::recorder().run_upkeep();
+        }
+        round = round.wrapping_add(1);
+    }
+}
+
+/// Which health services serve. The node as a whole does if each of its modes serves something.
+fn statuses(handles: &[Handle]) -> Vec<(&'static str, bool)> {
+    let mut all = true;
+    let mut statuses = Vec::new();
+    for handle in handles {
+        let published = handle.published();
+        let status = &published.view.status;
+        let local = !matches!(status.health, Health::Damaged { .. });
+        all &= local && status.health == Health::Serving;
+        match handle.mode() {
+            Mode::Strong => {
+                let led = matches!(
+                    &status.role,
+                    Role::Strong {
+                        leader: Some(_),
+                        ..
+                    }
+                );
+                statuses.push(("quorumor.strong.local", local));
+                statuses.push((
+                    "quorumor.strong.linearizable",
+                    led && status.health == Health::Serving,
+                ));
+            }
+            Mode::Eventual => statuses.push(("quorumor.eventual.local", local)),
+        }
+    }
+    statuses.push(("", all));
+    statuses.push((SERVICE_NAME, all));
+    statuses
+}

@@ -1,0 +1,522 @@
+//! A node: opens its data, binds its ports, starts a driver a mode, and stops them all in order.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use quorumor_core::{ClusterId, Mode, NodeId, Recovered, Replica, Role, StoreId};
+use quorumor_gossip::{GossipConfig, GossipReplica};
+use quorumor_raft::{Founder, RaftConfig, RaftReplica};
+use quorumor_wal::{Disk, LogOptions, RealDisk, WalError};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::data_dir::{DataDir, DataDirError, Wanted};
+use crate::driver::{Arrivals, Driver, Inbox, Surroundings, lanes};
+use crate::envelope::DATAGRAM_PAYLOAD_BYTES_MAX;
+use crate::handle::Handle;
+use crate::http;
+use crate::metrics;
+use crate::peers::{Book, Identity, Peers, Sockets};
+use crate::persist::{LogThread, SpaceLimits};
+use crate::service::Service;
+use crate::shutdown::{Alarm, FatalError, FatalSender};
+use crate::store::Store;
+
+/// How long calls that are under way may take once the node leaves.
+const DRAIN: Duration = Duration::from_secs(5);
+/// How long a leader waits for another to take over.
+const HAND_OVER: Duration = Duration::from_secs(1);
+/// How long a goodbye may take to leave the sockets.
+const GOODBYE: Duration = Duration::from_millis(50);
+/// Fatal errors that are kept: one for each part of each mode, and the port.
+const FATAL_MAX: usize = 8;
+
+/// Why a node can't start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Its data directory can't be used.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// A log can't be opened.
+    #[error("the {mode} log can't be opened: {source}")]
+    Log {
+        /// Whose log.
+        mode: Mode,
+        /// What was found.
+        source: WalError,
+    },
+    /// A replica can't go on from what the log holds.
+    #[error("the {mode} replica can't start: {why}")]
+    Replica {
+        /// Which.
+        mode: Mode,
+        /// What was found.
+        why: String,
+    },
+    /// A port can't be bound.
+    #[error("can't listen on {address} (--{flag}): {source}")]
+    Bind {
+        /// The flag that names it.
+        flag: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The system refused a thread or a file.
+    #[error("can't start: {0}")]
+    System(#[from] std::io::Error),
+}
+
+/// A running node.
+#[derive(Debug)]
+pub struct Server {
+    client_address: SocketAddr,
+    peer_address: SocketAddr,
+    node: NodeId,
+    modes: Vec<Mode>,
+    handles: Vec<Handle>,
+    peers: Peers,
+    serving: tokio::task::JoinHandle<()>,
+    drivers: TaskTracker,
+    logs: Vec<JoinHandle<()>>,
+    leave: CancellationToken,
+    stop: CancellationToken,
+    fatal: mpsc::Receiver<FatalError>,
+    /// Kept, so that the channel never closes.
+    _alarm: FatalSender,
+    /// Whoever drops a server without shutting it down still stops its tasks.
+    _guard: DropGuard,
+    /// The lock goes last.
+    _data_dir: DataDir,
+}
+
+/// What one mode was found with.
+struct Found {
+    mode: Mode,
+    store: Store<RealDisk>,
+    probe: RealDisk,
+    recovered: Recovered,
+}
+
+impl Server {
+    /// Starts a node. When this returns, its ports are bound and its replicas run.
+    ///
+    /// # Errors
+    /// If the data directory, a log, a replica or a port refuses.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        metrics::recorder();
+        let seed = config.seed.unwrap_or_else(rand::random);
+        let clusters = clusters(&config);
+        let (data_dir, found) = open_data(config.clone(), clusters.clone()).await?;
+        let (listener, sockets) = bind(&config).await?;
+        let client_address = listener.local_addr()?;
+        let peer_address = sockets.tcp.local_addr()?;
+        let node = Node {
+            client_address: client_told(&config, client_address),
+            peer_address: config
+                .advertise_peer
+                .or(config.initial_members.get(&config.node).copied())
+                .unwrap_or(peer_address),
+            clusters,
+            store: data_dir.store(),
+            clock: Clock::new(config.wall_skew_ms),
+            seed,
+            config,
+        };
+        let (alarm, fatal) = mpsc::channel(FATAL_MAX);
+        let (leave, stop) = (CancellationToken::new(), CancellationToken::new());
+        let (inboxes, arrivals) = node.lanes();
+        let peers = Peers::spawn(
+            node.identity(),
+            sockets,
+            Book::new(
+                node.config.peer_override.clone(),
+                node.config.initial_members.clone(),
+            ),
+            data_dir.peer_stores()?,
+            inboxes,
+            stop.clone(),
+        );
+        peers.keep_connected(node.config.initial_members.keys().copied());
+        let mut running = Running {
+            node: &node,
+            peers: peers.clone(),
+            alarm: alarm.clone(),
+            leave: leave.clone(),
+            stop: stop.clone(),
+            drivers: TaskTracker::new(),
+            logs: Vec::new(),
+            handles: Vec::new(),
+        };
+        let _guard = stop.clone().drop_guard();
+        for (found, arrivals) in found.into_iter().zip(arrivals) {
+            running.start_mode(found, arrivals)?;
+        }
+        let Running {
+            drivers,
+            logs,
+            handles,
+            ..
+        } = running;
+        let service = Service::new(node.config.cluster.clone(), handles.clone(), leave.clone());
+        let serving = tokio::spawn(serve(
+            listener,
+            service,
+            handles.clone(),
+            leave.clone(),
+            alarm.clone(),
+        ));
+        tracing::info!(node = %node.config.node, client = %client_address, peer = %peer_address, "the node runs");
+        Ok(Self {
+            client_address,
+            peer_address,
+            node: node.config.node,
+            modes: node.config.modes.clone(),
+            handles,
+            peers,
+            serving,
+            drivers,
+            logs,
+            leave,
+            stop,
+            fatal,
+            _alarm: alarm,
+            _guard,
+            _data_dir: data_dir,
+        })
+    }
+
+    /// Where clients reach it.
+    #[must_use]
+    pub fn client_address(&self) -> SocketAddr {
+        self.client_address
+    }
+
+    /// Where peers reach it.
+    #[must_use]
+    pub fn peer_address(&self) -> SocketAddr {
+        self.peer_address
+    }
+
+    /// The modes that it serves, the default one first.
+    #[must_use]
+    pub fn modes(&self) -> &[Mode] {
+        &self.modes
+    }
+
+    /// Its id.
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        self.node
+    }
+
+    /// Resolves when something broke that the node can't go on without: shut it down, don't restart it in place.
+    pub async fn failed(&mut self) -> FatalError {
+        match self.fatal.recv().await {
+            Some(error) => error,
+            // The server holds a sender itself.
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Leaves its clusters, lets calls that are under way finish, makes everything durable, and stops every task and
+    /// thread.
+    pub async fn shutdown(mut self) {
+        tracing::info!(node = %self.node, "the node leaves");
+        self.leave.cancel();
+        if tokio::time::timeout(DRAIN, &mut self.serving).await.is_err() {
+            tracing::warn!("calls are still open, closing their connections");
+            self.serving.abort();
+        }
+        self.hand_over().await;
+        tokio::time::sleep(GOODBYE).await;
+        self.stop.cancel();
+        self.drivers.close();
+        self.drivers.wait().await;
+        self.peers.stopped().await;
+        for log in std::mem::take(&mut self.logs) {
+            // A thread that panicked has sounded its alarm.
+            let _ = tokio::task::spawn_blocking(move || log.join()).await;
+        }
+        tracing::info!(node = %self.node, "the node stopped");
+    }
+
+    /// Waits while this node still leads, but not for long: others can elect without it.
+    async fn hand_over(&self) {
+        let began = Instant::now();
+        while self.leads() && began.elapsed() < HAND_OVER {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    fn leads(&self) -> bool {
+        self.handles.iter().any(|handle| {
+            let published = handle.published();
+            let status = &published.view.status;
+            let others = status.counts.alive > 1;
+            others
+                && match &status.role {
+                    Role::Strong { leader, .. } => {
+                        leader.as_ref().is_some_and(|leader| leader.node == self.node)
+                    }
+                    Role::Eventual { .. } => false,
+                }
+        })
+    }
+}
+
+fn clusters(config: &Config) -> Vec<(Mode, ClusterId)> {
+    let id = |mode: &Mode| match mode {
+        Mode::Strong => quorumor_raft::cluster_id(&config.cluster, &founders(config)),
+        Mode::Eventual => quorumor_gossip::cluster_id(&config.cluster),
+    };
+    config.modes.iter().map(|mode| (*mode, id(mode))).collect()
+}
+
+fn founders(config: &Config) -> Vec<Founder> {
+    config
+        .initial_members
+        .iter()
+        .map(|(node, peer_address)| Founder {
+            node: *node,
+            peer_address: *peer_address,
+        })
+        .collect()
+}
+
+/// What clients are told, unless it would be an address that means nothing to them.
+fn client_told(config: &Config, bound: SocketAddr) -> Option<String> {
+    config
+        .advertise_client
+        .clone()
+        .or_else(|| (!bound.ip().is_unspecified()).then(|| bound.to_string()))
+}
+
+async fn bind(config: &Config) -> Result<(TcpListener, Sockets), StartError> {
+    let failed = |flag, address| {
+        move |source| StartError::Bind {
+            flag,
+            address,
+            source,
+        }
+    };
+    let listener = TcpListener::bind(config.listen)
+        .await
+        .map_err(failed("listen", config.listen))?;
+    let sockets = Sockets::bind(config.peer_listen)
+        .await
+        .map_err(failed("peer-listen", config.peer_listen))?;
+    Ok((listener, sockets))
+}
+
+/// Opens everything on the disk, away from the threads that serve.
+async fn open_data(
+    config: Config,
+    clusters: Vec<(Mode, ClusterId)>,
+) -> Result<(DataDir, Vec<Found>), StartError> {
+    let open = move || -> Result<_, StartError> {
+        let wanted = Wanted {
+            cluster: &config.cluster,
+            node: config.node,
+            modes: &clusters,
+            new_store: StoreId::new(rand::random_range(1..u64::MAX)),
+        };
+        let mut data_dir = DataDir::open(&config.data_dir, &wanted)?;
+        let mut found = Vec::new();
+        for mode in &config.modes {
+            found.push(open_log(&data_dir, *mode, config.disk_reserve_bytes)?);
+        }
+        data_dir.remember_logs(&config.modes)?;
+        Ok((data_dir, found))
+    };
+    tokio::task::spawn_blocking(open)
+        .await
+        .map_err(std::io::Error::other)?
+}
+
+fn log_options(reserve_bytes: u64) -> LogOptions {
+    LogOptions {
+        reserve_bytes,
+        ..LogOptions::new(rand::random())
+    }
+}
+
+fn open_log(data_dir: &DataDir, mode: Mode, reserve_bytes: u64) -> Result<Found, StartError> {
+    let directory = data_dir.log_dir(mode);
+    let disk = RealDisk::open(&directory)?;
+    let probe = RealDisk::open(&directory)?;
+    let (store, recovered) = Store::open(disk, log_options(reserve_bytes))
+        .map_err(|source| StartError::Log { mode, source })?;
+    tracing::info!(
+        %mode,
+        records = recovered.records.len(),
+        checkpoint = recovered.checkpoint.is_some(),
+        torn = recovered.torn,
+        "opened the log"
+    );
+    Ok(Found {
+        mode,
+        store,
+        probe,
+        recovered,
+    })
+}
+
+/// What every mode of the node shares.
+struct Node {
+    config: Config,
+    clusters: Vec<(Mode, ClusterId)>,
+    store: StoreId,
+    clock: Clock,
+    seed: u64,
+    client_address: Option<String>,
+    peer_address: SocketAddr,
+}
+
+impl Node {
+    fn identity(&self) -> Identity {
+        Identity {
+            cluster_name: self.config.cluster.clone(),
+            node: self.config.node,
+            store: self.store,
+            modes: self.clusters.clone(),
+        }
+    }
+
+    fn lanes(&self) -> (BTreeMap<Mode, Inbox>, Vec<Arrivals>) {
+        let mut inboxes = BTreeMap::new();
+        let mut arrivals = Vec::new();
+        for mode in &self.config.modes {
+            let (inbox, arrived) = lanes();
+            inboxes.insert(*mode, inbox);
+            arrivals.push(arrived);
+        }
+        (inboxes, arrivals)
+    }
+
+    fn cluster(&self, mode: Mode) -> ClusterId {
+        let found = self.clusters.iter().find(|(served, _)| *served == mode);
+        found.map(|(_, cluster)| *cluster).unwrap_or_default()
+    }
+
+    fn open_strong(&self, recovered: Recovered) -> Result<RaftReplica, String> {
+        let identity = quorumor_raft::Identity {
+            node: self.config.node,
+            cluster: self.cluster(Mode::Strong),
+            epoch: quorumor_core::DataEpoch::ZERO,
+            store: self.store,
+        };
+        let founders = founders(&self.config);
+        let config = RaftConfig::new(identity, &founders, self.seed, rand::random())
+            .map_err(|error| error.to_string())?
+            .with_client_address(self.client_address.clone());
+        RaftReplica::open(config, recovered, self.clock.now()).map_err(|error| error.to_string())
+    }
+
+    fn open_eventual(&self, recovered: Recovered) -> Result<GossipReplica, String> {
+        let cluster = self.cluster(Mode::Eventual);
+        let mut config = GossipConfig::new(self.config.node, cluster, self.peer_address);
+        config.client_address = self.client_address.clone();
+        config.seeds = self.config.seeds.clone();
+        config.seed = self.seed;
+        config.datagram_bytes_max = DATAGRAM_PAYLOAD_BYTES_MAX;
+        GossipReplica::open(config, recovered, self.clock.now()).map_err(|error| error.to_string())
+    }
+}
+
+/// The parts that run, as they are started.
+struct Running<'a> {
+    node: &'a Node,
+    peers: Peers,
+    alarm: FatalSender,
+    leave: CancellationToken,
+    stop: CancellationToken,
+    drivers: TaskTracker,
+    logs: Vec<JoinHandle<()>>,
+    handles: Vec<Handle>,
+}
+
+impl Running<'_> {
+    fn start_mode(&mut self, found: Found, arrivals: Arrivals) -> Result<(), StartError> {
+        let Found {
+            mode,
+            store,
+            probe,
+            recovered,
+        } = found;
+        let refused = |why| StartError::Replica { mode, why };
+        let log = (store, probe);
+        match mode {
+            Mode::Strong => {
+                let replica = self.node.open_strong(recovered).map_err(refused)?;
+                self.start_replica(mode, replica, log, arrivals)
+            }
+            Mode::Eventual => {
+                let replica = self.node.open_eventual(recovered).map_err(refused)?;
+                self.start_replica(mode, replica, log, arrivals)
+            }
+        }
+    }
+
+    fn start_replica<R: Replica + Send + 'static>(
+        &mut self,
+        mode: Mode,
+        replica: R,
+        (store, probe): (Store<RealDisk>, RealDisk),
+        arrivals: Arrivals,
+    ) -> Result<(), StartError> {
+        let clock = self.node.clock;
+        let (handle, requests) = Handle::new(mode, clock, replica.view(), rand::random());
+        let (finished, told) = mpsc::unbounded_channel();
+        let reserve = self.node.config.disk_reserve_bytes;
+        let thread = LogThread {
+            mode,
+            store,
+            free_bytes: move || probe.free_bytes(),
+            limits: SpaceLimits::new(reserve, log_options(reserve).zero_step),
+            finished,
+        };
+        let alarm = |part| Alarm::new(part, mode, self.alarm.clone());
+        let (log, joined) = thread.spawn(alarm("log"))?;
+        let around = Surroundings {
+            clock,
+            handle: handle.clone(),
+            requests,
+            arrivals,
+            finished: told,
+            log,
+            peers: self.peers.clone(),
+        };
+        let (leave, stop) = (self.leave.clone(), self.stop.clone());
+        let driver = Driver::new(replica, around);
+        self.drivers.spawn(driver.run(leave, stop, alarm("driver")));
+        self.logs.push(joined);
+        self.handles.push(handle);
+        Ok(())
+    }
+}
+
+async fn serve(
+    listener: TcpListener,
+    service: Service,
+    handles: Vec<Handle>,
+    leave: CancellationToken,
+    alarm: FatalSender,
+) {
+    let leaving = leave.clone();
+    let why = match http::serve(listener, service, handles, leave).await {
+        Ok(()) if leaving.is_cancelled() => return,
+        Ok(()) => "it stopped accepting".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    // If the channel is full, the node stops already.
+    let _ = alarm.try_send(FatalError::ClientPort { why });
+}
+
