@@ -9,13 +9,14 @@ mod progress;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::analyse::{ModeResult, analyse};
 use crate::history::{History, Mode};
 use crate::report::Comparison;
-use crate::scenario::Scenario;
+use crate::scenario::{Scenario, ScenarioError};
 use crate::workload::Workload;
 use crate::world::cluster::{self, ClusterOptions, Live, Plant};
 use progress::Progress;
@@ -62,11 +63,25 @@ impl Default for CompareOptions {
 }
 
 impl CompareOptions {
+    /// Whether a comparison like this could show anything.
+    ///
+    /// # Errors
+    /// When it is too small or too short, or has no load.
+    pub fn check(&self) -> Result<(), ScenarioError> {
+        self.scenario().map(drop)
+    }
+
     /// The command that repeats this comparison.
     pub fn command(&self) -> String {
+        let (whole, rest) = (self.duration_ms / 1_000, self.duration_ms % 1_000);
+        let duration = if rest == 0 {
+            format!("{whole}s")
+        } else {
+            format!("{}ms", self.duration_ms)
+        };
         let mut command = format!(
-            "quorumor compare --seed {} --duration {}ms --nodes {} --rate {}",
-            self.seed, self.duration_ms, self.nodes, self.rate
+            "quorumor compare --seed {} --duration {duration} --nodes {} --rate {}",
+            self.seed, self.nodes, self.rate
         );
         match self.plant {
             Some(Plant::StaleReads) => command.push_str(" --plant stale-reads"),
@@ -75,10 +90,14 @@ impl CompareOptions {
         command
     }
 
-    fn scenario(&self) -> Result<Scenario> {
+    fn scenario(&self) -> Result<Scenario, ScenarioError> {
         let defaults = Workload::default();
-        let workload = Workload { rate: self.rate, ops_per_key: OPS_PER_KEY, ..defaults };
-        Ok(Scenario::compare(self.seed, self.nodes, self.duration_ms, workload)?)
+        let workload = Workload {
+            rate: self.rate,
+            ops_per_key: OPS_PER_KEY,
+            ..defaults
+        };
+        Scenario::compare(self.seed, self.nodes, self.duration_ms, workload)
     }
 }
 
@@ -99,17 +118,20 @@ pub struct Compared {
 /// # Errors
 /// When the options make no sense, a cluster can't be started, or a file can't be written. That is no verdict.
 pub async fn run(options: &CompareOptions) -> Result<Compared> {
-    let interrupted = tokio::signal::ctrl_c();
+    let interrupt = CancellationToken::new();
+    let run = run_modes(options, &interrupt);
+    tokio::pin!(run);
     tokio::select! {
-        compared = run_modes(options) => compared,
-        signal = interrupted => {
+        compared = &mut run => compared,
+        signal = tokio::signal::ctrl_c() => {
             signal.context("the interrupt signal can't be watched")?;
-            bail!("interrupted; every node was stopped")
+            interrupt.cancel();
+            run.await
         }
     }
 }
 
-async fn run_modes(options: &CompareOptions) -> Result<Compared> {
+async fn run_modes(options: &CompareOptions, interrupt: &CancellationToken) -> Result<Compared> {
     let scenario = options.scenario()?;
     let program = match &options.program {
         Some(program) => program.clone(),
@@ -118,33 +140,57 @@ async fn run_modes(options: &CompareOptions) -> Result<Compared> {
     std::fs::create_dir_all(&options.out)
         .with_context(|| format!("can't make `{}`", options.out.display()))?;
     let out = std::path::absolute(&options.out)?;
-    let mut notes: Vec<String> = options.plant.iter().map(|plant| plant.text().to_owned()).collect();
+    let mut notes: Vec<String> = options
+        .plant
+        .iter()
+        .map(|plant| plant.text().to_owned())
+        .collect();
     let mut modes = Vec::new();
     for &mode in &options.modes {
         let (program, out, plant) = (program.clone(), out.clone(), options.plant);
-        let cluster = ClusterOptions { mode, program, out, plant };
-        let (result, more) = run_mode(&cluster, &scenario).await?;
+        let cluster = ClusterOptions {
+            mode,
+            program,
+            out,
+            plant,
+        };
+        let (result, more) = run_mode(&cluster, &scenario, interrupt).await?;
         notes.extend(more);
         modes.push(result);
     }
-    let comparison = Comparison { scenario, command: options.command(), modes };
-    comparison.write_to(&out).with_context(|| format!("can't write to `{}`", out.display()))?;
-    Ok(Compared { comparison, notes, page: out.join("report.html") })
+    let comparison = Comparison {
+        scenario,
+        command: options.command(),
+        modes,
+    };
+    comparison
+        .write_to(&out)
+        .with_context(|| format!("can't write to `{}`", out.display()))?;
+    Ok(Compared {
+        comparison,
+        notes,
+        page: out.join("report.html"),
+    })
 }
 
 async fn run_mode(
     options: &ClusterOptions,
     scenario: &Scenario,
+    interrupt: &CancellationToken,
 ) -> Result<(ModeResult, Vec<String>)> {
     let (mode, began) = (options.mode, Instant::now());
     let live = Arc::new(Live::default());
     let progress = Progress::start(mode, Arc::clone(&live));
-    let ran = cluster::run(options, scenario, &live).await;
+    let ran = cluster::run(options, scenario, &live, interrupt).await;
     progress.stop().await;
     let notes = ran.with_context(|| format!("the {} run was cut short", mode.name()))?;
     let (path, scenario) = (options.history_path(), scenario.clone());
     let judged = tokio::task::spawn_blocking(move || judge(&path, &scenario)).await??;
-    progress::say(&format!("{}: done in {:.1} s", mode.name(), began.elapsed().as_secs_f64()));
+    progress::say(&format!(
+        "{}: done in {:.1} s",
+        mode.name(),
+        began.elapsed().as_secs_f64()
+    ));
     Ok((judged, notes))
 }
 
@@ -160,8 +206,13 @@ mod tests {
 
     #[test]
     fn the_command_repeats_the_comparison() {
-        let options = CompareOptions { seed: 7, plant: Some(Plant::StaleReads), ..Default::default() };
-        let wanted = "quorumor compare --seed 7 --duration 40000ms --nodes 5 --rate 200 --plant stale-reads";
+        let options = CompareOptions {
+            seed: 7,
+            plant: Some(Plant::StaleReads),
+            ..Default::default()
+        };
+        let wanted =
+            "quorumor compare --seed 7 --duration 40s --nodes 5 --rate 200 --plant stale-reads";
         assert_eq!(options.command(), wanted);
     }
 
@@ -178,6 +229,9 @@ mod tests {
         let cut = scenario.faults.last().unwrap();
         let before = plan.keys_retired_before(cut.start_us).len();
         let over = plan.keys_retired_before(cut.end_us).len();
-        assert!(over >= before + 20, "{before} keys over before the cut, {over} before the heal");
+        assert!(
+            over >= before + 20,
+            "{before} keys over before the cut, {over} before the heal"
+        );
     }
 }

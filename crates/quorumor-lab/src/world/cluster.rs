@@ -23,9 +23,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use quorumor_core as core;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 pub use live::Live;
 
@@ -36,7 +37,7 @@ use crate::scenario::Scenario;
 use crate::workload::Plan;
 use faults::Nemesis;
 use finish::Auditor;
-use load::{Load, LoadParts};
+use load::Load;
 use observer::Observer;
 use processes::Cluster;
 
@@ -85,23 +86,37 @@ impl ClusterOptions {
 
 /// Runs a scenario against a cluster of real processes and leaves its history at
 /// [`ClusterOptions::history_path`]. Gives back what a person should know beside it, such as nodes that ended by
-/// themselves.
+/// themselves. However it ends, no node is left running.
 ///
 /// # Errors
-/// When the cluster can't be started, a fault can't be carried out, or the history can't be written. That says
-/// nothing about the system's promises.
+/// When the cluster can't be started, a fault can't be carried out, the history can't be written, or `interrupt`
+/// came. That says nothing about the system's promises.
 pub async fn run(
     options: &ClusterOptions,
     scenario: &Scenario,
     live: &Arc<Live>,
+    interrupt: &CancellationToken,
 ) -> Result<Vec<String>> {
     let data = DataDir::create(&options.out, options.mode)?;
-    let cluster = Cluster::start(options, scenario, &data.path, live).await?;
+    let cluster = Arc::new(Cluster::prepare(options, scenario, &data.path).await?);
+    let ran = tokio::select! {
+        ran = run_on(&cluster, options, scenario, live) => ran,
+        () = interrupt.cancelled() => Err(anyhow!("interrupted")),
+    };
+    let killed = cluster.kill_all().await;
+    let notes = ran?;
+    killed.map(|()| notes)
+}
+
+async fn run_on(
+    cluster: &Arc<Cluster>,
+    options: &ClusterOptions,
+    scenario: &Scenario,
+    live: &Arc<Live>,
+) -> Result<Vec<String>> {
+    cluster.start(live).await?;
     cluster.wait_serving(live).await?;
-    let run = Run::new(options, scenario, cluster, live).await?;
-    let notes = run.carry_out().await?;
-    live.set_stage("done");
-    Ok(notes)
+    Run::new(options, scenario, Arc::clone(cluster), live).await?.carry_out().await
 }
 
 /// One run from the header to the footer.
@@ -121,12 +136,17 @@ impl Run {
     async fn new(
         options: &ClusterOptions,
         scenario: &Scenario,
-        cluster: Cluster,
+        cluster: Arc<Cluster>,
         live: &Arc<Live>,
     ) -> Result<Self> {
-        let (mode, cluster) = (options.mode, Arc::new(cluster));
+        let mode = options.mode;
         let duration_us = scenario.duration_us();
-        let plan = Plan::new(&scenario.workload, scenario.nodes, scenario.seed, duration_us);
+        let plan = Plan::new(
+            &scenario.workload,
+            scenario.nodes,
+            scenario.seed,
+            duration_us,
+        );
         let plan = Arc::new(plan);
         let build = connect_clients(&cluster, scenario, &plan).await?;
         let clock = LabClock::new();
@@ -141,7 +161,7 @@ impl Run {
         let doors = Arc::clone(&cluster.doors);
         let observer = Observer::new(mode, history.clone(), clock, Arc::clone(&doors));
         let observer = Arc::new(observer);
-        let load = Arc::new(Load::new(LoadParts {
+        let load = Arc::new(Load::new(load::Parts {
             mode,
             plant: options.plant,
             history: history.clone(),
@@ -154,18 +174,31 @@ impl Run {
         }));
         live.begin(plan.ops.len() as u64);
         let (scenario, live) = (scenario.clone(), Arc::clone(live));
-        Ok(Self { scenario, plan, cluster, observer, load, history, clock, start_us, live })
+        Ok(Self {
+            scenario,
+            plan,
+            cluster,
+            observer,
+            load,
+            history,
+            clock,
+            start_us,
+            live,
+        })
     }
 
     async fn carry_out(self) -> Result<Vec<String>> {
         let (stop, load_over) = (CancellationToken::new(), CancellationToken::new());
-        let lag = tokio::spawn(lag::sample(self.history.clone(), self.clock, stop.clone()));
+        let lag = spawn(lag::sample(self.history.clone(), self.clock, stop.clone()));
         let watching = {
-            let (observer, nodes, stop) =
-                (Arc::clone(&self.observer), self.cluster.nodes.clone(), stop.clone());
-            tokio::spawn(async move { observer.run(&nodes, stop).await })
+            let (observer, nodes, stop) = (
+                Arc::clone(&self.observer),
+                self.cluster.nodes.clone(),
+                stop.clone(),
+            );
+            spawn(async move { observer.run(&nodes, stop).await })
         };
-        let faults_and_polls = tokio::spawn(self.faults_then_polls(load_over.clone()));
+        let faults_and_polls = spawn(self.faults_then_polls(load_over.clone()));
         self.live.set_stage("load and faults");
         let loaded = Arc::clone(&self.load).run(&self.plan).await;
         // The lab's lag says whether the load was sent in time; what comes after the load is not judged by it.
@@ -180,13 +213,13 @@ impl Run {
         let notes = self.cluster.fallen();
         for note in &notes {
             let (at_us, kind) = (self.clock.now_us(), EventKind::Note(note.clone()));
-            self.history.event(Event { at_us, node: NodeId(0), kind })?;
+            self.history.event(Event {
+                at_us,
+                node: NodeId(0),
+                kind,
+            })?;
         }
         self.history.finish()?;
-        drop((self.observer, self.load));
-        if let Ok(cluster) = Arc::try_unwrap(self.cluster).map_err(drop) {
-            cluster.shutdown().await?;
-        }
         Ok(notes)
     }
 
@@ -205,7 +238,13 @@ impl Run {
             start_us: self.start_us,
         });
         let (auditor, plan) = (self.auditor(), Arc::clone(&self.plan));
-        let healed_us = self.scenario.faults.iter().map(|fault| fault.end_us).max().unwrap_or(0);
+        let healed_us = self
+            .scenario
+            .faults
+            .iter()
+            .map(|fault| fault.end_us)
+            .max()
+            .unwrap_or(0);
         async move {
             nemesis.run().await?;
             let keys: BTreeSet<String> = plan.keys_retired_before(healed_us).into_iter().collect();
@@ -222,6 +261,11 @@ impl Run {
     }
 }
 
+/// A task that ends with whoever started it.
+fn spawn<T: Send + 'static>(task: impl Future<Output = T> + Send + 'static) -> AbortOnDropHandle<T> {
+    AbortOnDropHandle::new(tokio::spawn(task))
+}
+
 /// Connects every client to its node before time zero, so that no operation pays for it. Gives the nodes' version.
 async fn connect_clients(cluster: &Cluster, scenario: &Scenario, plan: &Plan) -> Result<String> {
     let pairs: BTreeSet<_> = plan.ops.iter().map(|op| (op.client, op.node)).collect();
@@ -233,16 +277,27 @@ async fn connect_clients(cluster: &Cluster, scenario: &Scenario, plan: &Plan) ->
         options.mode = Some(core_mode(cluster.mode));
         options.timeout = Duration::from_micros(scenario.workload.timeout_us) * 5;
         let told = connection.with(options).describe(&endpoint).await;
-        build = told.with_context(|| format!("{node} can't be reached"))?.version;
+        build = told
+            .with_context(|| format!("{node} can't be reached"))?
+            .version;
     }
     Ok(build)
 }
 
 fn settings(plant: Option<Plant>) -> std::collections::BTreeMap<String, String> {
     let mut settings: std::collections::BTreeMap<_, _> = [
-        ("links", "a userspace TCP and UDP proxy on every directed link between nodes"),
-        ("clients", "directly at one node each; no retries, only not-applied redirects"),
-        ("kill", "SIGKILL keeps the page cache: it does not test fsync"),
+        (
+            "links",
+            "a userspace TCP and UDP proxy on every directed link between nodes",
+        ),
+        (
+            "clients",
+            "directly at one node each; no retries, only not-applied redirects",
+        ),
+        (
+            "kill",
+            "SIGKILL keeps the page cache: it does not test fsync",
+        ),
     ]
     .into_iter()
     .map(|(name, value)| (name.to_owned(), value.to_owned()))

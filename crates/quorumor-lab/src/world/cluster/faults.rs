@@ -49,17 +49,26 @@ impl Nemesis {
     }
 
     async fn carry_out(&self, index: u32, fault: Fault) -> Result<()> {
-        self.until(fault.start_us.saturating_sub(LOOK_AHEAD_US)).await;
+        self.until(fault.start_us.saturating_sub(LOOK_AHEAD_US))
+            .await;
         let leader = self.leader(fault).await?;
         self.until(fault.start_us).await;
         match fault.kind {
             FaultKind::Kill(Role::Leader) => {
-                let step = Step { index, action: FaultAction::Kill, nodes: vec![leader] };
+                let step = Step {
+                    index,
+                    action: FaultAction::Kill,
+                    nodes: vec![leader],
+                };
                 self.kill(fault, leader, &step).await
             }
             FaultKind::Partition(side) => {
                 let nodes = minority(&self.scenario, side, leader);
-                let step = Step { index, action: FaultAction::Partition, nodes };
+                let step = Step {
+                    index,
+                    action: FaultAction::Partition,
+                    nodes,
+                };
                 self.partition(fault, &step).await
             }
         }
@@ -88,7 +97,10 @@ impl Nemesis {
 
     /// Strong: the leader that a majority names. Eventual has none: the node with most client traffic so far.
     async fn leader(&self, fault: Fault) -> Result<NodeId> {
-        let busiest = self.plan.busiest_node(0, fault.start_us).unwrap_or(NodeId(1));
+        let busiest = self
+            .plan
+            .busiest_node(0, fault.start_us)
+            .unwrap_or(NodeId(1));
         match self.cluster.mode {
             Mode::Eventual => Ok(busiest),
             Mode::Strong => {
@@ -101,7 +113,11 @@ impl Nemesis {
                 }
                 let text = format!("no majority named a leader: the fault takes {busiest}");
                 let (at_us, kind) = (self.clock.now_us(), EventKind::Note(text));
-                self.history.event(Event { at_us, node: busiest, kind })?;
+                self.history.event(Event {
+                    at_us,
+                    node: busiest,
+                    kind,
+                })?;
                 Ok(busiest)
             }
         }
@@ -115,7 +131,14 @@ impl Nemesis {
     fn record(&self, of: &Step, step: FaultStep, links: Vec<LinkCounters>) -> Result<()> {
         let at_us = self.clock.now_us();
         let (fault, action, nodes) = (of.index, of.action.clone(), of.nodes.clone());
-        Ok(self.history.fault(FaultRecord { at_us, fault, action, step, nodes, links })?)
+        Ok(self.history.fault(FaultRecord {
+            at_us,
+            fault,
+            action,
+            step,
+            nodes,
+            links,
+        })?)
     }
 }
 

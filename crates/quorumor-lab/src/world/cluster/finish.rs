@@ -13,11 +13,11 @@ use quorumor_core::KeyRange;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
+use super::core_mode;
 use super::live::Live;
 use super::observer::admin;
 use super::outcome::{text, version};
 use super::processes::Cluster;
-use super::core_mode;
 use crate::history::{DigestPoll, FinalEntry, FinalState, HistoryWriter, LabClock, NodeId};
 
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
@@ -39,7 +39,11 @@ pub(super) struct Auditor {
 
 impl Auditor {
     /// Polls digests over these keys until `stop`, and then until they are equal or the deadline passes.
-    pub(super) async fn poll(&self, keys: &BTreeSet<String>, stop: CancellationToken) -> Result<()> {
+    pub(super) async fn poll(
+        &self,
+        keys: &BTreeSet<String>,
+        stop: CancellationToken,
+    ) -> Result<()> {
         let mut quiet_since = None;
         loop {
             let equal = self.poll_once(keys).await?;
@@ -49,7 +53,11 @@ impl Auditor {
                     return Ok(());
                 }
             }
-            let pause = if equal { POLL_INTERVAL_EQUAL } else { POLL_INTERVAL };
+            let pause = if equal {
+                POLL_INTERVAL_EQUAL
+            } else {
+                POLL_INTERVAL
+            };
             tokio::select! {
                 () = sleep(pause) => {}
                 () = stop.cancelled(), if !stop.is_cancelled() => {}
@@ -63,7 +71,11 @@ impl Auditor {
             if let Some(entries) = self.entries(node).await {
                 let digest = digest(&entries, |key| keys.contains(key));
                 let at_us = self.clock.now_us();
-                self.history.digest(DigestPoll { at_us, node, digest: digest.clone() })?;
+                self.history.digest(DigestPoll {
+                    at_us,
+                    node,
+                    digest: digest.clone(),
+                })?;
                 digests.insert(node, digest);
             }
         }
@@ -79,7 +91,9 @@ impl Auditor {
             for &node in &self.cluster.nodes {
                 said.push(self.describe(node).await.and_then(|told| told.digest));
             }
-            let equal = said.iter().all(|digest| digest.is_some() && *digest == said[0]);
+            let equal = said
+                .iter()
+                .all(|digest| digest.is_some() && *digest == said[0]);
             if equal || Instant::now() >= deadline {
                 break;
             }

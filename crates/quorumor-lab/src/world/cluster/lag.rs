@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::history::{HistoryWriter, Lag, LabClock};
+use crate::history::{HistoryWriter, LabClock, Lag};
 
 const SLEEP: Duration = Duration::from_millis(10);
 const SAMPLES_PER_LINE: usize = 100;
@@ -26,8 +26,14 @@ pub(super) async fn sample(
         overshoot_us.push(u64::try_from(over.as_micros()).unwrap_or(u64::MAX));
         if overshoot_us.len() == SAMPLES_PER_LINE {
             let overshoot_us = std::mem::take(&mut overshoot_us);
-            history.lag(Lag { at_us: clock.now_us(), overshoot_us })?;
+            history.lag(Lag {
+                at_us: clock.now_us(),
+                overshoot_us,
+            })?;
         }
     }
-    history.lag(Lag { at_us: clock.now_us(), overshoot_us })
+    history.lag(Lag {
+        at_us: clock.now_us(),
+        overshoot_us,
+    })
 }

@@ -27,8 +27,8 @@ use crate::history::{
 use crate::process::{Processes, Ticket};
 use crate::workload::{Plan, PlannedOp};
 
-/// Everything that sending an operation needs.
-pub(super) struct Load {
+/// What a load is sent with.
+pub(super) struct Parts {
     pub(super) mode: Mode,
     pub(super) plant: Option<Plant>,
     pub(super) history: HistoryWriter,
@@ -38,38 +38,18 @@ pub(super) struct Load {
     pub(super) doors: Arc<Doors>,
     pub(super) observer: Arc<Observer>,
     pub(super) live: Arc<Live>,
+}
+
+/// A load under way.
+pub(super) struct Load {
+    parts: Parts,
     processes: Mutex<Processes>,
     failure: Mutex<Option<io::Error>>,
 }
 
-/// What a [`Load`] is made of.
-pub(super) struct LoadParts {
-    pub(super) mode: Mode,
-    pub(super) plant: Option<Plant>,
-    pub(super) history: HistoryWriter,
-    pub(super) clock: LabClock,
-    pub(super) start_us: u64,
-    pub(super) timeout_us: u64,
-    pub(super) doors: Arc<Doors>,
-    pub(super) observer: Arc<Observer>,
-    pub(super) live: Arc<Live>,
-}
-
 impl Load {
-    pub(super) fn new(parts: LoadParts) -> Self {
-        Self {
-            mode: parts.mode,
-            plant: parts.plant,
-            history: parts.history,
-            clock: parts.clock,
-            start_us: parts.start_us,
-            timeout_us: parts.timeout_us,
-            doors: parts.doors,
-            observer: parts.observer,
-            live: parts.live,
-            processes: Mutex::new(Processes::new()),
-            failure: Mutex::new(None),
-        }
+    pub(super) fn new(parts: Parts) -> Self {
+        Self { parts, processes: Mutex::new(Processes::new()), failure: Mutex::new(None) }
     }
 
     /// Sends everything and returns once every operation has ended.
@@ -79,8 +59,8 @@ impl Load {
     pub(super) async fn run(self: Arc<Self>, plan: &Plan) -> io::Result<()> {
         let tasks = TaskTracker::new();
         for op in &plan.ops {
-            let due_us = self.start_us + op.due_us;
-            sleep_until(Instant::from_std(self.clock.instant(due_us))).await;
+            let due_us = self.parts.start_us + op.due_us;
+            sleep_until(Instant::from_std(self.parts.clock.instant(due_us))).await;
             let ticket = self.processes.lock().begin(op.client, op.lane);
             match ticket {
                 Some(ticket) => {
@@ -110,37 +90,37 @@ impl Load {
     /// The client's process is still busy: the operation is on record, and never sent.
     fn hold_back(&self, op: &PlannedOp) -> io::Result<()> {
         let process = self.processes.lock().fresh();
-        let at_us = self.clock.now_us();
-        let id = self.history.next_op();
+        let at_us = self.parts.clock.now_us();
+        let id = self.parts.history.next_op();
         let mut invoke = self.invoke(id, op, at_us);
         (invoke.process, invoke.session) = (process, SessionId(process.0));
-        self.history.invoke(invoke)?;
+        self.parts.history.invoke(invoke)?;
         let mut ret = Return::new(id, at_us, Outcome::Fail);
         ret.cause = Some(Cause::HeldBack);
         ret.attempts = 0;
-        self.live.count(Fared::HeldBack);
-        self.history.complete(ret)
+        self.parts.live.count(Fared::HeldBack);
+        self.parts.history.complete(ret)
     }
 
     async fn send(&self, op: &PlannedOp, ticket: &Ticket) -> io::Result<()> {
-        let id = self.history.next_op();
-        let at_us = self.clock.now_us();
+        let id = self.parts.history.next_op();
+        let at_us = self.parts.clock.now_us();
         let mut invoke = self.invoke(id, op, at_us);
         (invoke.process, invoke.session) = (ticket.process, ticket.session);
         invoke.token.clone_from(&ticket.token);
-        self.history.invoke(invoke)?;
+        self.parts.history.invoke(invoke)?;
 
-        let deadline = Instant::from_std(self.clock.instant(at_us + self.timeout_us));
+        let deadline = Instant::from_std(self.parts.clock.instant(at_us + self.parts.timeout_us));
         let mut attempts = 1;
         let mut result = self.attempt(op, op.node, ticket, id, deadline).await;
         if let Some(leader) = result.as_ref().err().and_then(redirect)
             && leader != op.node
-            && self.doors.endpoint(leader).is_some()
+            && self.parts.doors.endpoint(leader).is_some()
         {
             attempts = 2;
             result = self.attempt(op, leader, ticket, id, deadline).await;
         }
-        let mut ret = outcome::of(id, self.clock.now_us(), &result);
+        let mut ret = outcome::of(id, self.parts.clock.now_us(), &result);
         ret.attempts = attempts;
         if self.is_planted(&op.action) && ret.got.is_some() {
             // The planted defect: a local answer that calls itself linearizable.
@@ -150,10 +130,10 @@ impl Load {
             Ok(answer) => Some(answer.receipt()),
             Err(error) => error.receipt(),
         };
-        self.observer.saw_receipt(ret.at_us, receipt)?;
+        self.parts.observer.saw_receipt(ret.at_us, receipt)?;
         let (ended, token) = (ret.outcome, ret.token.clone());
-        self.live.count(fared(ended));
-        self.history.complete(ret)?;
+        self.parts.live.count(fared(ended));
+        self.parts.history.complete(ret)?;
         self.processes.lock().end(ticket, ended, token);
         Ok(())
     }
@@ -167,7 +147,7 @@ impl Load {
             node: op.node,
             key: op.key.clone(),
             action: op.action.clone(),
-            level: match (&op.action, self.mode) {
+            level: match (&op.action, self.parts.mode) {
                 (Action::Get, Mode::Strong) => Some(Level::Linearizable),
                 (Action::Get, Mode::Eventual)
                 | (Action::Put(_) | Action::Delete | Action::Cas(_), _) => None,
@@ -176,15 +156,15 @@ impl Load {
             token: None,
             idempotency: None,
             request_id: request_id(id),
-            due_us: self.start_us + op.due_us,
+            due_us: self.parts.start_us + op.due_us,
             at_us,
-            timeout_us: self.timeout_us,
+            timeout_us: self.parts.timeout_us,
         }
     }
 
     fn is_planted(&self, action: &Action) -> bool {
-        match (self.plant, action) {
-            (Some(Plant::StaleReads), Action::Get) => self.mode == Mode::Strong,
+        match (self.parts.plant, action) {
+            (Some(Plant::StaleReads), Action::Get) => self.parts.mode == Mode::Strong,
             (Some(Plant::StaleReads), Action::Put(_) | Action::Delete | Action::Cas(_))
             | (None, _) => false,
         }
@@ -192,7 +172,7 @@ impl Load {
 
     /// What is asked for over the wire; with a planted defect less than what is on record.
     fn asked(&self, action: &Action) -> Option<AskedLevel> {
-        match (action, self.mode) {
+        match (action, self.parts.mode) {
             (Action::Get, Mode::Strong) if self.is_planted(action) => Some(AskedLevel::Local),
             (Action::Get, Mode::Strong) => Some(AskedLevel::Linearizable),
             (Action::Get, Mode::Eventual)
@@ -208,17 +188,23 @@ impl Load {
         id: OpId,
         deadline: Instant,
     ) -> Result<Answer, ClientError> {
-        let token = ticket.token.as_deref().and_then(outcome::unhex).unwrap_or_default();
+        let token = ticket
+            .token
+            .as_deref()
+            .and_then(outcome::unhex)
+            .unwrap_or_default();
         let options = CallOptions {
-            mode: Some(core_mode(self.mode)),
+            mode: Some(core_mode(self.parts.mode)),
             level: self.asked(&op.action),
             // Empty bytes send none: the session is the ticket's, not the connection's.
             token: Some(Bytes::from(token)),
-            timeout: deadline.saturating_duration_since(Instant::now()).max(MIN_TIMEOUT),
+            timeout: deadline
+                .saturating_duration_since(Instant::now())
+                .max(MIN_TIMEOUT),
             request_id: Some(request_id(id)),
             ..CallOptions::default()
         };
-        let client = self.doors.client(op.client, node)?.with(options);
+        let client = self.parts.doors.client(op.client, node)?.with(options);
         call(&client, &op.key, &op.action).await
     }
 }

@@ -42,8 +42,11 @@ pub(super) struct Place<'a> {
 
 /// The flags of `quorumor serve` for one node.
 pub(super) fn flags(node: NodeId, place: &Place<'_>) -> Vec<String> {
-    let overrides: Vec<String> =
-        place.overrides.iter().map(|(id, at)| format!("{}={at}", id.0)).collect();
+    let overrides: Vec<String> = place
+        .overrides
+        .iter()
+        .map(|(id, at)| format!("{}={at}", id.0))
+        .collect();
     let data_dir = place.data_dir.display().to_string();
     let mut flags: Vec<String> = [
         ("--mode", place.mode.name().to_owned()),
@@ -97,21 +100,32 @@ impl NodeProcess {
     /// Starts a node and waits for its ready line.
     pub(super) async fn start(recipe: &Recipe) -> Result<Self> {
         let mut child = spawn(recipe)?;
-        let stdout = child.stdout.take().context("the node's standard output is piped")?;
+        let stdout = child
+            .stdout
+            .take()
+            .context("the node's standard output is piped")?;
         let mut lines = BufReader::new(stdout).lines();
         let waited = tokio::time::timeout(READY_WITHIN, read_ready(&mut lines)).await;
         let ready = match waited {
             Ok(Ok(Some(ready))) => ready,
             Ok(Ok(None)) => {
                 let status = child.wait().await?;
-                bail!("{} ended ({status}) before it was ready{}", recipe.node, tail(&recipe.log));
+                bail!(
+                    "{} ended ({status}) before it was ready{}",
+                    recipe.node,
+                    tail(&recipe.log)
+                );
             }
             Ok(Err(error)) => {
                 return Err(error.context(format!("{} was not ready", recipe.node)));
             }
             Err(_) => {
                 let limit = READY_WITHIN.as_secs();
-                bail!("{} was not ready within {limit} s{}", recipe.node, tail(&recipe.log));
+                bail!(
+                    "{} was not ready within {limit} s{}",
+                    recipe.node,
+                    tail(&recipe.log)
+                );
             }
         };
         // The pipe must not fill up, nor break.
@@ -121,7 +135,10 @@ impl NodeProcess {
 
     /// SIGKILL; returns once the process is gone.
     pub(super) async fn kill(mut self) -> Result<()> {
-        self.child.kill().await.context("a node could not be killed")
+        self.child
+            .kill()
+            .await
+            .context("a node could not be killed")
     }
 
     /// How it ended, if it has ended by itself.
@@ -147,7 +164,9 @@ fn spawn(recipe: &Recipe) -> Result<Child> {
         }
     }
     let program = recipe.program.display();
-    command.spawn().with_context(|| format!("`{program}` could not be started"))
+    command
+        .spawn()
+        .with_context(|| format!("`{program}` could not be started"))
 }
 
 fn append(path: &Path) -> Result<File> {
@@ -199,7 +218,14 @@ mod tests {
         overrides: &'a [(NodeId, std::net::SocketAddr)],
     ) -> Place<'a> {
         let data_dir = Path::new("data");
-        Place { mode, cluster: "c", seed: 7, nodes, data_dir, overrides }
+        Place {
+            mode,
+            cluster: "c",
+            seed: 7,
+            nodes,
+            data_dir,
+            overrides,
+        }
     }
 
     fn value<'a>(flags: &'a [String], name: &str) -> Option<&'a str> {
@@ -235,7 +261,10 @@ mod tests {
     fn a_ready_line_is_told_from_other_lines_and_a_strange_one_is_refused() {
         let line = r#"{"event":"ready","node":1,"pid":7,"endpoint":"127.0.0.1:9","peer":"127.0.0.1:8","modes":["strong"]}"#;
         let ready = parse_ready(line).unwrap().unwrap();
-        assert_eq!((ready.endpoint.as_str(), ready.peer.port()), ("127.0.0.1:9", 8));
+        assert_eq!(
+            (ready.endpoint.as_str(), ready.peer.port()),
+            ("127.0.0.1:9", 8)
+        );
         assert!(parse_ready("hello").unwrap().is_none());
         assert!(parse_ready(r#"{"event":"other"}"#).unwrap().is_none());
         assert!(parse_ready(r#"{"event":"ready","peer":"nowhere"}"#).is_err());

@@ -44,7 +44,13 @@ impl Observer {
         clock: LabClock,
         doors: Arc<Doors>,
     ) -> Self {
-        Self { mode, history, clock, doors, seen: Mutex::new(Seen::default()) }
+        Self {
+            mode,
+            history,
+            clock,
+            doors,
+            seen: Mutex::new(Seen::default()),
+        }
     }
 
     /// Asks every node about itself until `stop`.
@@ -64,8 +70,12 @@ impl Observer {
 
     /// Takes in the receipt of an answer.
     pub(super) fn saw_receipt(&self, at_us: u64, receipt: Option<&Receipt>) -> io::Result<()> {
-        let Some(receipt) = receipt else { return Ok(()) };
-        let Some((term, leader)) = receipt.leader() else { return Ok(()) };
+        let Some(receipt) = receipt else {
+            return Ok(());
+        };
+        let Some((term, leader)) = receipt.leader() else {
+            return Ok(());
+        };
         let by = NodeId(receipt.node.as_u64());
         let told = (NodeId(leader.node.as_u64()), term.as_u64());
         {
@@ -77,8 +87,15 @@ impl Observer {
             }
             seen.leaders.insert(by, told);
         }
-        let kind = EventKind::Leader { leader: told.0, term: told.1 };
-        self.history.event(Event { at_us, node: by, kind })
+        let kind = EventKind::Leader {
+            leader: told.0,
+            term: told.1,
+        };
+        self.history.event(Event {
+            at_us,
+            node: by,
+            kind,
+        })
     }
 
     fn saw_description(&self, node: NodeId, told: &Description) -> io::Result<()> {
@@ -86,7 +103,9 @@ impl Observer {
         self.saw_receipt(at_us, Some(&told.receipt))?;
         for member in &told.members {
             let subject = NodeId(member.node.as_u64());
-            let Some(state) = member.state.map(member_state) else { continue };
+            let Some(state) = member.state.map(member_state) else {
+                continue;
+            };
             let before = self.seen.lock().members.insert((node, subject), state);
             let news = before.is_none_or(|before| before != state);
             // That all are alive at the start is no news either.
@@ -104,7 +123,9 @@ impl Observer {
         for &node in nodes {
             let told = describe(&self.doors, self.mode, node).await;
             if let Some((term, leader)) = told.as_ref().and_then(|told| told.receipt.leader()) {
-                *votes.entry((term.as_u64(), NodeId(leader.node.as_u64()))).or_default() += 1;
+                *votes
+                    .entry((term.as_u64(), NodeId(leader.node.as_u64())))
+                    .or_default() += 1;
             }
         }
         let ((_, leader), count) = votes.into_iter().next_back()?;
@@ -115,7 +136,10 @@ impl Observer {
 /// What a node says about itself, if it answers soon.
 pub(super) async fn describe(doors: &Doors, mode: Mode, node: NodeId) -> Option<Description> {
     let (client, endpoint) = admin(doors, mode, node)?;
-    timeout(ASK_TIMEOUT, client.describe(&endpoint)).await.ok()?.ok()
+    timeout(ASK_TIMEOUT, client.describe(&endpoint))
+        .await
+        .ok()?
+        .ok()
 }
 
 /// A connection of the lab's own, apart from those of the clients.

@@ -62,10 +62,17 @@ fn answered(op: OpId, at_us: u64, answer: &Answer) -> Return {
 /// The version of a delete: the receipt's dot, or the revision of an answer that removed something.
 fn tombstone(delete: &DeleteAnswer) -> Option<Version> {
     if let Some((written, stamp)) = delete.receipt.dot() {
-        return Some(Version::Eventual { dot: dot(written), stamp: stamp.as_u64(), context: None });
+        return Some(Version::Eventual {
+            dot: dot(written),
+            stamp: stamp.as_u64(),
+            context: None,
+        });
     }
     let revision = delete.receipt.revision()?.as_u64();
-    delete.previous.as_ref().map(|_| Version::Strong { revision })
+    delete
+        .previous
+        .as_ref()
+        .map(|_| Version::Strong { revision })
 }
 
 fn failed(op: OpId, at_us: u64, error: &ClientError) -> Return {
@@ -118,7 +125,11 @@ fn fill_receipt(ret: &mut Return, receipt: &Receipt) {
 
 fn position(receipt: &Receipt) -> Option<Position> {
     match &receipt.position {
-        core::WritePosition::Strong { revision, term, leader } => Some(Position {
+        core::WritePosition::Strong {
+            revision,
+            term,
+            leader,
+        } => Some(Position {
             revision: revision.as_u64(),
             term: term.as_u64(),
             leader: leader.as_ref().map_or(0, |leader| leader.node.as_u64()),
@@ -131,15 +142,18 @@ fn position(receipt: &Receipt) -> Option<Position> {
 fn staleness(staleness: core::Staleness) -> Option<Staleness> {
     let contact_us = staleness.contact_age_ms.map(|ms| ms.saturating_mul(1_000));
     match staleness.basis {
-        core::StalenessBasis::Exact => {
-            Some(Staleness { bound_us: 0, basis: StalenessBasis::Exact })
-        }
-        core::StalenessBasis::Proven => {
-            contact_us.map(|bound_us| Staleness { bound_us, basis: StalenessBasis::Proven })
-        }
-        core::StalenessBasis::Estimated => {
-            contact_us.map(|bound_us| Staleness { bound_us, basis: StalenessBasis::Estimated })
-        }
+        core::StalenessBasis::Exact => Some(Staleness {
+            bound_us: 0,
+            basis: StalenessBasis::Exact,
+        }),
+        core::StalenessBasis::Proven => contact_us.map(|bound_us| Staleness {
+            bound_us,
+            basis: StalenessBasis::Proven,
+        }),
+        core::StalenessBasis::Estimated => contact_us.map(|bound_us| Staleness {
+            bound_us,
+            basis: StalenessBasis::Estimated,
+        }),
         core::StalenessBasis::Unknown => None,
     }
 }
@@ -157,8 +171,15 @@ pub(super) fn text(entry: &Entry) -> String {
 /// A version as the history has it.
 pub(super) fn version(version: &core::Version) -> Version {
     match version {
-        core::Version::Strong { modify, .. } => Version::Strong { revision: modify.as_u64() },
-        core::Version::Eventual { dot: written, stamp, context, .. } => Version::Eventual {
+        core::Version::Strong { modify, .. } => Version::Strong {
+            revision: modify.as_u64(),
+        },
+        core::Version::Eventual {
+            dot: written,
+            stamp,
+            context,
+            ..
+        } => Version::Eventual {
             dot: dot(*written),
             stamp: stamp.as_u64(),
             context: Some(context.rows().map(row).collect()),
@@ -167,11 +188,19 @@ pub(super) fn version(version: &core::Version) -> Version {
 }
 
 fn row((writer, log_id, seq): (core::NodeId, core::LogId, core::Seq)) -> Dot {
-    dot(core::Dot { writer, log_id, seq })
+    dot(core::Dot {
+        writer,
+        log_id,
+        seq,
+    })
 }
 
 fn dot(dot: core::Dot) -> Dot {
-    Dot { writer: dot.writer.as_u64(), log_id: dot.log_id.as_u64(), seq: dot.seq.as_u64() }
+    Dot {
+        writer: dot.writer.as_u64(),
+        log_id: dot.log_id.as_u64(),
+        seq: dot.seq.as_u64(),
+    }
 }
 
 /// Bytes in hexadecimal, as the history has tokens.
@@ -181,10 +210,17 @@ pub(super) fn hex(bytes: &[u8]) -> String {
 
 /// The bytes of what [`hex`] wrote; none = it is no such text.
 pub(super) fn unhex(text: &str) -> Option<Vec<u8>> {
-    let digits: Option<Vec<u8>> =
-        text.chars().map(|c| c.to_digit(16).and_then(|digit| u8::try_from(digit).ok())).collect();
+    let digits: Option<Vec<u8>> = text
+        .chars()
+        .map(|c| c.to_digit(16).and_then(|digit| u8::try_from(digit).ok()))
+        .collect();
     let digits = digits.filter(|digits| digits.len() % 2 == 0)?;
-    Some(digits.chunks_exact(2).map(|pair| pair.iter().fold(0, |byte, d| byte << 4 | d)).collect())
+    Some(
+        digits
+            .chunks_exact(2)
+            .map(|pair| pair.iter().fold(0, |byte, d| byte << 4 | d))
+            .collect(),
+    )
 }
 
 #[cfg(test)]

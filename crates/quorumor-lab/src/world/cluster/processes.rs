@@ -39,31 +39,43 @@ pub(super) struct Cluster {
 }
 
 impl Cluster {
-    /// Starts every node and returns once each is listening.
-    pub(super) async fn start(
+    /// Makes the links and the recipes of a cluster; no node runs yet.
+    pub(super) async fn prepare(
         options: &ClusterOptions,
         scenario: &Scenario,
         data_dir: &Path,
-        live: &Live,
     ) -> Result<Self> {
         let nodes = scenario.node_ids();
-        let mesh = Mesh::spawn(&nodes, scenario.seed).await.context("no ports for the links")?;
+        let mesh = Mesh::spawn(&nodes, scenario.seed)
+            .await
+            .context("no ports for the links")?;
         let recipes = recipes(options, scenario, &nodes, &mesh, data_dir)?;
         let mode = options.mode;
         let doors = Arc::new(Doors::default());
         let running = Mutex::new(BTreeMap::new());
-        let cluster = Self { mode, nodes, mesh, doors, recipes, running };
+        Ok(Self {
+            mode,
+            nodes,
+            mesh,
+            doors,
+            recipes,
+            running,
+        })
+    }
+
+    /// Starts every node and returns once each is listening.
+    pub(super) async fn start(&self, live: &Live) -> Result<()> {
         let mut starting = JoinSet::new();
-        for recipe in cluster.recipes.values().cloned() {
+        for recipe in self.recipes.values().cloned() {
             starting.spawn(async move { (recipe.node, NodeProcess::start(&recipe).await) });
         }
         while let Some(started) = starting.join_next().await {
             let (node, started) = started.context("a start was interrupted")?;
-            cluster.admit(node, started?);
-            let up = cluster.running.lock().len();
-            live.set_stage(format!("{up} of {} nodes started", cluster.nodes.len()));
+            self.admit(node, started?);
+            let up = self.running.lock().len();
+            live.set_stage(format!("{up} of {} nodes started", self.nodes.len()));
         }
-        Ok(cluster)
+        Ok(())
     }
 
     fn admit(&self, node: NodeId, process: NodeProcess) {
@@ -83,7 +95,10 @@ impl Cluster {
 
     /// Starts a killed node on the same disk with the same flags, and returns once it listens.
     pub(super) async fn restart(&self, node: NodeId) -> Result<()> {
-        let recipe = self.recipes.get(&node).with_context(|| format!("there is no {node}"))?;
+        let recipe = self
+            .recipes
+            .get(&node)
+            .with_context(|| format!("there is no {node}"))?;
         let process = NodeProcess::start(recipe).await?;
         self.admit(node, process);
         Ok(())
@@ -136,7 +151,9 @@ impl Cluster {
     }
 
     async fn reads_linearizable(&self, node: NodeId) -> bool {
-        let Some((client, _)) = admin(&self.doors, self.mode, node) else { return false };
+        let Some((client, _)) = admin(&self.doors, self.mode, node) else {
+            return false;
+        };
         let options = CallOptions {
             mode: Some(core_mode(self.mode)),
             level: Some(Level::Linearizable),
@@ -147,13 +164,12 @@ impl Cluster {
         client.with(options).get("lab-is-ready").await.is_ok()
     }
 
-    /// Kills every node and stops every link.
-    pub(super) async fn shutdown(self) -> Result<()> {
+    /// Kills every node and returns once all are gone.
+    pub(super) async fn kill_all(&self) -> Result<()> {
         let running = std::mem::take(&mut *self.running.lock());
         for process in running.into_values() {
             process.kill().await?;
         }
-        self.mesh.shutdown().await;
         Ok(())
     }
 }
@@ -181,7 +197,15 @@ fn recipes(
         let log = logs.join(format!("{mode}-node-{}.log", node.0));
         std::fs::write(&log, "").with_context(|| format!("can't write `{}`", log.display()))?;
         let flags = node::flags(node, &place);
-        recipes.insert(node, Recipe { node, program: options.program.clone(), flags, log });
+        recipes.insert(
+            node,
+            Recipe {
+                node,
+                program: options.program.clone(),
+                flags,
+                log,
+            },
+        );
     }
     Ok(recipes)
 }

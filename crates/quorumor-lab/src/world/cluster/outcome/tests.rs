@@ -21,14 +21,22 @@ fn receipt(position: WritePosition) -> Receipt {
             contact_age_ms: None,
             apply_lag: None,
         },
-        members: core::MemberCounts { alive: 5, suspect: 0, down: 0 },
+        members: core::MemberCounts {
+            alive: 5,
+            suspect: 0,
+            down: 0,
+        },
         token: vec![0xab, 0x01].into(),
         write: None,
     }
 }
 
 fn at_revision(revision: u64) -> WritePosition {
-    WritePosition::Strong { revision: Revision::new(revision), term: Term::new(2), leader: None }
+    WritePosition::Strong {
+        revision: Revision::new(revision),
+        term: Term::new(2),
+        leader: None,
+    }
 }
 
 fn node_error(reason: &str, certainty: Certainty) -> ClientError {
@@ -57,11 +65,23 @@ fn ended(error: ClientError) -> (Outcome, Option<Cause>) {
 #[test]
 fn only_what_certainly_was_not_applied_is_a_failure() {
     let (endpoint, why) = ("a:1".to_owned(), "why".to_owned());
-    let unreachable = ClientError::Unreachable { endpoint: endpoint.clone(), why: why.clone() };
-    let lost = ClientError::ContactLost { endpoint: endpoint.clone(), why: why.clone() };
-    let odd = ClientError::BadAnswer { endpoint: endpoint.clone(), why };
+    let unreachable = ClientError::Unreachable {
+        endpoint: endpoint.clone(),
+        why: why.clone(),
+    };
+    let lost = ClientError::ContactLost {
+        endpoint: endpoint.clone(),
+        why: why.clone(),
+    };
+    let odd = ClientError::BadAnswer {
+        endpoint: endpoint.clone(),
+        why,
+    };
     let late = ClientError::DeadlineExceeded { endpoint };
-    assert_eq!(ended(unreachable), (Outcome::Fail, Some(Cause::Unreachable)));
+    assert_eq!(
+        ended(unreachable),
+        (Outcome::Fail, Some(Cause::Unreachable))
+    );
     assert_eq!(ended(lost), (Outcome::Unknown, Some(Cause::Broken)));
     assert_eq!(ended(odd), (Outcome::Unknown, Some(Cause::Broken)));
     assert_eq!(ended(late), (Outcome::Unknown, Some(Cause::TimedOut)));
@@ -75,19 +95,39 @@ fn only_what_certainly_was_not_applied_is_a_failure() {
 
 #[test]
 fn an_error_keeps_its_reason_and_its_receipt_but_claims_no_level() {
-    let ret = of(OpId(1), 10, &Err(node_error("NO_QUORUM", Certainty::NotApplied)));
+    let ret = of(
+        OpId(1),
+        10,
+        &Err(node_error("NO_QUORUM", Certainty::NotApplied)),
+    );
     assert_eq!(ret.reason.as_deref(), Some("NO_QUORUM"));
-    assert_eq!(ret.position, Some(Position { revision: 7, term: 2, leader: 0 }));
+    assert_eq!(
+        ret.position,
+        Some(Position {
+            revision: 7,
+            term: 2,
+            leader: 0
+        })
+    );
     assert_eq!((ret.got, ret.node), (None, Some(NodeId(3))));
 }
 
 #[test]
 fn an_absent_key_is_an_answer_with_its_receipt() {
-    let got = GetAnswer { entry: None, receipt: receipt(at_revision(9)) };
+    let got = GetAnswer {
+        entry: None,
+        receipt: receipt(at_revision(9)),
+    };
     let ret = of(OpId(1), 10, &Ok(Answer::Get(got)));
-    assert_eq!((ret.outcome, ret.got), (Outcome::Ok, Some(Level::Linearizable)));
+    assert_eq!(
+        (ret.outcome, ret.got),
+        (Outcome::Ok, Some(Level::Linearizable))
+    );
     assert!(ret.values.is_empty() && ret.version.is_none());
-    let exact = Staleness { bound_us: 0, basis: StalenessBasis::Exact };
+    let exact = Staleness {
+        bound_us: 0,
+        basis: StalenessBasis::Exact,
+    };
     assert_eq!(ret.staleness, Some(exact));
     assert_eq!(ret.token.as_deref(), Some("ab01"));
 }
@@ -99,12 +139,31 @@ fn a_delete_has_the_version_of_its_tombstone_where_the_receipt_tells_it() {
         log_id: LogId::new(8),
         seq: Seq::new(4),
     };
-    let position = WritePosition::Eventual { write: Some((dot, Stamp::from_u64(77))) };
-    let delete = DeleteAnswer { previous: None, receipt: receipt(position) };
+    let position = WritePosition::Eventual {
+        write: Some((dot, Stamp::from_u64(77))),
+    };
+    let delete = DeleteAnswer {
+        previous: None,
+        receipt: receipt(position),
+    };
     let ret = of(OpId(1), 10, &Ok(Answer::Delete(delete)));
-    let expected = Dot { writer: 2, log_id: 8, seq: 4 };
-    assert_eq!(ret.version, Some(Version::Eventual { dot: expected, stamp: 77, context: None }));
-    let nothing = DeleteAnswer { previous: None, receipt: receipt(at_revision(5)) };
+    let expected = Dot {
+        writer: 2,
+        log_id: 8,
+        seq: 4,
+    };
+    assert_eq!(
+        ret.version,
+        Some(Version::Eventual {
+            dot: expected,
+            stamp: 77,
+            context: None
+        })
+    );
+    let nothing = DeleteAnswer {
+        previous: None,
+        receipt: receipt(at_revision(5)),
+    };
     let ret = of(OpId(1), 10, &Ok(Answer::Delete(nothing)));
     assert_eq!((ret.found, ret.version), (Some(false), None));
 }
