@@ -1,3 +1,45 @@
-//! The one binary: serve, dev, client commands, compare.
+//! The one binary, `quorumor`: serve, dev, and the client's commands. Thin: what it decides is only how things are
+//! typed and shown.
+//!
+//! Exit status: 0 done, 1 a promise was broken, 2 usage, 3 unavailable, 4 refused, 5 lost compare, 6 void run.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::Cli;
+
+mod args;
+mod commands;
+mod exit;
+mod logging;
+mod output;
+mod render;
+mod signals;
+mod supervisor;
+
+fn main() -> ExitCode {
+    run(Cli::parse())
+}
+
+fn run(cli: Cli) -> ExitCode {
+    let output = cli.command.output();
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let failure = exit::Failure::unavailable("can't start the runtime", &error);
+            output::failure(output, &failure);
+            return failure.exit.into();
+        }
+    };
+    let result = runtime.block_on(commands::run(cli.command));
+    // Whatever still runs (a read of stdin, a connection) is nobody's any more.
+    runtime.shutdown_background();
+    match result {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            output::failure(output, &failure);
+            failure.exit.into()
+        }
+    }
+}

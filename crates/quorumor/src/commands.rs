@@ -1,0 +1,28 @@
+//! The commands, one a file: its arguments, and what it does with them.
+
+use crate::args::Command;
+use crate::exit::{Exit, Failure};
+
+pub(crate) mod cas;
+pub(crate) mod delete;
+pub(crate) mod dev;
+pub(crate) mod get;
+pub(crate) mod list;
+pub(crate) mod put;
+pub(crate) mod serve;
+pub(crate) mod status;
+pub(crate) mod watch;
+
+pub(crate) async fn run(command: Command) -> Result<Exit, Failure> {
+    match command {
+        Command::Serve(args) => serve::run(*args).await,
+        Command::Dev(args) => dev::run(args).await,
+        Command::Put(args) => put::run(args).await,
+        Command::Get(args) => get::run(args).await,
+        Command::Delete(args) => delete::run(args).await,
+        Command::List(args) => list::run(args).await,
+        Command::Watch(args) => watch::run(args).await,
+        Command::Cas(args) => cas::run(args).await,
+        Command::Status(args) => status::run(args).await,
+    }
+}

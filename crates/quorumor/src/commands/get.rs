@@ -1,0 +1,64 @@
+//! `quorumor get`.
+
+use clap::Args;
+use serde_json::json;
+
+use crate::args::{ClientArgs, Output};
+use crate::exit::{Exit, Failure};
+use crate::output;
+use crate::render::{entry_json, line_text, receipt_json, receipt_lines, value_text, version_text};
+
+const EXAMPLE: &str = "\
+Examples:
+  quorumor get greeting
+  quorumor get greeting --level local -o wide
+  quorumor get greeting --token $TOKEN -o json
+
+The value goes to stdout as it is. An absent key is an answer: nothing on stdout, a note on stderr, exit status 0;
+`-o json` says \"found\": false.";
+
+#[derive(Args, Clone, Debug)]
+#[command(after_help = EXAMPLE)]
+pub(crate) struct GetArgs {
+    /// The key
+    pub(crate) key: String,
+    #[command(flatten)]
+    pub(crate) client: ClientArgs,
+}
+
+pub(crate) async fn run(args: GetArgs) -> Result<Exit, Failure> {
+    let client = args.client.connect()?;
+    let answer = client.get(&args.key).await.map_err(Failure::of_read)?;
+    let absent = || output::note(&format!("absent: there is no key {:?}", args.key));
+    match (args.client.output, &answer.entry) {
+        (Output::Json, entry) => output::json(&json!({
+            "found": entry.is_some(),
+            "entry": entry.as_ref().map(entry_json),
+            "receipt": receipt_json(&answer.receipt),
+        }))?,
+        (Output::Table, Some(entry)) => {
+            let mut bytes = entry.value.as_bytes().to_vec();
+            bytes.push(b'\n');
+            output::bytes(&bytes)?;
+        }
+        (Output::Table, None) => absent(),
+        (Output::Wide, Some(entry)) => {
+            output::line(&format!(
+                "key:       {}\nvalue:     {}\nversion:   {}\nwritten:   through node {}",
+                line_text(entry.key.as_str()),
+                value_text(entry.value.as_bytes()),
+                version_text(&entry.version),
+                entry.writer
+            ))?;
+            output::line(&receipt_lines(&answer.receipt))?;
+        }
+        (Output::Wide, None) => {
+            absent();
+            output::line(&receipt_lines(&answer.receipt))?;
+        }
+    }
+    if answer.receipt.degraded.is_some() && args.client.output == Output::Table {
+        output::note("degraded: weaker than what was asked; `-o wide` says why");
+    }
+    Ok(Exit::Done)
+}

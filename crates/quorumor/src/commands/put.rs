@@ -1,0 +1,65 @@
+//! `quorumor put`.
+
+use std::io::Read;
+
+use bytes::Bytes;
+use clap::Args;
+use quorumor_core::limits::VALUE_BYTES_MAX;
+use serde_json::json;
+
+use crate::args::{ClientArgs, Output};
+use crate::exit::{Exit, Failure};
+use crate::output;
+use crate::render::{receipt_json, receipt_lines, version_json, version_text};
+
+const EXAMPLE: &str = "\
+Examples:
+  quorumor put greeting hello
+  quorumor put app/config - < config.toml
+  quorumor put greeting hello --mode eventual -o wide";
+
+#[derive(Args, Clone, Debug)]
+#[command(after_help = EXAMPLE)]
+pub(crate) struct PutArgs {
+    /// The key
+    pub(crate) key: String,
+    /// The value; - reads it from stdin
+    #[arg(allow_hyphen_values = true)]
+    pub(crate) value: String,
+    #[command(flatten)]
+    pub(crate) client: ClientArgs,
+}
+
+pub(crate) async fn run(args: PutArgs) -> Result<Exit, Failure> {
+    let value = value(&args.value)?;
+    let client = args.client.connect()?;
+    let answer = client.put(&args.key, value).await;
+    let answer = answer.map_err(Failure::of_write)?;
+    match args.client.output {
+        Output::Table => output::line(&format!("ok, {}", version_text(&answer.version)))?,
+        Output::Wide => {
+            output::line(&format!("ok, {}", version_text(&answer.version)))?;
+            output::line(&receipt_lines(&answer.receipt))?;
+        }
+        Output::Json => output::json(&json!({
+            "version": version_json(&answer.version),
+            "receipt": receipt_json(&answer.receipt),
+        }))?,
+    }
+    Ok(Exit::Done)
+}
+
+/// The value as typed, or from stdin; never more than a node would take, and one byte to show it.
+pub(crate) fn value(text: &str) -> Result<Bytes, Failure> {
+    if text != "-" {
+        return Ok(Bytes::from(text.to_owned()));
+    }
+    let mut bytes = Vec::new();
+    let limit = VALUE_BYTES_MAX as u64 + 1;
+    std::io::stdin()
+        .lock()
+        .take(limit)
+        .read_to_end(&mut bytes)
+        .map_err(|error| Failure::unavailable("can't read the value from stdin", &error))?;
+    Ok(bytes.into())
+}
