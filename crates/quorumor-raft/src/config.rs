@@ -59,8 +59,7 @@ impl Timing {
     /// The election timeout, without its jitter, in microseconds.
     #[must_use]
     pub fn election_timeout_us(&self) -> u64 {
-        self.tick_us
-            .saturating_mul(u64::from(self.election_ticks))
+        self.tick_us.saturating_mul(u64::from(self.election_ticks))
     }
 }
 
@@ -311,7 +310,7 @@ mod tests {
 
     fn config(node: u64, founders: &[Founder]) -> Result<RaftConfig, ConfigError> {
         let identity = Identity {
-            node: NodeId::try_from(node).unwrap(),
+            node: founder(node, 0).node,
             cluster: cluster_id("c", founders),
             epoch: DataEpoch::ZERO,
             store: StoreId::new(7),
@@ -352,6 +351,11 @@ mod tests {
             heartbeat_ticks: 4,
             election_ticks: 8,
         };
-        assert!(config(1, &[founder(1, 10)]).unwrap().with_timing(slow).is_err());
+        assert!(
+            config(1, &[founder(1, 10)])
+                .unwrap()
+                .with_timing(slow)
+                .is_err()
+        );
     }
 }

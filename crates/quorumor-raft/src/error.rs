@@ -54,7 +54,9 @@ pub enum OpenError {
         next: u64,
     },
     /// Committed entries are missing: acknowledged writes were lost.
-    #[error("the log ends at index {last}, but index {commit} was committed: acknowledged entries are lost")]
+    #[error(
+        "the log ends at index {last}, but index {commit} was committed: acknowledged entries are lost"
+    )]
     CommitBeyondLog {
         /// The committed index.
         commit: u64,

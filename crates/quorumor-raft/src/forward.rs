@@ -5,9 +5,7 @@
 //! lost or another leader means *unknown*: nothing is ever sent twice.
 
 use quorumor_core::limits::{BATCH_BYTES_MAX, BATCH_OPERATIONS_MAX};
-use quorumor_core::{
-    CallId, ClientSeq, DiskState, Error, NodeId, Operation, Output, StreamClass,
-};
+use quorumor_core::{CallId, ClientSeq, DiskState, Error, NodeId, Operation, Output, StreamClass};
 
 use crate::codec::message::{Forward, PeerMessage, Refusal, Refused};
 use crate::codec::proposal::{Body, Proposal, WriteId};
@@ -35,7 +33,7 @@ impl RaftReplica {
                 retry_after_ms: 100,
             });
         }
-        if self.leads_without_quorum() || self.standing.leader.is_none() {
+        if self.is_cut_off() {
             return Err(self.unavailable());
         }
         self.submit(Some(call), Body::Write { operations, client })
@@ -232,4 +230,3 @@ impl RaftReplica {
         }
     }
 }
-

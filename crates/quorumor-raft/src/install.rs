@@ -5,8 +5,7 @@
 //! could take.
 
 use quorumor_core::{
-    Change, ChangeEvent, Error, NodeId, Output, Persist, PersistToken, Position,
-    StreamClass,
+    Change, ChangeEvent, Error, NodeId, Output, Persist, PersistToken, Position, StreamClass,
 };
 use raft::eraftpb::{HardState, Message, MessageType};
 use raft::{Ready, SnapshotStatus};
@@ -126,7 +125,11 @@ impl RaftReplica {
         else {
             return;
         };
-        if self.staged.as_ref().is_some_and(|staged| staged.token == Some(token)) {
+        if self
+            .staged
+            .as_ref()
+            .is_some_and(|staged| staged.token == Some(token))
+        {
             self.step_staged();
         } else {
             self.compact(index);
@@ -223,7 +226,10 @@ impl RaftReplica {
 
     /// The persists up to this token are durable: an installation among them is complete.
     pub(crate) fn installed(&mut self, token: PersistToken) {
-        if let Some(done) = self.installing.take_if(|installing| installing.token <= token) {
+        if let Some(done) = self
+            .installing
+            .take_if(|installing| installing.token <= token)
+        {
             self.raw.advance_apply_to(done.index);
             self.acknowledge(done.from, done.transfer, 0, TransferState::Done);
         }
@@ -287,7 +293,11 @@ impl RaftReplica {
 
     /// Contact with this peer was lost: pieces may be missing.
     pub(crate) fn fail_transfer_to(&mut self, peer: NodeId) {
-        if self.outgoing.as_ref().is_some_and(|outgoing| outgoing.to == peer) {
+        if self
+            .outgoing
+            .as_ref()
+            .is_some_and(|outgoing| outgoing.to == peer)
+        {
             self.end_transfer(SnapshotStatus::Failure);
         }
     }
@@ -314,7 +324,11 @@ impl RaftReplica {
         let (id, seq) = (chunk.transfer, chunk.seq);
         if let Some(staged) = &self.staged {
             let same = staged.from == from && staged.transfer == id;
-            let state = if same { TransferState::Going } else { TransferState::Failed };
+            let state = if same {
+                TransferState::Going
+            } else {
+                TransferState::Failed
+            };
             self.acknowledge(from, id, seq, state);
             return;
         }

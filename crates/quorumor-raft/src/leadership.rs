@@ -178,7 +178,10 @@ impl RaftReplica {
 
     /// When leaving, gives the lead to the follower that is furthest, once this node's own writes are answered or time is up.
     pub(crate) fn hand_over(&mut self) -> bool {
-        let Some(since) = self.leaving.filter(|_| self.standing.leads && !self.transfer_asked) else {
+        let Some(since) = self
+            .leaving
+            .filter(|_| self.standing.leads && !self.transfer_asked)
+        else {
             return false;
         };
         let timeout = self.config.timing().election_timeout_us();
@@ -242,6 +245,23 @@ impl RaftReplica {
                 .get(&node)
                 .and_then(|record| record.client_address.clone()),
         }
+    }
+
+    /// Whether nobody is there to serve a request that comes now: no leader, or one that is not heard any more. Raft finds
+    /// the latter out only after its jitter.
+    pub(crate) fn is_cut_off(&self) -> bool {
+        let Some(leader) = self.standing.leader else {
+            return true;
+        };
+        if leader == self.config.node() {
+            return self.leads_without_quorum();
+        }
+        let heard = self
+            .contacts
+            .heard_at(leader)
+            .unwrap_or(self.standing.since);
+        let silence = self.now.since_us(heard.max(self.standing.since));
+        silence > self.config.timing().election_timeout_us()
     }
 
     /// Whether this node leads but no longer hears a majority. Raft finds that out at the end of its own period; requests

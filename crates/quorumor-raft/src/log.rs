@@ -157,7 +157,10 @@ impl Log {
             "raft appends without a gap and never below what it compacted"
         );
         let overwrites = (first <= self.last()).then_some(first);
-        let from = [overwrites, self.truncate_from.take()].into_iter().flatten().min();
+        let from = [overwrites, self.truncate_from.take()]
+            .into_iter()
+            .flatten()
+            .min();
         if let Some(from) = from {
             records.push(LogRecord::TruncateSuffix {
                 kind: KIND_ENTRY,
@@ -265,8 +268,7 @@ fn recover_entry(
     checkpoint: Mark,
     record: &Record,
 ) -> Result<(), OpenError> {
-    let entry =
-        decode_entry(record.bytes.clone()).map_err(|why| OpenError::record(record, why))?;
+    let entry = decode_entry(record.bytes.clone()).map_err(|why| OpenError::record(record, why))?;
     if entry.index != record.position {
         return Err(OpenError::Misplaced {
             position: record.position,
@@ -278,7 +280,12 @@ fn recover_entry(
     match (first, last) {
         (Some(first), Some(_)) if entry.index < first => entries.clear(),
         (Some(first), Some(last)) if entry.index <= last => {
-            entries.truncate(offset(entry.index, first));
+            let place = offset(entry.index, first);
+            if entries.get(place).map(|entry| entry.term) == Some(entry.term) {
+                // The same entry again, from a compaction. What follows it stands (log matching, Raft 5.3).
+                return Ok(());
+            }
+            entries.truncate(place);
         }
         (Some(_), Some(last)) if entry.index > last + 1 => {
             if entry.index > checkpoint.index + 1 {
@@ -353,7 +360,12 @@ impl Storage for Log {
             size += weight(entry);
             first || size <= max_size
         };
-        Ok(self.entries.range(range).take_while(within).cloned().collect())
+        Ok(self
+            .entries
+            .range(range)
+            .take_while(within)
+            .cloned()
+            .collect())
     }
 
     fn term(&self, index: u64) -> raft::Result<u64> {
@@ -374,10 +386,7 @@ impl Storage for Log {
 
     /// Any other error than this one is fatal to raft, and so is an empty snapshot.
     fn snapshot(&self, request_index: u64, _to: u64) -> raft::Result<Snapshot> {
-        let offered = self
-            .offer
-            .take()
-            .filter(|mark| mark.index >= request_index);
+        let offered = self.offer.take().filter(|mark| mark.index >= request_index);
         let Some(mark) = offered else {
             return Err(StorageError::SnapshotTemporarilyUnavailable.into());
         };

@@ -219,7 +219,10 @@ impl Contacts {
         let (told_at, ages) = self.pulse.as_ref()?;
         let since = at.now.since_us(*told_at);
         (since <= self.timeout_us.saturating_mul(2))
-            .then(|| ages.get(&member).map(|age_ms| age_ms.saturating_mul(1_000).saturating_add(since)))
+            .then(|| {
+                ages.get(&member)
+                    .map(|age_ms| age_ms.saturating_mul(1_000).saturating_add(since))
+            })
             .flatten()
     }
 }
@@ -268,7 +271,10 @@ mod tests {
         assert_eq!(at(&contacts), Some(Mono(40)));
         contacts.heard(node(2), Mono(60));
         assert_eq!(at(&contacts), Some(Mono(60)));
-        assert_eq!(contacts.quorum_heard_at(node(1), &[1], Mono(7)), Some(Mono(7)));
+        assert_eq!(
+            contacts.quorum_heard_at(node(1), &[1], Mono(7)),
+            Some(Mono(7))
+        );
     }
 
     #[test]
@@ -283,7 +289,10 @@ mod tests {
             contacts.state(node(3), at)
         };
         assert_eq!(seen(&contacts, 9_000_000), MemberState::Down);
-        let heard = vec![HeardAge { node: 3, age_ms: 10 }];
+        let heard = vec![HeardAge {
+            node: 3,
+            age_ms: 10,
+        }];
         contacts.take_pulse(&Pulse { term: 1, heard }, Mono(9_000_000));
         assert_eq!(seen(&contacts, 9_000_000), MemberState::Alive);
         assert_eq!(seen(&contacts, 12_000_000), MemberState::Down);

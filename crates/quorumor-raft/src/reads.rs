@@ -51,7 +51,10 @@ impl Reads {
 
     /// Whether another read can wait.
     pub(crate) fn is_full(&self) -> bool {
-        let asked = self.in_flight.as_ref().map_or(0, |asked| asked.waiters.len());
+        let asked = self
+            .in_flight
+            .as_ref()
+            .map_or(0, |asked| asked.waiters.len());
         self.waiting.len() + asked + self.confirmed.len() >= PENDING_READS_MAX
     }
 

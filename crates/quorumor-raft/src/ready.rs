@@ -90,12 +90,12 @@ impl RaftReplica {
             }
         }
         self.apply(committed);
+        self.offer_snapshot();
         for state in read_states {
             self.reads.confirm(&state.request_ctx, state.index);
         }
         for to in failed {
-            self.raw
-                .report_snapshot(to, raft::SnapshotStatus::Failure);
+            self.raw.report_snapshot(to, raft::SnapshotStatus::Failure);
         }
     }
 
@@ -170,9 +170,11 @@ impl RaftReplica {
         };
         let proposal = match entry.get_entry_type() {
             EntryType::EntryNormal if entry.data.is_empty() => None,
-            EntryType::EntryNormal => Some(Proposal::decode(entry.data).map_err(|why| {
-                format!("the committed entry {} can't be read: {why}", at.index)
-            })?),
+            EntryType::EntryNormal => {
+                Some(Proposal::decode(entry.data).map_err(|why| {
+                    format!("the committed entry {} can't be read: {why}", at.index)
+                })?)
+            }
             EntryType::EntryConfChange | EntryType::EntryConfChangeV2 => {
                 return Err(format!(
                     "the committed entry {} changes the configuration, which this version doesn't know",

@@ -204,7 +204,7 @@ impl RaftReplica {
         match level {
             Level::Local => self.reads.wait_local(call, after),
             Level::Linearizable => {
-                if self.standing.leader.is_none() || self.leads_without_quorum() {
+                if self.is_cut_off() {
                     return Err(self.unavailable());
                 }
                 self.reads.wait(call, after);
@@ -289,7 +289,11 @@ impl RaftReplica {
     }
 
     fn persisted(&mut self, token: PersistToken) {
-        while let Some(done) = self.awaiting.pop_front_if(|first| first.token <= token) {
+        let durable = |first: &Awaiting| first.token <= token;
+        while self.awaiting.front().is_some_and(durable) {
+            let Some(done) = self.awaiting.pop_front() else {
+                break;
+            };
             self.raw.on_persist_ready(done.number);
             self.send_all(done.held);
         }
@@ -375,7 +379,9 @@ impl Replica for RaftReplica {
             Input::Persisted { token } if !self.is_damaged() => self.persisted(token),
             Input::Checkpointed { token } if !self.is_damaged() => self.checkpointed(token),
             Input::Timer if self.is_damaged() => {
-                self.next_tick = self.now.after_us(self.config.timing().election_timeout_us());
+                self.next_tick = self
+                    .now
+                    .after_us(self.config.timing().election_timeout_us());
             }
             Input::Timer => self.timer(),
             Input::Disk(state) => self.disk = state,

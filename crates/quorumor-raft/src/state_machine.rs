@@ -78,7 +78,10 @@ impl StateMachine {
                 .map(|founder| (founder.node, MemberRecord::founding(founder)))
                 .collect(),
             voters: Voters {
-                voters: founders.iter().map(|founder| founder.node.as_u64()).collect(),
+                voters: founders
+                    .iter()
+                    .map(|founder| founder.node.as_u64())
+                    .collect(),
                 learners: Vec::new(),
             },
             applied: Mark { index: 1, term: 1 },
@@ -92,7 +95,11 @@ impl StateMachine {
         proposal: Option<Proposal>,
         results: Results,
     ) -> Applied {
-        assert_eq!(at.index, self.applied.index + 1, "entries are applied in order");
+        assert_eq!(
+            at.index,
+            self.applied.index + 1,
+            "entries are applied in order"
+        );
         self.applied = at;
         match proposal {
             None => Applied::default(),
@@ -142,7 +149,8 @@ impl StateMachine {
     /// A node's word about itself. A record that names another data directory stands: an id is never reused.
     fn announce(&mut self, node: NodeId, record: MemberRecord) -> Applied {
         let known = self.members.get(&node);
-        let other_store = known.is_some_and(|known| known.store.is_some() && known.store != record.store);
+        let other_store =
+            known.is_some_and(|known| known.store.is_some() && known.store != record.store);
         if known.is_none() || other_store || known == Some(&record) {
             return Applied::default();
         }

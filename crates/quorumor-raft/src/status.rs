@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use quorumor_core::{
-    Health, LogIndex, Member, MemberCounts, Position, Role, Status, Term, View,
-};
+use quorumor_core::{Health, LogIndex, Member, MemberCounts, Position, Role, Status, Term, View};
 
 use crate::config::RaftConfig;
 use crate::membership::{self, Standpoint};

@@ -1,46 +1,24 @@
 //! Replicas on a virtual network with virtual time and disks that lose what was not synced. For this crate's own stories;
 //! the lab's simulator does the same over the real log.
 
+mod disk;
+mod words;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 
 use bytes::Bytes;
 use quorumor_core::{
-    CallId, Command, Contact, DataEpoch, Entry, Error, Expected, Health, Input, Key, Level,
-    LogRecord, NodeId, Now, Operation, Output, Persist, PersistToken, Position, Record, Recovered,
-    Replica, Reply, Request, RequestId, Revision, Role, StoreId, StreamClass, Value, View,
+    CallId, Command, Contact, DataEpoch, Entry, Error, Health, Input, Level, Now, Operation,
+    Output, Persist, PersistToken, Position, Recovered, Replica, Reply, Request, RequestId,
+    Revision, Role, StoreId, StreamClass, View,
 };
+
+use disk::{Image, Node, Work};
+pub(crate) use words::{cas, id, key, put};
 
 use crate::hash::mix;
 use crate::{Compaction, Founder, Identity, RaftConfig, RaftReplica, cluster_id};
-
-/// A disk's content.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Image {
-    pub(crate) checkpoint: Option<Vec<Bytes>>,
-    pub(crate) records: Vec<Record>,
-}
-
-impl Image {
-    fn append(&mut self, records: Vec<LogRecord>) {
-        for record in records {
-            match record {
-                LogRecord::Put(record) => self.records.push(record),
-                LogRecord::TruncateSuffix { kind, from } => self
-                    .records
-                    .retain(|record| record.kind != kind || record.position < from),
-            }
-        }
-    }
-}
-
-/// One thing that a disk still has to do.
-#[derive(Debug)]
-enum Work {
-    Append(Vec<LogRecord>, bool),
-    Compact(Vec<Record>),
-    Checkpoint(Vec<Bytes>),
-}
 
 #[derive(Debug)]
 enum Event {
@@ -63,21 +41,6 @@ enum Event {
     },
 }
 
-/// One node.
-pub(crate) struct Node {
-    pub(crate) replica: Option<RaftReplica>,
-    pub(crate) boot: u64,
-    pub(crate) durable: Image,
-    written: Image,
-    disk_free_at: u64,
-    /// How long an append takes.
-    pub(crate) disk_us: u64,
-    /// Completed disk works, over all boots.
-    pub(crate) works: u64,
-    /// Crash when that many works are complete.
-    pub(crate) crash_at: Option<u64>,
-}
-
 /// A virtual cluster.
 pub(crate) struct Net {
     pub(crate) nodes: BTreeMap<u64, Node>,
@@ -94,36 +57,12 @@ pub(crate) struct Net {
     pub(crate) compaction: Compaction,
     pub(crate) seed: u64,
     pub(crate) trace: u64,
-    /// Messages sent, by receiver.
+    /// Messages sent.
     pub(crate) sent: u64,
-}
-
-pub(crate) fn id(node: u64) -> NodeId {
-    NodeId::try_from(node).unwrap()
-}
-
-pub(crate) fn key(text: &str) -> Key {
-    Key::parse(text).unwrap()
-}
-
-pub(crate) fn value(text: &str) -> Value {
-    Value::parse(Bytes::copy_from_slice(text.as_bytes())).unwrap()
-}
-
-pub(crate) fn put(k: &str, v: &str) -> Operation {
-    Operation::Put {
-        key: key(k),
-        value: value(v),
-        context: None,
-    }
-}
-
-pub(crate) fn cas(k: &str, expected: Expected, v: &str) -> Operation {
-    Operation::CompareAndSet {
-        key: key(k),
-        expected,
-        value: value(v),
-    }
+    /// Whether some messages come twice, the second time late.
+    pub(crate) repeats: bool,
+    /// Who led in each term.
+    led: BTreeMap<u64, u64>,
 }
 
 impl Net {
@@ -149,6 +88,8 @@ impl Net {
             seed,
             trace: 0,
             sent: 0,
+            repeats: false,
+            led: BTreeMap::new(),
         };
         for node in 1..=nodes {
             net.nodes.insert(
@@ -224,7 +165,11 @@ impl Net {
     }
 
     fn others(&self, node: u64) -> Vec<u64> {
-        self.nodes.keys().copied().filter(|peer| *peer != node).collect()
+        self.nodes
+            .keys()
+            .copied()
+            .filter(|peer| *peer != node)
+            .collect()
     }
 
     /// `kill -9` with the power cut: what was not synced is gone.
@@ -266,7 +211,9 @@ impl Net {
     }
 
     pub(crate) fn is_up(&self, node: u64) -> bool {
-        self.nodes[&node].replica.is_some()
+        self.nodes
+            .get(&node)
+            .is_some_and(|node| node.replica.is_some())
     }
 
     pub(crate) fn view(&self, node: u64) -> View {
@@ -288,6 +235,10 @@ impl Net {
             outputs.push_back(output);
         }
         let view = replica.view();
+        if replica.standing.leads {
+            let first = *self.led.entry(replica.standing.term).or_insert(node);
+            assert_eq!(first, node, "two leaders in one term");
+        }
         for output in outputs {
             let bytes = format!("{node} {output:?}");
             self.trace = mix(&[self.trace, self.now, crate::hash::text(&bytes)]);
@@ -303,7 +254,9 @@ impl Net {
                 self.views.insert(call, view.clone());
             }
             Output::Datagram { .. } => panic!("strong mode sends no datagrams"),
-            Output::Stream { to, class, payload } => self.transmit(node, to.as_u64(), class, payload),
+            Output::Stream { to, class, payload } => {
+                self.transmit(node, to.as_u64(), class, payload)
+            }
             Output::PeerAddress { .. } => {}
             Output::Persist(persist) => self.persist(node, persist),
             Output::Changed(change) => self.changes.entry(node).or_default().push(change),
@@ -314,14 +267,39 @@ impl Net {
         self.sent += 1;
         if !self.is_up(to) {
             let contact = Contact::Dropped;
-            self.schedule(10, Event::Contact { at: from, peer: to, contact });
+            self.schedule(
+                10,
+                Event::Contact {
+                    at: from,
+                    peer: to,
+                    contact,
+                },
+            );
             return;
+        }
+        let dice = mix(&[self.seed, self.sent]);
+        if self.repeats && dice.is_multiple_of(16) {
+            let again = Event::Deliver {
+                from,
+                to,
+                class,
+                payload: payload.clone(),
+            };
+            self.schedule(1_000 + dice / 16 % 500_000, again);
         }
         let lane = match class {
             StreamClass::Control => 400,
             StreamClass::Bulk => 900,
         };
-        self.schedule(lane, Event::Deliver { from, to, class, payload });
+        self.schedule(
+            lane,
+            Event::Deliver {
+                from,
+                to,
+                class,
+                payload,
+            },
+        );
     }
 
     fn persist(&mut self, node: u64, persist: Persist) {
@@ -347,7 +325,15 @@ impl Net {
             entry.disk_free_at = entry.disk_free_at.max(self.now) + delay;
             entry.disk_free_at - self.now
         };
-        self.schedule(delay, Event::Disk { node, boot, token, work });
+        self.schedule(
+            delay,
+            Event::Disk {
+                node,
+                boot,
+                token,
+                work,
+            },
+        );
     }
 
     fn happen(&mut self, event: Event) {
@@ -360,7 +346,14 @@ impl Net {
             } => {
                 if !self.cuts.contains(&(from, to)) && self.is_up(from) {
                     let from = id(from);
-                    self.input(to, Input::Stream { from, class, payload });
+                    self.input(
+                        to,
+                        Input::Stream {
+                            from,
+                            class,
+                            payload,
+                        },
+                    );
                 }
             }
             Event::Contact { at, peer, contact } => {
@@ -429,7 +422,8 @@ impl Net {
                 self.now = self.now.max(due.0);
                 self.happen(event);
             }
-            (_, None) => panic!("nothing will ever happen"),
+            // Every node is down.
+            (_, None) => self.now += 1_000,
         }
     }
 
@@ -470,6 +464,13 @@ impl Net {
             })
         });
         self.leader().unwrap()
+    }
+
+    /// Lets a node that has just started find the leader.
+    pub(crate) fn await_follows(&mut self, node: u64) {
+        self.run_until("it follows", |net| {
+            net.replica(node).standing.leader.is_some()
+        });
     }
 
     /// Some node that follows.
@@ -535,7 +536,9 @@ impl Net {
     }
 
     pub(crate) fn entry(&self, node: u64, k: &str) -> Option<Entry> {
-        self.view(node).entry(&key(k)).map(|entry| (**entry).clone())
+        self.view(node)
+            .entry(&key(k))
+            .map(|entry| (**entry).clone())
     }
 
     pub(crate) fn value(&self, node: u64, k: &str) -> Option<String> {

@@ -138,11 +138,7 @@ impl RaftMessage {
             ..eraftpb::Message::default()
         };
         message.set_msg_type(kind);
-        let entries: Option<Vec<_>> = self
-            .entries
-            .into_iter()
-            .map(WireEntry::into_raft)
-            .collect();
+        let entries: Option<Vec<_>> = self.entries.into_iter().map(WireEntry::into_raft).collect();
         message.set_entries(entries?.into());
         Some(message)
     }

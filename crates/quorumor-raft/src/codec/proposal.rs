@@ -62,7 +62,9 @@ impl Proposal {
                     acked_through: client.acked_through,
                 }),
             }),
-            Body::Member { node, record } => WireBody::Member(WireMember::from_record(*node, record)),
+            Body::Member { node, record } => {
+                WireBody::Member(WireMember::from_record(*node, record))
+            }
         };
         WireProposal {
             node: self.id.node.as_u64(),
@@ -82,7 +84,10 @@ impl Proposal {
             boot_nonce: wire.boot_nonce,
             counter: wire.counter,
         };
-        let body = match wire.body.ok_or(CodecError::Invalid("an entry of an unknown kind"))? {
+        let body = match wire
+            .body
+            .ok_or(CodecError::Invalid("an entry of an unknown kind"))?
+        {
             WireBody::Write(write) => Body::Write {
                 operations: write
                     .operations

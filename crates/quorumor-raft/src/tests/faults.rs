@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use quorumor_core::{Certainty, Contact, Error, Health, Revision};
+use quorumor_core::{Certainty, Contact, Error, Health, Position, Reply, Revision};
 
 use crate::testing::Net;
 
@@ -62,7 +62,11 @@ fn nothing_acked_is_lost_wherever_a_crash_falls_between_two_disk_works() {
             net.await_leader();
             net.await_equal();
             for (k, v) in acked {
-                assert_eq!(net.value(1, &k), Some(v), "crash at work {work} of {victims:?}");
+                assert_eq!(
+                    net.value(1, &k),
+                    Some(v),
+                    "crash at work {work} of {victims:?}"
+                );
             }
         }
     }
@@ -103,7 +107,7 @@ fn a_minority_refuses_at_once_and_by_type_while_the_majority_serves() {
     net.isolate(&minority);
     let in_flight = net.put(leader, "lost", "?");
     let forwarded = net.put(minority[1], "lost too", "?");
-    net.run_for_ms(4_000);
+    net.run_for_ms(6_000);
     for call in [in_flight, forwarded] {
         let error = net.answers[&call].clone().unwrap_err();
         assert_eq!(error.certainty(), Certainty::Unknown, "{error}");
@@ -204,7 +208,11 @@ fn a_node_that_lost_acknowledged_entries_says_so_and_stays_up() {
     net.await_equal();
     // Its acknowledged entries vanish, but not its connection to the leader.
     let node = net.nodes.get_mut(&follower).unwrap();
-    let term_only = node.durable.records.iter().position(|record| record.kind == 2);
+    let term_only = node
+        .durable
+        .records
+        .iter()
+        .position(|record| record.kind == 2);
     let mut keep = node.durable.records[term_only.unwrap()].clone();
     keep.bytes = crate::codec::record::encode_hard_state(&raft::eraftpb::HardState {
         term: 1,
@@ -225,40 +233,82 @@ fn a_node_that_lost_acknowledged_entries_says_so_and_stays_up() {
 
 #[test]
 fn a_random_storm_of_crashes_and_cuts_loses_nothing_acknowledged() {
-    for seed in 0..12 {
-        storm(seed);
-    }
+    let seeds = std::env::var("QUORUMOR_STORMS").map_or(12, |seeds| seeds.parse().unwrap());
+    let checked: u64 = (0..seeds).map(storm).sum();
+    assert!(
+        checked > 20 * seeds,
+        "too few answers to say anything: {checked}"
+    );
 }
 
-fn storm(seed: u64) {
-    let mut net = Net::new(3, 100 + seed);
+/// Gives how many answers were checked.
+fn storm(seed: u64) -> u64 {
+    let nodes = if seed.is_multiple_of(3) { 5 } else { 3 };
+    let mut net = Net::new(nodes, 100 + seed);
+    net.repeats = seed.is_multiple_of(2);
     net.compaction.entries_max = 15;
     net.compaction.keep_entries = 3;
     net.start_all();
-    let mut calls = Vec::new();
+    let (mut writes, mut reads) = (Vec::new(), Vec::new());
     for step in 0..150u64 {
         let dice = crate::hash::mix(&[seed, step]);
-        let node = 1 + dice / 7 % 3;
-        match dice % 20 {
+        let node = 1 + dice / 7 % nodes;
+        match dice % 22 {
             0 if net.is_up(node) => net.crash(node),
             1 => net.isolate(&[node]),
             2 | 3 => net.cuts.clear(),
             4 => {
-                net.cuts.insert((node, 1 + node % 3));
+                net.cuts.insert((node, 1 + node % nodes));
             }
             5 => net.nodes.get_mut(&node).unwrap().disk_us = 300 + dice / 11 % 200_000,
             6..=8 if !net.is_up(node) => net.start(node),
+            9..=12 if net.is_up(node) => {
+                let floor = acked_revision(&net);
+                reads.push((net.read(node), floor));
+            }
             _ => {
                 if net.is_up(node) {
                     let k = format!("k{step}");
-                    calls.push((net.put(node, &k, "v"), k));
+                    writes.push((net.put(node, &k, "v"), k));
                 }
             }
         }
         net.run_for_ms(20 + dice / 13 % 300);
     }
+    heal(&mut net);
+    let mut acked = 0;
+    for (call, k) in writes {
+        match net.answers.get(&call) {
+            Some(Ok(_)) => {
+                acked += 1;
+                assert!(net.value(1, &k).is_some(), "seed {seed} lost {k}");
+            }
+            Some(Err(error)) if error.certainty() == Certainty::NotApplied => {
+                let held = net.value(1, &k);
+                assert!(held.is_none(), "seed {seed}: {k} was applied after {error}");
+            }
+            Some(Err(_)) | None => {}
+        }
+    }
+    let mut read = 0;
+    for (call, floor) in reads {
+        if let Some(Ok(_)) = net.answers.get(&call) {
+            read += 1;
+            let seen = net.views[&call].revision().unwrap();
+            assert!(
+                seen >= floor,
+                "seed {seed}: read at {seen}, written {floor}"
+            );
+        }
+    }
+    acked + read
+}
+
+fn heal(net: &mut Net) {
     net.cuts.clear();
-    for node in 1..=3 {
+    net.repeats = false;
+    let nodes: Vec<u64> = net.nodes.keys().copied().collect();
+    for node in nodes {
         net.nodes.get_mut(&node).unwrap().disk_us = 500;
         if !net.is_up(node) {
             net.start(node);
@@ -266,18 +316,19 @@ fn storm(seed: u64) {
     }
     net.await_leader();
     net.await_equal();
-    let mut acked = 0;
-    for (call, k) in calls {
-        match net.answers.get(&call) {
-            Some(Ok(_)) => {
-                acked += 1;
-                assert!(net.value(1, &k).is_some(), "seed {seed} lost {k}");
-            }
-            Some(Err(error)) if error.certainty() == Certainty::NotApplied => {
-                assert!(net.value(1, &k).is_none(), "seed {seed}: {k} was applied after {error}");
-            }
-            Some(Err(_)) | None => {}
-        }
-    }
-    assert!(acked > 10, "seed {seed} acknowledged only {acked}");
+}
+
+/// The highest revision that anyone was told.
+fn acked_revision(net: &Net) -> Revision {
+    net.answers
+        .values()
+        .filter_map(|answer| match answer {
+            Ok(Reply::Written {
+                position: Position::Strong(revision),
+                ..
+            }) => Some(*revision),
+            Ok(_) | Err(_) => None,
+        })
+        .max()
+        .unwrap_or_default()
 }

@@ -20,7 +20,10 @@ fn a_write_at_a_follower_is_carried_out_and_found_there() {
     };
     assert!(matches!(
         &results[..],
-        [OperationResult::Compared { succeeded: false, entry: Some(_) }]
+        [OperationResult::Compared {
+            succeeded: false,
+            entry: Some(_)
+        }]
     ));
 }
 
@@ -43,7 +46,9 @@ fn a_forwarded_write_whose_contact_breaks_is_unknown() {
 fn a_write_forwarded_to_one_who_no_longer_leads_was_not_applied() {
     let mut net = Net::started(3, 43);
     let (leader, follower) = (net.leader().unwrap(), net.follower());
-    let third = (1..=3).find(|node| *node != leader && *node != follower).unwrap();
+    let third = (1..=3)
+        .find(|node| *node != leader && *node != follower)
+        .unwrap();
     net.run_for_ms(1_500);
     // The follower doesn't hear of the new leader for a while.
     net.cuts.insert((third, follower));
@@ -81,7 +86,14 @@ fn a_forward_that_comes_twice_is_proposed_once() {
         let payload = crate::codec::message::PeerMessage::Forward(forward.clone()).into_bytes();
         let from = id(follower);
         let class = StreamClass::Control;
-        net.input(leader, Input::Stream { from, class, payload });
+        net.input(
+            leader,
+            Input::Stream {
+                from,
+                class,
+                payload,
+            },
+        );
         net.run_for_ms(200);
         replica_outputs.push(net.view(leader).revision().unwrap());
     }

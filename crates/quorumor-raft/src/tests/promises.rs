@@ -229,3 +229,9 @@ fn deletions_are_told_with_the_revision_that_made_them() {
         [ChangeEvent::Deleted { version: Version::Strong { modify, .. }, .. }] if *modify == Revision::new(2)
     ));
 }
+
+#[test]
+fn a_replica_can_be_handed_to_a_drivers_thread() {
+    const fn is_send<T: Send>() {}
+    is_send::<crate::RaftReplica>();
+}

@@ -77,7 +77,9 @@ fn a_restarted_nodes_first_read_is_not_taken_for_an_old_one() {
     let (leader, follower) = (net.leader().unwrap(), net.follower());
     net.put_acked(leader, "a", "1");
     // Its first context stays open at the leader, which hears nobody's confirmation.
-    let third = (1..=3).find(|node| *node != leader && *node != follower).unwrap();
+    let third = (1..=3)
+        .find(|node| *node != leader && *node != follower)
+        .unwrap();
     net.cuts.insert((third, leader));
     net.read(follower);
     net.run_for_ms(1);
@@ -149,7 +151,9 @@ fn a_deposed_leader_serves_no_stale_read() {
 fn a_slow_follower_disk_neither_stalls_reads_nor_deposes_the_leader() {
     let mut net = Net::started(3, 28);
     let (leader, follower) = (net.leader().unwrap(), net.follower());
-    let third = (1..=3).find(|node| *node != leader && *node != follower).unwrap();
+    let third = (1..=3)
+        .find(|node| *node != leader && *node != follower)
+        .unwrap();
     let term = net.term(leader);
     net.run_for_ms(2_000);
     // Both followers hang in a sync for longer than any timeout.
@@ -162,7 +166,11 @@ fn a_slow_follower_disk_neither_stalls_reads_nor_deposes_the_leader() {
         let begun = net.now;
         let call = net.read(node);
         net.answer(call).unwrap();
-        assert!(net.now - begun < 50_000, "a read took {} us", net.now - begun);
+        assert!(
+            net.now - begun < 50_000,
+            "a read took {} us",
+            net.now - begun
+        );
     }
     net.run_for_ms(4_000);
     assert_eq!((net.leader(), net.term(leader)), (Some(leader), term));

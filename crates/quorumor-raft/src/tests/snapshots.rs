@@ -51,6 +51,7 @@ fn a_slow_follower_catches_up_by_a_snapshot_after_compaction() {
     net.start(follower);
     assert!(net.value(follower, "k50").is_some());
     net.await_equal();
+    net.await_follows(follower);
     net.put_acked(follower, "after", "v");
     net.await_equal();
 }
@@ -162,8 +163,15 @@ fn a_start_is_refused_when_acknowledged_entries_are_missing_or_the_cluster_is_an
     };
     assert!(open(image.records.clone(), image.checkpoint.clone()).is_ok());
     let without_checkpoint = open(image.records.clone(), None);
-    assert!(matches!(without_checkpoint, Err(OpenError::Gap { .. })), "{without_checkpoint:?}");
-    let last = image.records.iter().filter(|record| record.kind == 1).count();
+    assert!(
+        matches!(without_checkpoint, Err(OpenError::Gap { .. })),
+        "{without_checkpoint:?}"
+    );
+    let last = image
+        .records
+        .iter()
+        .filter(|record| record.kind == 1)
+        .count();
     let mut entries = 0;
     let mut holed = image.records.clone();
     holed.retain(|record| {
