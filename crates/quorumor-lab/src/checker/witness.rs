@@ -6,7 +6,9 @@
 use super::search::{Answer, RegisterOp, Step, search};
 
 /// Beyond this many operations the greedy pass would take too long; the prefix alone is shown.
-const GREEDY_MAX: usize = 2_000;
+const GREEDY_MAX: usize = 600;
+/// Steps for each attempt to leave an operation out; one that needs more is kept.
+const GREEDY_BUDGET: u64 = 200_000;
 
 /// Shrinks `ops`, which must be illegal.
 pub(super) fn shrink(ops: &[RegisterOp], budget: u64) -> Vec<RegisterOp> {
@@ -15,12 +17,15 @@ pub(super) fn shrink(ops: &[RegisterOp], budget: u64) -> Vec<RegisterOp> {
     ends.sort_unstable();
     // The prefixes of a linearizable history are linearizable, so the first illegal one can be bisected.
     let first = ends.partition_point(|&end| !illegal(&prefix(ops, end)));
-    let mut smallest = ends
-        .get(first)
-        .map_or_else(|| ops.to_vec(), |&end| prefix(ops, end));
+    let bisected = ends.get(first).map(|&end| prefix(ops, end));
+    // A search that ran out of steps may have misled the bisection; then the whole is the witness.
+    let mut smallest = bisected
+        .filter(|ops| illegal(ops))
+        .unwrap_or_else(|| ops.to_vec());
     if smallest.len() > GREEDY_MAX {
         return smallest;
     }
+    let illegal = |ops: &[RegisterOp]| search(ops, budget.min(GREEDY_BUDGET)) == Answer::Illegal;
     for place in (0..smallest.len()).rev() {
         if !may_drop(&smallest, place) {
             continue;

@@ -259,12 +259,15 @@ fn evidence(evidence: &Evidence) -> String {
     )
 }
 
+/// A line of the table of fates: its name, and its figure in a mode.
+type Row = (&'static str, fn(&ModeResult) -> String);
+
 fn fates(comparison: &Comparison) -> String {
     let head: String = std::iter::once("")
         .chain(comparison.modes.iter().map(|result| result.mode.name()))
         .map(|name| text("th", "", name))
         .collect();
-    let rows: [(&str, fn(&ModeResult) -> String); 7] = [
+    let rows: [Row; 7] = [
         ("1. visible", |r| count(r.fates.visible)),
         (
             "2. superseded by a write that saw it or began after its acknowledgement",
@@ -285,7 +288,7 @@ fn fates(comparison: &Comparison) -> String {
             r.ledger.map_or("-".to_owned(), count)
         }),
     ];
-    let row = |(name, of): &(&str, fn(&ModeResult) -> String)| {
+    let row = |(name, of): &Row| {
         let cells: String = comparison
             .modes
             .iter()

@@ -164,6 +164,9 @@ fn scatter(mode: &ModeResult, panel: &Panel, scale: &LogScale, modes: usize) -> 
     text
 }
 
+/// A colour of the stacked bars, and its share of a window.
+type Class = (&'static str, fn(&Counts) -> u64);
+
 fn strip(mode: &ModeResult, panel: &Panel) -> String {
     let ticks = [
         (0.0, "0 %".to_owned()),
@@ -176,7 +179,7 @@ fn strip(mode: &ModeResult, panel: &Panel) -> String {
         "share of the operations due in each 100 ms",
         &ticks,
     );
-    let classes: [(&str, fn(&Counts) -> u64); 4] = [
+    let classes: [Class; 4] = [
         ("bar ok", |counts| counts.ok),
         ("bar unknown", |counts| counts.unknown),
         ("bar refused", |counts| counts.refused),

@@ -113,89 +113,44 @@ impl<'a> Toy<'a> {
     }
 
     fn faults(&mut self, leader: NodeId) {
-        let link = LinkCounters {
-            from: NodeId(1),
-            to: NodeId(2),
-            bytes: 9,
-            messages: 1,
-            drops: 0,
-            held: 0,
-        };
-        let mut step = |fault, action: FaultAction, step, at_us, nodes: &[NodeId], drops| {
-            let links = vec![LinkCounters { drops, ..link }];
-            self.history.faults.push(FaultRecord {
+        use FaultAction::{Kill, Partition};
+        use FaultStep::{Effective, HealRequested, Healed, Requested};
+        let (kill, cut) = (self.kill, self.cut);
+        let steps = [
+            (Kill, Requested, kill.0),
+            (Kill, Effective, kill.0 + 2 * MS),
+            (Kill, HealRequested, kill.1),
+            (Kill, Healed, kill.1 + 300 * MS),
+            (Partition, Requested, cut.0),
+            (Partition, Effective, cut.0 + MS),
+            (Partition, HealRequested, cut.1),
+            (Partition, Healed, cut.1 + MS),
+        ];
+        for (action, step, at_us) in steps {
+            let (fault, nodes) = match action {
+                Kill => (0, vec![leader]),
+                Partition => (1, self.minority.clone()),
+            };
+            let drops = if at_us < cut.1 { 3 } else { 700 };
+            let (from, to) = (NodeId(1), NodeId(2));
+            let links = vec![LinkCounters {
+                from,
+                to,
+                bytes: 9,
+                messages: 1,
+                drops,
+                held: 0,
+            }];
+            let record = FaultRecord {
                 at_us,
                 fault,
                 action,
                 step,
-                nodes: nodes.to_vec(),
+                nodes,
                 links,
-            });
-        };
-        step(
-            0,
-            FaultAction::Kill,
-            FaultStep::Requested,
-            self.kill.0,
-            &[leader],
-            0,
-        );
-        step(
-            0,
-            FaultAction::Kill,
-            FaultStep::Effective,
-            self.kill.0 + 2 * MS,
-            &[leader],
-            0,
-        );
-        step(
-            0,
-            FaultAction::Kill,
-            FaultStep::HealRequested,
-            self.kill.1,
-            &[leader],
-            0,
-        );
-        step(
-            0,
-            FaultAction::Kill,
-            FaultStep::Healed,
-            self.kill.1 + 300 * MS,
-            &[leader],
-            0,
-        );
-        step(
-            1,
-            FaultAction::Partition,
-            FaultStep::Requested,
-            self.cut.0,
-            &self.minority,
-            0,
-        );
-        step(
-            1,
-            FaultAction::Partition,
-            FaultStep::Effective,
-            self.cut.0 + MS,
-            &self.minority,
-            0,
-        );
-        step(
-            1,
-            FaultAction::Partition,
-            FaultStep::HealRequested,
-            self.cut.1,
-            &self.minority,
-            700,
-        );
-        step(
-            1,
-            FaultAction::Partition,
-            FaultStep::Healed,
-            self.cut.1 + MS,
-            &self.minority,
-            700,
-        );
+            };
+            self.history.faults.push(record);
+        }
         let kind = EventKind::Leader {
             leader: NodeId(1),
             term: 2,
@@ -366,7 +321,11 @@ impl<'a> Toy<'a> {
             Defect::IgnoresTokens if invoke.action == Action::Get => {
                 NodeId(id.0 % u64::from(self.scenario.nodes) + 1)
             }
-            _ => invoke.node,
+            Defect::None
+            | Defect::LocalReads
+            | Defect::Forgets
+            | Defect::NeverConverges
+            | Defect::IgnoresTokens => invoke.node,
         };
         let mut ret = Return::new(id, at + 200 + self.travel(), Outcome::Ok);
         let value = match &invoke.action {
