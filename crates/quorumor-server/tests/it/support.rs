@@ -1,0 +1,178 @@
+//! Clusters for tests: free ports, temporary directories, and waiting on conditions instead of sleeping.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::time::{Duration, Instant};
+
+use quorumor_proto::pb;
+use quorumor_proto::pb::state_service_client::StateServiceClient;
+use quorumor_proto::status::{Failure, from_status};
+use quorumor_server::{Config, Server, Settings, StartError};
+use tempfile::TempDir;
+use tonic::transport::{Channel, Endpoint};
+
+/// How long a condition may take on a loaded machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub(crate) type Client = StateServiceClient<Channel>;
+
+/// Waits until `check` gives something.
+pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut check: impl FnMut() -> F) -> T {
+    let began = Instant::now();
+    loop {
+        if let Some(found) = check().await {
+            return found;
+        }
+        assert!(began.elapsed() < PATIENCE, "in vain: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// A cluster's settings and its running nodes.
+pub(crate) struct Cluster {
+    pub(crate) nodes: BTreeMap<u64, Server>,
+    settings: BTreeMap<u64, Settings>,
+    dir: TempDir,
+}
+
+fn free_address() -> SocketAddr {
+    loop {
+        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = tcp.local_addr().unwrap();
+        if UdpSocket::bind(address).is_ok() {
+            return address;
+        }
+    }
+}
+
+impl Cluster {
+    /// Nodes 1 to `count`, started.
+    pub(crate) async fn start(mode: &str, count: u64) -> Self {
+        let addresses: BTreeMap<u64, SocketAddr> = (1..=count).map(|id| (id, free_address())).collect();
+        let members: Vec<_> = addresses.iter().map(|(id, at)| format!("{id}={at}")).collect();
+        let dir = tempfile::tempdir().unwrap();
+        let mut settings = BTreeMap::new();
+        for (id, address) in &addresses {
+            let node = Settings {
+                mode: Some(mode.into()),
+                cluster: Some("test".into()),
+                node_id: Some(*id),
+                data_dir: Some(dir.path().join(id.to_string()).display().to_string()),
+                listen: Some("127.0.0.1:0".into()),
+                peer_listen: Some(address.to_string()),
+                initial_members: mode.contains("strong").then(|| members.join(",")),
+                seeds: (mode.contains("eventual") && *id > 1).then(|| addresses[&1].to_string()),
+                seed: Some(*id),
+                ..Settings::default()
+            };
+            settings.insert(*id, node);
+        }
+        let mut cluster = Self {
+            nodes: BTreeMap::new(),
+            settings,
+            dir,
+        };
+        for id in 1..=count {
+            cluster.start_node(id).await;
+        }
+        cluster
+    }
+
+    pub(crate) fn dir(&self) -> &std::path::Path {
+        self.dir.path()
+    }
+
+    pub(crate) fn settings(&self, id: u64) -> Settings {
+        self.settings[&id].clone()
+    }
+
+    pub(crate) async fn try_start(&self, settings: Settings) -> Result<Server, StartError> {
+        Server::start(Config::try_from(settings).unwrap()).await
+    }
+
+    pub(crate) async fn start_node(&mut self, id: u64) {
+        let server = self.try_start(self.settings(id)).await.unwrap();
+        self.nodes.insert(id, server);
+    }
+
+    pub(crate) async fn stop_node(&mut self, id: u64) {
+        self.nodes.remove(&id).unwrap().shutdown().await;
+    }
+
+    /// As a crash: no goodbye, the tasks just end. The directory's lock is free when this returns.
+    pub(crate) async fn drop_node(&mut self, id: u64) {
+        drop(self.nodes.remove(&id).unwrap());
+    }
+
+    pub(crate) fn client(&self, id: u64) -> Client {
+        let address = self.nodes[&id].client_address();
+        let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
+        StateServiceClient::new(endpoint.timeout(Duration::from_secs(5)).connect_lazy())
+    }
+
+    /// The leader, once there is one that all running nodes name.
+    pub(crate) async fn leader(&self) -> u64 {
+        eventually("a leader that all know", || async {
+            let mut leaders = Vec::new();
+            for id in self.nodes.keys() {
+                let described = self.describe(*id).await?;
+                match described.receipt?.position? {
+                    pb::receipt::Position::Strong(strong) => leaders.push(strong.leader_id),
+                    pb::receipt::Position::Eventual(_) => return None,
+                }
+            }
+            leaders.dedup();
+            match leaders[..] {
+                [leader] if self.nodes.contains_key(&leader) => Some(leader),
+                _ => None,
+            }
+        })
+        .await
+    }
+
+    pub(crate) async fn describe(&self, id: u64) -> Option<pb::DescribeResponse> {
+        let request = pb::DescribeRequest::default();
+        let described = self.client(id).describe(request).await.ok()?;
+        Some(described.into_inner())
+    }
+
+    pub(crate) async fn shutdown(mut self) {
+        let nodes = std::mem::take(&mut self.nodes);
+        let stopping = nodes.into_values().map(Server::shutdown);
+        futures_util::future::join_all(stopping).await;
+    }
+}
+
+pub(crate) fn put(key: &str, value: &str) -> pb::PutRequest {
+    pb::PutRequest {
+        header: None,
+        key: key.into(),
+        value: value.to_owned().into(),
+        context: bytes::Bytes::new(),
+    }
+}
+
+pub(crate) fn get(key: &str, header: pb::RequestHeader) -> pb::GetRequest {
+    pb::GetRequest {
+        header: Some(header),
+        key: key.into(),
+    }
+}
+
+pub(crate) fn local() -> pb::RequestHeader {
+    pb::RequestHeader {
+        level: pb::Level::Local.into(),
+        ..pb::RequestHeader::default()
+    }
+}
+
+pub(crate) fn value(response: &pb::GetResponse) -> Option<String> {
+    let entry = response.entry.as_ref()?;
+    Some(String::from_utf8(entry.value.to_vec()).unwrap())
+}
+
+#[track_caller]
+pub(crate) fn failure<T: std::fmt::Debug>(result: Result<T, tonic::Status>) -> Failure {
+    from_status(&result.unwrap_err())
+}
