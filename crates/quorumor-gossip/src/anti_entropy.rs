@@ -12,20 +12,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use imbl::OrdMap;
 use quorumor_core::{
-    Destination, Dot, Error, Health, Key, LogId, Mono, NodeId, Seq, StreamClass, VersionVector,
+    Destination, Dot, Error, Health, LogId, Mono, NodeId, Seq, StreamClass, VersionVector,
 };
 
-use crate::codec::{PART_OVERHEAD_BYTES, encode_part, event_bytes, update_bytes};
-use crate::durability::registers_after;
+use crate::codec::{PART_OVERHEAD_BYTES, encode_part, event_bytes};
 use crate::event::Event;
 use crate::log::Missing;
-use crate::message::{Part, StateChunk, Summary, Update};
-use crate::register::Register;
+use crate::message::{Part, Summary};
 use crate::replica::{GossipReplica, Via};
 use crate::store::Merged;
 use crate::timers::Timer;
+use crate::transfer::Transfers;
 
 /// One vector to one peer at most each so many milliseconds.
 const ASK_PAUSE_MS: u64 = 50;
@@ -33,32 +31,17 @@ const ASK_PAUSE_MS: u64 = 50;
 const FETCH_MS: u64 = 150;
 /// Beacons of one node at most each so many milliseconds.
 const BEACON_PAUSE_MS: u64 = 100;
-/// One welcome to one peer at most each so many milliseconds.
-const WELCOME_PAUSE_MS: u64 = 500;
 /// Comparisons in a row that found a difference before a vector goes by stream.
 const UNSETTLED_MAX: u32 = 3;
 /// Events of one answer; the peer asks again for more.
 const DELTA_BYTES_MAX: usize = 1024 * 1024;
 /// So many events of a delta are worth telling others; more are left to beacons, for bulk is never a rumor.
 const RETOLD_MAX: usize = 64;
-/// State transfers that one node gives at a time.
-const DONORS_MAX: usize = 4;
-/// A transfer without progress for so long is given up, in milliseconds.
-const TRANSFER_MS_MAX: u64 = 5_000;
-/// Members in one part of a table.
-const TABLE_PART: usize = 500;
-/// Bytes of members that are sent by datagrams; more go by stream.
-const TABLE_DATAGRAM_BYTES_MAX: usize = 8 * 1024;
-/// Members that a joiner hears by datagram, in case that streams are slow.
-const WELCOME_MEMBERS: usize = 8;
-
 /// The repair's own state.
 #[derive(Debug, Default)]
 pub(crate) struct Repair {
-    peers: BTreeMap<NodeId, PeerSync>,
-    donors: BTreeMap<NodeId, Donor>,
-    incoming: Option<Incoming>,
-    last_transfer: u64,
+    pub(crate) peers: BTreeMap<NodeId, PeerSync>,
+    pub(crate) transfers: Transfers,
     /// What the first peer knew when this node started.
     pub(crate) start_target: Option<VersionVector>,
     pub(crate) checkpoint_wanted: bool,
@@ -72,38 +55,16 @@ pub(crate) struct Repair {
 
 /// What is remembered of the talk with one peer.
 #[derive(Debug, Default)]
-struct PeerSync {
+pub(crate) struct PeerSync {
     unsettled: u32,
     members_unsettled: u32,
     asked_at: Option<Mono>,
     table_sent_at: Option<Mono>,
-    welcomed_at: Option<Mono>,
+    pub(crate) welcomed_at: Option<Mono>,
     stream_broken: bool,
 }
 
-/// A state that a peer is pulling from here.
-#[derive(Debug)]
-struct Donor {
-    transfer: u64,
-    registers: OrdMap<Key, Arc<Register>>,
-    vector: VersionVector,
-    theirs: VersionVector,
-    after: Option<Key>,
-    index: u64,
-    touched: Mono,
-}
-
-/// A state that this node is pulling, staged until it is whole.
-#[derive(Debug)]
-struct Incoming {
-    from: NodeId,
-    transfer: u64,
-    index: u64,
-    registers: Vec<Register>,
-    touched: Mono,
-}
-
-fn is_recent(at: Option<Mono>, now: Mono, ms: u64) -> bool {
+pub(crate) fn is_recent(at: Option<Mono>, now: Mono, ms: u64) -> bool {
     at.is_some_and(|at| now.since_us(at) < ms * 1_000)
 }
 
@@ -116,8 +77,11 @@ impl GossipReplica {
         let now = self.now.mono();
         let pause_ms = 1_000.max(10 * self.members.len() as u64);
         let peer = self.sync.peers.entry(from).or_default();
-        peer.unsettled =
-            if summary.state == mine.state { 0 } else { peer.unsettled.saturating_add(1) };
+        peer.unsettled = if summary.state == mine.state {
+            0
+        } else {
+            peer.unsettled.saturating_add(1)
+        };
         if summary.members == mine.members {
             peer.members_unsettled = 0;
             return;
@@ -149,7 +113,15 @@ impl GossipReplica {
         }
         peer.asked_at = Some(now);
         let by_stream = peer.unsettled >= UNSETTLED_MAX && !peer.stream_broken;
-        self.send_vector(to, reply, if by_stream { Via::Stream } else { Via::Datagram });
+        self.send_vector(
+            to,
+            reply,
+            if by_stream {
+                Via::Stream
+            } else {
+                Via::Datagram
+            },
+        );
     }
 
     fn send_vector(&mut self, to: NodeId, reply: bool, via: Via) {
@@ -181,7 +153,11 @@ impl GossipReplica {
         if self.published.health == Health::Starting && self.sync.start_target.is_none() {
             self.sync.start_target = Some(theirs.clone());
         }
-        match self.store.log().missing(self.store.known().vector(), theirs, DELTA_BYTES_MAX) {
+        match self
+            .store
+            .log()
+            .missing(self.store.known().vector(), theirs, DELTA_BYTES_MAX)
+        {
             Missing::Nothing => {}
             Missing::Events { events, more } => self.send_delta(from, &events, more, via),
             Missing::TooOld => self.donate(from, theirs),
@@ -202,7 +178,11 @@ impl GossipReplica {
             })
             .count();
         let all_fit = few == events.len();
-        let stream_broken = self.sync.peers.get(&to).is_some_and(|peer| peer.stream_broken);
+        let stream_broken = self
+            .sync
+            .peers
+            .get(&to)
+            .is_some_and(|peer| peer.stream_broken);
         if few > 0 && ((all_fit && via == Via::Datagram) || stream_broken) {
             for part in delta_parts(&events[..few], more || !all_fit, room) {
                 self.outbox.push_bare(Destination::Node(to), &part);
@@ -238,112 +218,17 @@ impl GossipReplica {
         }
     }
 
-    // ---- whole states
-
-    /// Offers the registers that a peer lacks; it pulls them piece by piece.
-    fn donate(&mut self, to: NodeId, theirs: &VersionVector) {
-        let now = self.now.mono();
-        self.sync.donors.retain(|_, donor| now.since_us(donor.touched) < TRANSFER_MS_MAX * 1_000);
-        if self.sync.donors.contains_key(&to) || self.sync.donors.len() >= DONORS_MAX {
-            return;
-        }
-        self.sync.last_transfer += 1;
-        let donor = Donor {
-            // Unlike a number of an earlier life.
-            transfer: self.me.generation.as_u64().wrapping_add(self.sync.last_transfer),
-            registers: self.store.registers().clone(),
-            vector: self.store.known().vector().clone(),
-            theirs: theirs.clone(),
-            after: None,
-            index: 0,
-            touched: now,
-        };
-        self.sync.donors.insert(to, donor);
-        self.send_chunk(to);
-    }
-
-    fn send_chunk(&mut self, to: NodeId) {
-        let now = self.now.mono();
-        let bytes_max = self.config.stream_chunk_bytes;
-        let Some(donor) = self.sync.donors.get_mut(&to) else {
-            return;
-        };
-        let theirs = &donor.theirs;
-        let registers = registers_after(&donor.registers, &mut donor.after, bytes_max, |register| {
-            !register.is_within(theirs)
-        });
-        let is_last = registers.is_empty();
-        let chunk = StateChunk {
-            transfer: donor.transfer,
-            index: donor.index,
-            registers: registers.iter().map(|register| Register::clone(register)).collect(),
-            vector: is_last.then(|| donor.vector.clone()),
-        };
-        donor.index += 1;
-        donor.touched = now;
-        if is_last {
-            self.sync.donors.remove(&to);
-        }
-        self.send_stream(to, StreamClass::Bulk, &[Part::State(chunk)]);
-    }
-
-    pub(crate) fn handle_state_pull(&mut self, from: NodeId, transfer: u64, index: u64) {
-        let is_next = self
-            .sync
-            .donors
-            .get(&from)
-            .is_some_and(|donor| donor.transfer == transfer && donor.index == index);
-        if is_next {
-            self.send_chunk(from);
-        }
-    }
-
-    pub(crate) fn handle_state(&mut self, from: NodeId, chunk: StateChunk) {
-        let now = self.now.mono();
-        let expected = match self.sync.incoming.take() {
-            Some(incoming) if incoming.from == from && incoming.transfer == chunk.transfer => {
-                Some(incoming)
-            }
-            Some(other) if is_recent(Some(other.touched), now, TRANSFER_MS_MAX) => {
-                self.sync.incoming = Some(other);
-                return;
-            }
-            Some(_) | None => (chunk.index == 0).then(|| Incoming {
-                from,
-                transfer: chunk.transfer,
-                index: 0,
-                registers: Vec::new(),
-                touched: now,
-            }),
-        };
-        let Some(mut incoming) = expected.filter(|incoming| incoming.index == chunk.index) else {
-            return;
-        };
-        incoming.registers.extend(chunk.registers);
-        incoming.index += 1;
-        incoming.touched = now;
-        if let Some(vector) = chunk.vector {
-            self.store.install(&incoming.registers, &vector);
-            self.counters.states_installed += 1;
-            self.schedule_beacon();
-        } else {
-            let part = Part::StatePull {
-                transfer: incoming.transfer,
-                index: incoming.index,
-            };
-            self.sync.incoming = Some(incoming);
-            self.send_stream(from, StreamClass::Bulk, &[part]);
-        }
-    }
-
     // ---- telling that there is more
 
-    fn schedule_beacon(&mut self) {
+    pub(crate) fn schedule_beacon(&mut self) {
         if std::mem::replace(&mut self.sync.beacon_due, true) {
             return;
         }
         let now = self.now.mono();
-        let at = self.sync.beaconed_at.map_or(now, |at| at.after_ms(BEACON_PAUSE_MS).max(now));
+        let at = self
+            .sync
+            .beaconed_at
+            .map_or(now, |at| at.after_ms(BEACON_PAUSE_MS).max(now));
         self.timers.set(at, Timer::Beacon);
     }
 
@@ -353,7 +238,10 @@ impl GossipReplica {
         self.sync.beaconed_at = Some(self.now.mono());
         let beacon = Part::Beacon(self.summary());
         let count = self.config.fanout;
-        for to in self.gossip_ring.some(count, None, &self.members, &mut self.rng) {
+        for to in self
+            .gossip_ring
+            .some(count, None, &self.members, &mut self.rng)
+        {
             self.outbox.push(Destination::Node(to), &beacon);
         }
     }
@@ -389,64 +277,18 @@ impl GossipReplica {
         }
     }
 
-    // ---- members' tables
-
-    /// A joiner hears who is here and what is known here.
-    pub(crate) fn welcome(&mut self, to: NodeId) {
-        let now = self.now.mono();
-        let peer = self.sync.peers.entry(to).or_default();
-        if is_recent(peer.welcomed_at, now, WELCOME_PAUSE_MS) {
-            return;
-        }
-        peer.welcomed_at = Some(now);
-        let table = self.table();
-        let few = table.iter().take(WELCOME_MEMBERS).cloned().collect();
-        self.push_table(to, few);
-        let mut parts: Vec<Part> =
-            table.chunks(TABLE_PART).map(|chunk| Part::Members(chunk.to_vec())).collect();
-        parts.push(Part::Vector {
-            reply: true,
-            vector: self.store.known().vector().clone(),
-        });
-        self.send_stream(to, StreamClass::Bulk, &parts);
-    }
-
-    fn send_table(&mut self, to: NodeId) {
-        let table = self.table();
-        if table.iter().map(update_bytes).sum::<usize>() <= TABLE_DATAGRAM_BYTES_MAX {
-            self.push_table(to, table);
-        } else {
-            let parts: Vec<Part> =
-                table.chunks(TABLE_PART).map(|chunk| Part::Members(chunk.to_vec())).collect();
-            self.send_stream(to, StreamClass::Bulk, &parts);
-        }
-    }
-
-    fn push_table(&mut self, to: NodeId, updates: Vec<Update>) {
-        // One part a member, so that they pack into datagrams.
-        for update in updates {
-            self.outbox.push_bare(Destination::Node(to), &Part::Members(vec![update]));
-        }
-    }
-
-    fn table(&self) -> Vec<Update> {
-        let others = self.members.iter().filter_map(|(node, _)| self.update_about(node));
-        std::iter::once(self.my_update()).chain(others).collect()
-    }
+    // ---- the transport
 
     pub(crate) fn note_stream(&mut self, peer: NodeId, broken: bool) {
         self.sync.peers.entry(peer).or_default().stream_broken = broken;
-        if broken && self.sync.incoming.as_ref().is_some_and(|incoming| incoming.from == peer) {
-            self.sync.incoming = None;
-        }
         if broken {
-            self.sync.donors.remove(&peer);
+            self.sync.transfers.break_off(peer);
         }
     }
 
     pub(crate) fn forget_peer(&mut self, peer: NodeId) {
         self.sync.peers.remove(&peer);
-        self.sync.donors.remove(&peer);
+        self.sync.transfers.break_off(peer);
         self.sync.wanted.remove(&peer);
     }
 
@@ -454,10 +296,7 @@ impl GossipReplica {
 
     /// A peer knows a write of this node's log that this node doesn't: the disk was put back to an earlier state.
     pub(crate) fn check_own_dot(&mut self, dot: Dot) {
-        if dot.writer == self.config.node
-            && dot.log_id == self.me.log_id
-            && dot.seq > self.me.seq
-        {
+        if dot.writer == self.config.node && dot.log_id == self.me.log_id && dot.seq > self.me.seq {
             self.lose_log();
         }
     }

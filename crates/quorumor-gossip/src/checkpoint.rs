@@ -39,6 +39,7 @@ impl GossipReplica {
         let mut records = vec![self.meta().record()];
         records.extend(since);
         let token = self.durability.token();
-        self.outputs.push_back(Output::Persist(Persist::Compact { token, records }));
+        self.outputs
+            .push_back(Output::Persist(Persist::Compact { token, records }));
     }
 }

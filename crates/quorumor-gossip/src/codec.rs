@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use quorumor_core::{Dot, Generation, Incarnation, MemberState, Seq, Stamp};
+use quorumor_core::{Dot, Generation, Incarnation, MemberState, NodeId, Seq, Stamp};
 
 use crate::config::CLIENT_ADDRESS_BYTES_MAX;
 use crate::event::{CONTEXT_ROWS_MAX, Event};
@@ -53,6 +53,39 @@ pub(crate) fn decode(payload: &[u8]) -> Result<Decoded, Malformed> {
 
 fn encode_body(part: &Part, out: &mut Writer) -> u8 {
     match part {
+        Part::Ping { .. }
+        | Part::Ack { .. }
+        | Part::IndirectPing { .. }
+        | Part::IndirectAck { .. }
+        | Part::Nack { .. } => return encode_probe(part, out),
+        Part::Members(updates) => encode_list(updates, out, encode_update),
+        Part::Rumors(events) => encode_list(events, out, encode_event),
+        Part::Announce(dots) => encode_list(dots, out, |dot, out| encode_dot(*dot, out)),
+        Part::Feedback(fates) => encode_list(fates, out, |(dot, news), out| {
+            encode_dot(*dot, out);
+            out.flag(*news);
+        }),
+        Part::Beacon(summary) => encode_summary(*summary, out),
+        Part::Vector { reply, vector } => {
+            out.flag(*reply);
+            out.vector(vector);
+        }
+        Part::Delta { more, events } => {
+            out.flag(*more);
+            encode_list(events, out, encode_event);
+        }
+        Part::State(chunk) => encode_state(chunk, out),
+        Part::StatePull { transfer, index } => {
+            out.number(*transfer);
+            out.number(*index);
+        }
+    }
+    kind(part)
+}
+
+/// The parts that ask whether someone is there, and their answers.
+fn encode_probe(part: &Part, out: &mut Writer) -> u8 {
+    match part {
         Part::Ping {
             number,
             target,
@@ -61,11 +94,10 @@ fn encode_body(part: &Part, out: &mut Writer) -> u8 {
             me,
         } => {
             out.number(*number);
-            out.number(target.map_or(0, quorumor_core::NodeId::as_u64));
+            out.number(target.map_or(0, NodeId::as_u64));
             out.flag(*join);
             encode_summary(*summary, out);
             encode_update(me, out);
-            1
         }
         Part::Ack {
             number,
@@ -75,81 +107,60 @@ fn encode_body(part: &Part, out: &mut Writer) -> u8 {
             out.number(*number);
             encode_summary(*summary, out);
             encode_update(me, out);
-            2
         }
         Part::IndirectPing { number, target } => {
             out.number(*number);
             out.node(*target);
-            3
         }
-        Part::IndirectAck { number } => {
-            out.number(*number);
-            4
-        }
-        Part::Nack { number } => {
-            out.number(*number);
-            5
-        }
-        Part::Members(updates) => {
-            out.count(updates.len());
-            for update in updates {
-                encode_update(update, out);
-            }
-            6
-        }
-        Part::Rumors(events) => {
-            encode_events(events, out);
-            7
-        }
-        Part::Announce(dots) => {
-            out.count(dots.len());
-            for dot in dots {
-                encode_dot(*dot, out);
-            }
-            8
-        }
-        Part::Feedback(fates) => {
-            out.count(fates.len());
-            for (dot, news) in fates {
-                encode_dot(*dot, out);
-                out.flag(*news);
-            }
-            9
-        }
-        Part::Beacon(summary) => {
-            encode_summary(*summary, out);
-            10
-        }
-        Part::Vector { reply, vector } => {
-            out.flag(*reply);
-            out.vector(vector);
-            11
-        }
-        Part::Delta { more, events } => {
-            out.flag(*more);
-            encode_events(events, out);
-            12
-        }
-        Part::State(chunk) => {
-            encode_state(chunk, out);
-            13
-        }
-        Part::StatePull { transfer, index } => {
-            out.number(*transfer);
-            out.number(*index);
-            14
-        }
+        Part::IndirectAck { number } | Part::Nack { number } => out.number(*number),
+        Part::Members(_)
+        | Part::Rumors(_)
+        | Part::Announce(_)
+        | Part::Feedback(_)
+        | Part::Beacon(_)
+        | Part::Vector { .. }
+        | Part::Delta { .. }
+        | Part::State(_)
+        | Part::StatePull { .. } => {}
+    }
+    kind(part)
+}
+
+const fn kind(part: &Part) -> u8 {
+    match part {
+        Part::Ping { .. } => 1,
+        Part::Ack { .. } => 2,
+        Part::IndirectPing { .. } => 3,
+        Part::IndirectAck { .. } => 4,
+        Part::Nack { .. } => 5,
+        Part::Members(_) => 6,
+        Part::Rumors(_) => 7,
+        Part::Announce(_) => 8,
+        Part::Feedback(_) => 9,
+        Part::Beacon(_) => 10,
+        Part::Vector { .. } => 11,
+        Part::Delta { .. } => 12,
+        Part::State(_) => 13,
+        Part::StatePull { .. } => 14,
     }
 }
 
 fn decode_body(kind: u8, body: &mut Reader<'_>) -> Result<Option<Part>, Malformed> {
+    let Some(part) = decode_kind(kind, body)? else {
+        return Ok(None);
+    };
+    if body.is_empty() {
+        Ok(Some(part))
+    } else {
+        Err(Malformed("bytes after a part's end"))
+    }
+}
+
+fn decode_kind(kind: u8, body: &mut Reader<'_>) -> Result<Option<Part>, Malformed> {
     let part = match kind {
         1 => Part::Ping {
             number: body.number()?,
-            target: match body.number()? {
-                0 => None,
-                id => Some(quorumor_core::NodeId::try_from(id).map_err(|_| Malformed("node id 0"))?),
-            },
+            target: decode_target(body)?,
             join: body.flag()?,
             summary: decode_summary(body)?,
             me: decode_update(body)?,
@@ -171,12 +182,20 @@ fn decode_body(kind: u8, body: &mut Reader<'_>) -> Result<Option<Part>, Malforme
         },
         6 => {
             let count = body.count(8)?;
-            Part::Members((0..count).map(|_| decode_update(body)).collect::<Result<_, _>>()?)
+            Part::Members(
+                (0..count)
+                    .map(|_| decode_update(body))
+                    .collect::<Result<_, _>>()?,
+            )
         }
         7 => Part::Rumors(decode_events(body)?),
         8 => {
             let count = body.count(3)?;
-            Part::Announce((0..count).map(|_| decode_dot(body)).collect::<Result<_, _>>()?)
+            Part::Announce(
+                (0..count)
+                    .map(|_| decode_dot(body))
+                    .collect::<Result<_, _>>()?,
+            )
         }
         9 => {
             let count = body.count(4)?;
@@ -199,11 +218,12 @@ fn decode_body(kind: u8, body: &mut Reader<'_>) -> Result<Option<Part>, Malforme
         },
         _ => return Ok(None),
     };
-    if body.is_empty() {
-        Ok(Some(part))
-    } else {
-        Err(Malformed("bytes after a part's end"))
-    }
+    Ok(Some(part))
+}
+
+fn decode_target(body: &mut Reader<'_>) -> Result<Option<NodeId>, Malformed> {
+    // Zero is no node's id.
+    Ok(NodeId::try_from(body.number()?).ok())
 }
 
 fn encode_summary(summary: Summary, out: &mut Writer) {
@@ -259,7 +279,13 @@ fn encode_update(update: &Update, out: &mut Writer) {
     out.number(update.incarnation.as_u64());
     out.node(update.accuser);
     out.address(update.address);
-    out.bytes(update.client_address.as_deref().unwrap_or_default().as_bytes());
+    out.bytes(
+        update
+            .client_address
+            .as_deref()
+            .unwrap_or_default()
+            .as_bytes(),
+    );
 }
 
 fn decode_update(body: &mut Reader<'_>) -> Result<Update, Malformed> {
@@ -292,11 +318,15 @@ fn decode_update(body: &mut Reader<'_>) -> Result<Update, Malformed> {
     })
 }
 
-fn encode_events(events: &[Arc<Event>], out: &mut Writer) {
-    out.count(events.len());
-    for event in events {
-        out.bytes(event.encoded());
+fn encode_list<T>(items: &[T], out: &mut Writer, encode: impl Fn(&T, &mut Writer)) {
+    out.count(items.len());
+    for item in items {
+        encode(item, out);
     }
+}
+
+fn encode_event(event: &Arc<Event>, out: &mut Writer) {
+    out.bytes(event.encoded());
 }
 
 fn decode_events(body: &mut Reader<'_>) -> Result<Vec<Arc<Event>>, Malformed> {
@@ -321,7 +351,11 @@ fn decode_state(body: &mut Reader<'_>) -> Result<StateChunk, Malformed> {
         transfer: body.number()?,
         index: body.number()?,
         registers: decode_registers(body)?,
-        vector: if body.flag()? { Some(body.vector()?) } else { None },
+        vector: if body.flag()? {
+            Some(body.vector()?)
+        } else {
+            None
+        },
     })
 }
 
@@ -355,7 +389,10 @@ pub(crate) fn decode_registers(body: &mut Reader<'_>) -> Result<Vec<Register>, M
 }
 
 fn decode_register(bytes: &[u8]) -> Result<Register, Malformed> {
-    let len = bytes.len().checked_sub(4).ok_or(Malformed("a register ends early"))?;
+    let len = bytes
+        .len()
+        .checked_sub(4)
+        .ok_or(Malformed("a register ends early"))?;
     let (body, crc) = bytes.split_at(len);
     if crc != crc32c::crc32c(body).to_le_bytes() {
         return Err(Malformed("a register's checksum differs"));
@@ -372,7 +409,10 @@ fn decode_register(bytes: &[u8]) -> Result<Register, Malformed> {
     for _ in 0..count {
         let counted = body.flag()?;
         let event = Arc::new(Event::decode(body.bytes()?)?);
-        if siblings.first().is_some_and(|first| first.event.key != event.key) {
+        if siblings
+            .first()
+            .is_some_and(|first| first.event.key != event.key)
+        {
             return Err(Malformed("a register of two keys"));
         }
         siblings.push(Sibling { event, counted });

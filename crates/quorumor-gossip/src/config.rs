@@ -15,7 +15,9 @@ pub(crate) const CLIENT_ADDRESS_BYTES_MAX: usize = 128;
 #[must_use]
 pub fn cluster_id(name: &str) -> ClusterId {
     let hash = blake3::derive_key("quorumor 2026 cluster id of eventual mode", name.as_bytes());
-    let head = hash[..8].try_into().expect("a hash has at least eight bytes");
+    let head = hash[..8]
+        .try_into()
+        .expect("a hash has at least eight bytes");
     ClusterId::new(u64::from_le_bytes(head))
 }
 
@@ -133,11 +135,17 @@ impl GossipConfig {
         if !(DATAGRAM_BYTES_MIN..=65_507).contains(&self.datagram_bytes_max) {
             return refuse("datagram_bytes_max", "a datagram holds 512 to 65507 bytes");
         }
-        if self.probe_interval_ms == 0 || self.gossip_interval_ms == 0 || self.down_probe_interval_ms == 0 {
+        if self.probe_interval_ms == 0
+            || self.gossip_interval_ms == 0
+            || self.down_probe_interval_ms == 0
+        {
             return refuse("probe_interval_ms", "an interval is at least 1 ms");
         }
         if self.probe_timeout_ms == 0 || self.probe_timeout_ms >= self.probe_interval_ms {
-            return refuse("probe_timeout_ms", "a probe's time is less than its interval, and not 0");
+            return refuse(
+                "probe_timeout_ms",
+                "a probe's time is less than its interval, and not 0",
+            );
         }
         if self.suspicion_multiplier == 0 || self.suspicion_max_multiplier == 0 {
             return refuse("suspicion_multiplier", "a multiplier is at least 1");
@@ -149,7 +157,10 @@ impl GossipConfig {
             return refuse("stream_chunk_bytes", "a chunk is 1 KiB to 4 MiB");
         }
         if self.seed_interval_ms == 0 || self.checkpoint_bytes == 0 {
-            return refuse("seed_interval_ms", "an interval is at least 1 ms, a checkpoint at least 1 byte");
+            return refuse(
+                "seed_interval_ms",
+                "an interval is at least 1 ms, a checkpoint at least 1 byte",
+            );
         }
         match &self.client_address {
             Some(address) if address.len() > CLIENT_ADDRESS_BYTES_MAX => {

@@ -131,7 +131,11 @@ impl Durability {
 
     /// Writes that aren't durable yet.
     pub(crate) fn open_count(&self) -> usize {
-        self.queued.len() + self.in_flight.as_ref().map_or(0, |(_, writes)| writes.len())
+        self.queued.len()
+            + self
+                .in_flight
+                .as_ref()
+                .map_or(0, |(_, writes)| writes.len())
     }
 
     pub(crate) const fn queued_bytes(&self) -> usize {
@@ -160,11 +164,11 @@ impl Durability {
         let mut records = self.take_lazy();
         let mut group = Vec::new();
         let mut bytes = 0;
-        while let Some(write) = self.queued.front() {
+        while let Some(write) = self.queued.pop_front() {
             if bytes > 0 && bytes + write.bytes() > GROUP_BYTES_MAX {
+                self.queued.push_front(write);
                 break;
             }
-            let write = self.queued.pop_front().expect("there is a front");
             bytes += write.bytes();
             for event in &write.events {
                 records.push(self.event_record(event));
@@ -205,15 +209,23 @@ impl Durability {
     /// Gives up every open write: its log is closed.
     pub(crate) fn abandon(&mut self) -> Vec<OpenWrite> {
         self.queued_bytes = 0;
-        let mut writes = self.in_flight.take().map(|(_, writes)| writes).unwrap_or_default();
+        let mut writes = self
+            .in_flight
+            .take()
+            .map(|(_, writes)| writes)
+            .unwrap_or_default();
         writes.extend(self.queued.drain(..));
         writes
     }
 
     pub(crate) fn cancel(&mut self, call: CallId) {
-        let in_flight = self.in_flight.iter_mut().flat_map(|(_, writes)| writes.iter_mut());
-        if let Some(write) =
-            in_flight.chain(&mut self.queued).find(|write| write.call == Some(call))
+        let in_flight = self
+            .in_flight
+            .iter_mut()
+            .flat_map(|(_, writes)| writes.iter_mut());
+        if let Some(write) = in_flight
+            .chain(&mut self.queued)
+            .find(|write| write.call == Some(call))
         {
             write.call = None;
         }
@@ -232,7 +244,10 @@ impl Durability {
             .flat_map(|(_, writes)| writes.iter())
             .flat_map(|write| write.events.iter().cloned())
             .collect();
-        let since = events.iter().map(|event| self.event_record(event)).collect();
+        let since = events
+            .iter()
+            .map(|event| self.event_record(event))
+            .collect();
         let token = self.token();
         self.checkpoint = Some((token, since));
         token
@@ -280,9 +295,17 @@ impl Durability {
 
     /// Counts records, and keeps them for the compaction if a checkpoint without them is under way.
     fn note(&mut self, records: Vec<Record>) -> Vec<Record> {
-        self.log_bytes += records.iter().map(|record| record.bytes.len() as u64 + 32).sum::<u64>();
+        self.log_bytes += records
+            .iter()
+            .map(|record| record.bytes.len() as u64 + 32)
+            .sum::<u64>();
         if let Some((_, since)) = &mut self.checkpoint {
-            since.extend(records.iter().filter(|record| record.kind != KIND_META).cloned());
+            since.extend(
+                records
+                    .iter()
+                    .filter(|record| record.kind != KIND_META)
+                    .cloned(),
+            );
         }
         records
     }
@@ -297,7 +320,9 @@ pub(crate) struct Snapshot {
 
 impl fmt::Debug for Snapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Snapshot").field("registers", &self.registers.len()).finish_non_exhaustive()
+        f.debug_struct("Snapshot")
+            .field("registers", &self.registers.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -306,8 +331,12 @@ impl CheckpointSource for Snapshot {
         if let Some(header) = self.header.take() {
             return Some(header);
         }
-        let registers =
-            registers_after(&self.registers, &mut self.after, CHECKPOINT_CHUNK_BYTES, |_| true);
+        let registers = registers_after(
+            &self.registers,
+            &mut self.after,
+            CHECKPOINT_CHUNK_BYTES,
+            |_| true,
+        );
         if registers.is_empty() {
             return None;
         }
@@ -335,8 +364,11 @@ pub(crate) fn registers_after(
     let mut bytes = 0;
     for (key, register) in registers.range((from, std::ops::Bound::Unbounded)) {
         if wanted(register) {
-            let weight: usize =
-                register.siblings().iter().map(|sibling| sibling.event.encoded().len()).sum();
+            let weight: usize = register
+                .siblings()
+                .iter()
+                .map(|sibling| sibling.event.encoded().len())
+                .sum();
             if bytes > 0 && bytes + weight > bytes_max {
                 return chosen;
             }

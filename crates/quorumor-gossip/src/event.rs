@@ -76,7 +76,10 @@ impl Event {
 
     /// Reads an event from exactly these bytes.
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
-        let body_len = bytes.len().checked_sub(4).ok_or(Malformed("an event ends early"))?;
+        let body_len = bytes
+            .len()
+            .checked_sub(4)
+            .ok_or(Malformed("an event ends early"))?;
         let (body, crc) = bytes.split_at(body_len);
         if crc != crc32c::crc32c(body).to_le_bytes() {
             return Err(Malformed("an event's checksum differs"));

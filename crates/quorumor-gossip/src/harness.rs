@@ -7,10 +7,15 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use quorumor_core::{
-    CallId, Change, Command, Contact, Destination, Error, Input, Key, Level, LogRecord, MemberState,
-    Mono, NodeId, Now, Operation, Output, Persist, PersistToken, Position, Record, Recovered, Reply,
-    Replica, Request, RequestId, Role, StreamClass, Value, Version, VersionVector, View,
+    CallId, Change, Contact, Destination, Error, Input, Key, LogRecord, MemberState, Mono, NodeId,
+    Now, Operation, Output, Persist, PersistToken, Recovered, Replica, Reply, StreamClass, Value,
+    View,
 };
+
+mod callers;
+mod disk;
+
+use disk::Disk;
 
 use crate::config::{GossipConfig, cluster_id};
 use crate::replica::GossipReplica;
@@ -44,45 +49,6 @@ pub(crate) fn delete(name: &str) -> Operation {
     Operation::Delete { key: key(name) }
 }
 
-/// A disk: batches, of which the first so many are synced.
-#[derive(Debug, Default)]
-pub(crate) struct Disk {
-    checkpoint: Option<Vec<Bytes>>,
-    batches: Vec<(u64, Vec<Record>)>,
-    synced: u64,
-    next: u64,
-}
-
-impl Disk {
-    fn append(&mut self, records: Vec<Record>) -> u64 {
-        self.next += 1;
-        self.batches.push((self.next, records));
-        self.next
-    }
-
-    fn crash(&mut self, rng: &mut Rng) {
-        let lost_from = self.synced + rng.below(self.next - self.synced + 1);
-        self.batches.retain(|(id, _)| *id <= lost_from);
-        self.next = lost_from.max(self.synced);
-    }
-
-    fn recovered(&self) -> Recovered {
-        Recovered {
-            checkpoint: self.checkpoint.clone(),
-            records: self.batches.iter().flat_map(|(_, records)| records.clone()).collect(),
-            torn: false,
-        }
-    }
-
-    pub(crate) fn bytes(&self) -> usize {
-        self.batches.iter().flat_map(|(_, records)| records).map(|record| record.bytes.len()).sum()
-    }
-
-    pub(crate) fn has_checkpoint(&self) -> bool {
-        self.checkpoint.is_some()
-    }
-}
-
 #[derive(Debug)]
 enum Done {
     Append { batch: u64 },
@@ -92,10 +58,28 @@ enum Done {
 
 #[derive(Debug)]
 enum Due {
-    Datagram { from: NodeId, to: NodeId, payload: Bytes },
-    Stream { from: NodeId, to: NodeId, class: StreamClass, payload: Bytes },
-    Contact { at: NodeId, peer: NodeId, contact: Contact },
-    Disk { node: NodeId, life: u64, token: PersistToken, done: Done },
+    Datagram {
+        from: NodeId,
+        to: NodeId,
+        payload: Bytes,
+    },
+    Stream {
+        from: NodeId,
+        to: NodeId,
+        class: StreamClass,
+        payload: Bytes,
+    },
+    Contact {
+        at: NodeId,
+        peer: NodeId,
+        contact: Contact,
+    },
+    Disk {
+        node: NodeId,
+        life: u64,
+        token: PersistToken,
+        done: Done,
+    },
 }
 
 pub(crate) struct Node {
@@ -151,7 +135,10 @@ impl World {
             world.start(id);
         }
         world.until("all members known", 10_000, |world| {
-            world.ids().into_iter().all(|id| world.count(id, MemberState::Alive) == n as usize)
+            world
+                .ids()
+                .into_iter()
+                .all(|id| world.count(id, MemberState::Alive) == n as usize)
         });
         world
     }
@@ -285,10 +272,19 @@ impl World {
     }
 
     /// Runs until the condition holds; returns how many milliseconds that took.
-    pub(crate) fn until(&mut self, what: &str, ms_max: u64, condition: impl Fn(&Self) -> bool) -> u64 {
+    pub(crate) fn until(
+        &mut self,
+        what: &str,
+        ms_max: u64,
+        condition: impl Fn(&Self) -> bool,
+    ) -> u64 {
         let start = self.ms();
         while !condition(self) {
-            assert!(self.ms() - start < ms_max, "seed {}: not within {ms_max} ms: {what}", self.seed);
+            assert!(
+                self.ms() - start < ms_max,
+                "seed {}: not within {ms_max} ms: {what}",
+                self.seed
+            );
             self.run_ms(1);
         }
         self.ms() - start
@@ -342,14 +338,29 @@ impl World {
                 self.note(to, 2, &payload);
                 if self.cut.contains(&(from, to)) {
                     self.give(from, contact(to, Contact::Closed));
-                } else if self.nodes.get(&to).is_none_or(|node| node.replica.is_none()) {
+                } else if self
+                    .nodes
+                    .get(&to)
+                    .is_none_or(|node| node.replica.is_none())
+                {
                     self.give(from, contact(to, Contact::Refused));
                 } else {
                     self.give(from, contact(to, Contact::Connected));
-                    self.give(to, Input::Stream { from, class, payload });
+                    self.give(
+                        to,
+                        Input::Stream {
+                            from,
+                            class,
+                            payload,
+                        },
+                    );
                 }
             }
-            Due::Contact { at, peer, contact: what } => self.give(at, contact(peer, what)),
+            Due::Contact {
+                at,
+                peer,
+                contact: what,
+            } => self.give(at, contact(peer, what)),
             Due::Disk {
                 node,
                 life,
@@ -384,7 +395,11 @@ impl World {
 
     fn give(&mut self, id: NodeId, input: Input) {
         let now = self.now(id);
-        if let Some(replica) = self.nodes.get_mut(&id).and_then(|node| node.replica.as_mut()) {
+        if let Some(replica) = self
+            .nodes
+            .get_mut(&id)
+            .and_then(|node| node.replica.as_mut())
+        {
             replica.handle(now, input);
             self.drain(id);
         }
@@ -403,13 +418,22 @@ impl World {
     fn carry_out(&mut self, id: NodeId, output: Output) {
         match output {
             Output::Reply { call, result } => {
-                let before = self.nodes.get_mut(&id).unwrap().replies.insert(call, result);
+                let before = self
+                    .nodes
+                    .get_mut(&id)
+                    .unwrap()
+                    .replies
+                    .insert(call, result);
                 assert!(before.is_none(), "two replies to {call}");
             }
             Output::Datagram { to, payload } => self.send_datagram(id, to, payload),
             Output::Stream { to, class, payload } => self.send_stream(id, to, class, payload),
             Output::PeerAddress { peer, address } => {
-                self.nodes.get_mut(&id).unwrap().addresses.insert(peer, address);
+                self.nodes
+                    .get_mut(&id)
+                    .unwrap()
+                    .addresses
+                    .insert(peer, address);
             }
             Output::Persist(persist) => self.persist(id, persist),
             Output::Changed(change) => self.nodes.get_mut(&id).unwrap().changes.push(change),
@@ -418,7 +442,11 @@ impl World {
 
     fn send_datagram(&mut self, id: NodeId, to: Destination, payload: Bytes) {
         let node = &self.nodes[&id];
-        assert!(payload.len() <= node.config.datagram_bytes_max, "{} bytes", payload.len());
+        assert!(
+            payload.len() <= node.config.datagram_bytes_max,
+            "{} bytes",
+            payload.len()
+        );
         assert!(!payload.is_empty());
         self.datagrams += 1;
         let address = match to {
@@ -430,12 +458,22 @@ impl World {
             return;
         }
         if let Some(to) = self.at(address) {
-            self.schedule(self.now_us + delay, Due::Datagram { from: id, to, payload });
+            self.schedule(
+                self.now_us + delay,
+                Due::Datagram {
+                    from: id,
+                    to,
+                    payload,
+                },
+            );
         }
     }
 
     fn send_stream(&mut self, id: NodeId, to: NodeId, class: StreamClass, payload: Bytes) {
-        assert!(self.nodes[&id].addresses.contains_key(&to), "an address was given");
+        assert!(
+            self.nodes[&id].addresses.contains_key(&to),
+            "an address was given"
+        );
         let arrival = self.now_us + 200 + self.rng.below(2_000);
         let last = self.fifo.entry((id, to, class)).or_default();
         *last = arrival.max(*last + 1);
@@ -521,90 +559,8 @@ impl World {
 
     fn note(&mut self, id: NodeId, kind: u64, payload: &[u8]) {
         let crc = u64::from(crc32c::crc32c(payload));
-        self.trace = crate::vector::mix(self.trace ^ self.now_us ^ (id.as_u64() << 40) ^ (kind << 32) ^ crc);
-    }
-
-    // ---- callers
-
-    pub(crate) fn request(&mut self, id: u64, command: Command, after: Option<Position>) -> CallId {
-        self.calls += 1;
-        let call = CallId::new(self.calls);
-        let request = Request {
-            command,
-            after,
-            request_id: RequestId::default(),
-        };
-        self.give(node(id), Input::Request { call, request });
-        call
-    }
-
-    pub(crate) fn input(&mut self, id: u64, input: Input) {
-        self.give(node(id), input);
-    }
-
-    pub(crate) fn answer(&self, id: u64, call: CallId) -> Option<&Result<Reply, Error>> {
-        self.nodes[&node(id)].replies.get(&call)
-    }
-
-    pub(crate) fn begin_write(&mut self, id: u64, operations: Vec<Operation>) -> CallId {
-        self.request(id, Command::write(operations, None).unwrap(), None)
-    }
-
-    /// Writes and waits for the answer; returns the position to read from.
-    pub(crate) fn write(&mut self, id: u64, operations: Vec<Operation>) -> VersionVector {
-        let call = self.begin_write(id, operations);
-        self.until("a write is acknowledged", 1_000, |world| world.answer(id, call).is_some());
-        match self.answer(id, call) {
-            Some(Ok(Reply::Written {
-                position: Position::Eventual(vector),
-                ..
-            })) => vector.clone(),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    pub(crate) fn barrier(&mut self, id: u64, after: &VersionVector) -> CallId {
-        let after = Some(Position::Eventual(after.clone()));
-        self.request(id, Command::ReadBarrier { level: Level::Local }, after)
-    }
-
-    pub(crate) fn read(&self, id: u64, name: &str) -> Option<String> {
-        let view = self.view(id);
-        let entry = view.entry(&key(name))?;
-        Some(String::from_utf8(entry.value.as_bytes().to_vec()).unwrap())
-    }
-
-    pub(crate) fn context(&self, id: u64, name: &str) -> VersionVector {
-        match &self.view(id).entry(&key(name)).unwrap().version {
-            Version::Eventual { context, .. } => context.clone(),
-            Version::Strong { .. } => panic!("a strong version"),
-        }
-    }
-
-    pub(crate) fn conflicts(&self, id: u64) -> u64 {
-        match self.view(id).status.role {
-            Role::Eventual { conflicts, .. } => conflicts,
-            Role::Strong { .. } => panic!("a strong role"),
-        }
-    }
-
-    // ---- members
-
-    pub(crate) fn state(&self, at: u64, of: u64) -> Option<MemberState> {
-        let view = self.view(at);
-        view.status.members.iter().find(|member| member.node == node(of)).map(|member| member.state)
-    }
-
-    pub(crate) fn count(&self, at: u64, state: MemberState) -> usize {
-        self.view(at).status.members.iter().filter(|member| member.state == state).count()
-    }
-
-    /// Whether all running nodes know the same and show the same.
-    pub(crate) fn agrees(&self) -> bool {
-        let ids = self.ids();
-        let first = self.view(ids[0]);
-        ids.iter().all(|id| self.view(*id).position == first.position)
-            && ids.iter().all(|id| self.view(*id).digest() == first.digest())
+        self.trace =
+            crate::vector::mix(self.trace ^ self.now_us ^ (id.as_u64() << 40) ^ (kind << 32) ^ crc);
     }
 }
 

@@ -6,7 +6,8 @@
 //! who lost. Members watch each other by **probes**; one that doesn't answer is suspected, and may refute.
 //!
 //! Reading order: `replica.rs` (dispatch), `requests.rs` (what callers ask), `register.rs` (how writes merge),
-//! `store.rs`, `spread.rs` (rumors), `anti_entropy.rs` (repair), `swim.rs` and `member.rs` (who is there),
+//! `store.rs`, `spread.rs` (rumors), `anti_entropy.rs` (repair), `transfer.rs` (whole states),
+//! `swim.rs`, `join.rs` and `member.rs` (who is there),
 //! `durability.rs` and `recovery.rs` (the disk).
 //!
 //! Promises: a write is acknowledged only when it is durable here; nothing of it is shown or told before. Per writer,
@@ -19,6 +20,7 @@ mod config;
 mod durability;
 mod event;
 mod hlc;
+mod join;
 mod ledger;
 mod log;
 mod member;
@@ -37,6 +39,7 @@ mod store;
 mod suspicion;
 mod swim;
 mod timers;
+mod transfer;
 mod vector;
 mod wire;
 

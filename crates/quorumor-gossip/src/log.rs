@@ -69,7 +69,11 @@ impl Log {
     /// Begins a writer's window anew: everything up to `seq` is known, but not as events.
     pub(crate) fn restart(&mut self, writer: NodeId, log_id: LogId, seq: Seq) {
         let window = self.windows.entry((writer, log_id)).or_default();
-        self.bytes -= window.events.iter().map(|event| weight(event)).sum::<usize>();
+        self.bytes -= window
+            .events
+            .iter()
+            .map(|event| weight(event))
+            .sum::<usize>();
         *window = Window {
             base: seq,
             events: VecDeque::new(),
@@ -80,7 +84,10 @@ impl Log {
         let Some(row) = self.order.pop_front() else {
             return;
         };
-        let window = self.windows.get_mut(&row).expect("a row in order has a window");
+        let window = self
+            .windows
+            .get_mut(&row)
+            .expect("a row in order has a window");
         if let Some(event) = window.events.pop_front() {
             window.base = event.dot.seq;
             self.bytes -= weight(&event);
@@ -115,7 +122,11 @@ impl Log {
         let mut events = Vec::new();
         for (_, window, known) in behind {
             let skip = known.as_u64() - window.base.as_u64();
-            for event in window.events.iter().skip(usize::try_from(skip).unwrap_or(usize::MAX)) {
+            for event in window
+                .events
+                .iter()
+                .skip(usize::try_from(skip).unwrap_or(usize::MAX))
+            {
                 if bytes > 0 && bytes + event.encoded().len() > bytes_max {
                     return Missing::Events { events, more: true };
                 }

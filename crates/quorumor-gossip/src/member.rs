@@ -119,7 +119,9 @@ impl Members {
     }
 
     pub(crate) fn is_alive(&self, node: NodeId) -> bool {
-        self.records.get(&node).is_some_and(|record| matches!(record.belief, Belief::Alive))
+        self.records
+            .get(&node)
+            .is_some_and(|record| matches!(record.belief, Belief::Alive))
     }
 
     pub(crate) fn heard(&mut self, node: NodeId, at: Mono) {

@@ -34,7 +34,11 @@ impl Outbox {
 
     /// Adds a part that by itself takes no news along.
     pub(crate) fn push_bare(&mut self, to: Destination, part: &Part) {
-        self.letters.entry(to).or_default().parts.push(encode_part(part));
+        self.letters
+            .entry(to)
+            .or_default()
+            .parts
+            .push(encode_part(part));
     }
 
     /// Lets news go to a destination, in up to so many datagrams.

@@ -69,7 +69,12 @@ impl Ring {
     ) -> Vec<NodeId> {
         let mut chosen = Vec::new();
         if count >= members.present() {
-            chosen.extend(self.order.iter().copied().filter(|node| members.is_present(*node)));
+            chosen.extend(
+                self.order
+                    .iter()
+                    .copied()
+                    .filter(|node| members.is_present(*node)),
+            );
             chosen.retain(|node| Some(*node) != except);
             return chosen;
         }

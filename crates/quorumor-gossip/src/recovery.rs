@@ -78,10 +78,8 @@ pub(crate) fn recover(
             why,
         })?;
     }
-    read_records(&mut past, node, recovered, now).map_err(|Malformed(why)| OpenError::Damaged {
-        part: "log",
-        why,
-    })?;
+    read_records(&mut past, node, recovered, now)
+        .map_err(|Malformed(why)| OpenError::Damaged { part: "log", why })?;
     // Watchers and peers hear nothing of what was known before.
     drop(past.store.take_step());
     Ok(past)
@@ -89,7 +87,10 @@ pub(crate) fn recover(
 
 fn read_checkpoint(past: &mut Past, chunks: &[Bytes]) -> Result<(), Malformed> {
     let (header, rest) = chunks.split_first().ok_or(Malformed("no header"))?;
-    let len = header.len().checked_sub(4).ok_or(Malformed("a short header"))?;
+    let len = header
+        .len()
+        .checked_sub(4)
+        .ok_or(Malformed("a short header"))?;
     let (body, crc) = header.split_at(len);
     if crc != crc32c::crc32c(body).to_le_bytes() {
         return Err(Malformed("the header's checksum differs"));
@@ -147,7 +148,11 @@ fn read_records(
                 past.store.merge_event(Arc::new(event));
             }
             KIND_DISCARD => {}
-            _ => return Err(Malformed("a record of a kind that this version doesn't read")),
+            _ => {
+                return Err(Malformed(
+                    "a record of a kind that this version doesn't read",
+                ));
+            }
         }
     }
     Ok(())

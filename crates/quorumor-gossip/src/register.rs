@@ -83,14 +83,18 @@ impl Register {
     fn insert(&mut self, sibling: Sibling) {
         self.stamp_max = self.stamp_max.max(sibling.event.stamp);
         let rank = sibling.event.rank();
-        if let Err(at) = self.siblings.binary_search_by_key(&rank, |known| known.event.rank()) {
+        if let Err(at) = self
+            .siblings
+            .binary_search_by_key(&rank, |known| known.event.rank())
+        {
             self.siblings.insert(at, sibling);
         }
     }
 
     fn settle(&mut self) {
         let superseded = &self.superseded;
-        self.siblings.retain(|sibling| !superseded.covers(sibling.event.dot));
+        self.siblings
+            .retain(|sibling| !superseded.covers(sibling.event.dot));
     }
 
     /// Marks the siblings that lost and weren't counted yet, and names them.
@@ -140,7 +144,10 @@ impl Register {
     /// Whether whoever knows this vector has merged all of it.
     pub(crate) fn is_within(&self, vector: &VersionVector) -> bool {
         self.superseded.is_within(vector)
-            && self.siblings.iter().all(|sibling| vector.covers_dot(sibling.event.dot))
+            && self
+                .siblings
+                .iter()
+                .all(|sibling| vector.covers_dot(sibling.event.dot))
     }
 
     /// The version that this sibling, or a reader of it, has.

@@ -6,9 +6,9 @@
 use std::collections::VecDeque;
 
 use quorumor_core::{
-    CallId, Change, Contact, Dot, Error, Generation, Incarnation, Input, LogId, Mono, NodeId, Now,
-    Output, PersistToken, Persist, LogRecord, Position, Recovered, Replica, Reply, Seq, View,
-    WakeReason, DiskState, Record,
+    CallId, Change, Contact, DiskState, Dot, Error, Generation, Incarnation, Input, LogId,
+    LogRecord, Mono, NodeId, Now, Output, Persist, PersistToken, Position, Record, Recovered,
+    Replica, Reply, Seq, View, WakeReason,
 };
 
 use crate::anti_entropy::Repair;
@@ -131,7 +131,9 @@ impl GossipReplica {
         let generation = past.meta.map_or(Generation::ZERO, |meta| meta.generation);
         // Above every life before, and above those of a disk that was lost.
         let generation = generation.next().max(Generation::new(now.wall_ms));
-        let log_id = past.meta.map_or(LogId::new(now.wall_ms.max(1)), |meta| meta.log_id);
+        let log_id = past
+            .meta
+            .map_or(LogId::new(now.wall_ms.max(1)), |meta| meta.log_id);
         let me = Me {
             generation,
             incarnation: Incarnation::ZERO,
@@ -194,11 +196,14 @@ impl GossipReplica {
         self.timers.set(now.after_us(first_probe), Timer::Probe);
         let first_down = self.rng.below(self.config.down_probe_interval_ms * 1_000);
         self.timers.set(now.after_us(first_down), Timer::DownProbe);
-        self.config.seeds.retain(|seed| *seed != self.config.peer_address);
+        self.config
+            .seeds
+            .retain(|seed| *seed != self.config.peer_address);
         if self.config.seeds.is_empty() {
             self.serve();
         } else {
-            self.timers.set(now.after_ms(self.config.starting_ms_max), Timer::Starting);
+            self.timers
+                .set(now.after_ms(self.config.starting_ms_max), Timer::Starting);
         }
         self.timers.set(now, Timer::Seed);
         self.timers.set(now.after_ms(1_000), Timer::Status);
@@ -267,7 +272,9 @@ impl GossipReplica {
                 self.handle_ack(from, number, &me);
                 self.note_summary(from, summary);
             }
-            Part::IndirectPing { number, target } => self.handle_indirect_ping(from, number, target),
+            Part::IndirectPing { number, target } => {
+                self.handle_indirect_ping(from, number, target)
+            }
             Part::IndirectAck { number } => self.handle_probe_success(number),
             Part::Nack { number } => self.handle_nack(number),
             Part::Members(updates) => {
@@ -279,7 +286,8 @@ impl GossipReplica {
             Part::Announce(dots) => self.handle_announce(from, &dots),
             Part::Feedback(fates) => {
                 for (dot, news) in fates {
-                    self.event_rumors.feedback(dot, news, self.config.rumor_useless_max);
+                    self.event_rumors
+                        .feedback(dot, news, self.config.rumor_useless_max);
                 }
             }
             Part::Beacon(summary) => self.compare(from, summary),
@@ -365,7 +373,8 @@ impl GossipReplica {
             self.requests.join_overlays(&self.store);
             self.sync.checkpoint_wanted = true;
         }
-        self.requests.note_raised(&step.raised, self.store.known().vector());
+        self.requests
+            .note_raised(&step.raised, self.store.known().vector());
         if !step.changes.is_empty() {
             self.outputs.push_back(Output::Changed(Change {
                 position: Position::Eventual(self.store.known().vector().clone()),
@@ -376,7 +385,8 @@ impl GossipReplica {
             self.flush_lazy();
         } else if self.durability.lazy_bytes() > 0 && !self.flush_due {
             self.flush_due = true;
-            self.timers.set(self.now.mono().after_ms(FLUSH_MS), Timer::Flush);
+            self.timers
+                .set(self.now.mono().after_ms(FLUSH_MS), Timer::Flush);
         }
         self.check_started();
     }

@@ -156,12 +156,19 @@ impl GossipReplica {
             None => VersionVector::new(),
             Some(Position::Eventual(vector)) => vector.clone(),
             Some(Position::Strong(_)) => {
-                return Err(Error::invalid("token", "the session token is of strong mode"));
+                return Err(Error::invalid(
+                    "token",
+                    "the session token is of strong mode",
+                ));
             }
         };
         match &request.command {
-            Command::ReadBarrier { level: Level::Local } => {}
-            Command::ReadBarrier { level: level @ Level::Linearizable } => {
+            Command::ReadBarrier {
+                level: Level::Local,
+            } => {}
+            Command::ReadBarrier {
+                level: level @ Level::Linearizable,
+            } => {
                 return Err(Error::level_unavailable(Mode::Eventual, *level));
             }
             Command::Write { operations, .. } => {
@@ -169,7 +176,10 @@ impl GossipReplica {
                     match operation {
                         Operation::CompareAndSet { .. } => return Err(compare_refused()),
                         // A put replaces only what this node knows, so that its stamp can exceed it.
-                        Operation::Put { context: Some(context), .. } => needed.merge(context),
+                        Operation::Put {
+                            context: Some(context),
+                            ..
+                        } => needed.merge(context),
                         Operation::Put { context: None, .. }
                         | Operation::Delete { .. }
                         | Operation::Get { .. } => {}
@@ -291,7 +301,13 @@ impl GossipReplica {
     ) -> OperationResult {
         let register = self.working(&key);
         let context = context.map_or_else(|| register.seen(), Context::from_vector);
-        let event = self.issue(write, register.stamp_max(), key.clone(), Some(value), context);
+        let event = self.issue(
+            write,
+            register.stamp_max(),
+            key.clone(),
+            Some(value),
+            context,
+        );
         OperationResult::Put {
             version: self.working(&key).version(&event),
         }
@@ -327,10 +343,14 @@ impl GossipReplica {
         let mut register = self.working(&key);
         let event = Arc::new(Event::new(dot, stamp, key.clone(), value, context));
         register.merge_event(&event);
-        let overlay = self.requests.overlays.entry(key).or_insert_with(|| Overlay {
-            register: Register::default(),
-            open: 0,
-        });
+        let overlay = self
+            .requests
+            .overlays
+            .entry(key)
+            .or_insert_with(|| Overlay {
+                register: Register::default(),
+                open: 0,
+            });
         overlay.register = register;
         overlay.open += 1;
         write.position.add_dot(dot);
@@ -343,7 +363,11 @@ impl GossipReplica {
     fn working(&self, key: &Key) -> Register {
         match self.requests.overlays.get(key) {
             Some(overlay) => overlay.register.clone(),
-            None => self.store.register(key).map(|known| Register::clone(known)).unwrap_or_default(),
+            None => self
+                .store
+                .register(key)
+                .map(|known| Register::clone(known))
+                .unwrap_or_default(),
         }
     }
 

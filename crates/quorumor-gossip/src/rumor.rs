@@ -105,7 +105,11 @@ impl<K: Ord + Copy, V: Clone> Rumors<K, V> {
         let Some(rumor) = self.items.get_mut(&key) else {
             return;
         };
-        rumor.useless = if news { 0 } else { rumor.useless.saturating_add(1) };
+        rumor.useless = if news {
+            0
+        } else {
+            rumor.useless.saturating_add(1)
+        };
         if rumor.useless >= useless_max {
             self.remove(key);
         }
@@ -151,8 +155,17 @@ mod tests {
     fn a_rumor_isnt_told_to_its_teller() {
         let mut rumors = Rumors::new(10);
         rumors.add(1u64, 'a', Some(node(3)));
-        assert!(rumors.pick(node(3), &mut BTreeSet::new(), 4, 100, |_, _| 1).is_empty());
-        assert_eq!(rumors.pick(node(4), &mut BTreeSet::new(), 4, 100, |_, _| 1).len(), 1);
+        assert!(
+            rumors
+                .pick(node(3), &mut BTreeSet::new(), 4, 100, |_, _| 1)
+                .is_empty()
+        );
+        assert_eq!(
+            rumors
+                .pick(node(4), &mut BTreeSet::new(), 4, 100, |_, _| 1)
+                .len(),
+            1
+        );
     }
 
     #[test]
@@ -174,7 +187,11 @@ mod tests {
         rumors.pick(node(9), &mut BTreeSet::new(), 9, 100, |_, _| 1);
         rumors.add(2, 'b', None);
         rumors.add(3, 'c', None);
-        let left: Vec<char> = rumors.pick(node(9), &mut BTreeSet::new(), 9, 100, |_, _| 1).iter().map(|item| item.1).collect();
+        let left: Vec<char> = rumors
+            .pick(node(9), &mut BTreeSet::new(), 9, 100, |_, _| 1)
+            .iter()
+            .map(|item| item.1)
+            .collect();
         assert_eq!(left, ['c', 'b']);
     }
 }

@@ -78,9 +78,17 @@ impl GossipReplica {
         self.pushed_at = Some(now);
         let present = self.members.present();
         // A small cluster is told at once.
-        let count = if present <= 2 * self.config.fanout { present } else { self.config.fanout };
-        for to in self.gossip_ring.some(count, None, &self.members, &mut self.rng) {
-            self.outbox.invite(Destination::Node(to), DATAGRAMS_PER_ROUND);
+        let count = if present <= 2 * self.config.fanout {
+            present
+        } else {
+            self.config.fanout
+        };
+        for to in self
+            .gossip_ring
+            .some(count, None, &self.members, &mut self.rng)
+        {
+            self.outbox
+                .invite(Destination::Node(to), DATAGRAMS_PER_ROUND);
         }
         self.schedule_gossip(now.after_ms(self.config.gossip_interval_ms));
     }
@@ -114,7 +122,8 @@ impl GossipReplica {
             fates.push((dot, news));
         }
         for fates in fates.chunks(FATES_MAX) {
-            self.outbox.push_bare(Destination::Node(from), &Part::Feedback(fates.to_vec()));
+            self.outbox
+                .push_bare(Destination::Node(from), &Part::Feedback(fates.to_vec()));
         }
     }
 
@@ -128,7 +137,8 @@ impl GossipReplica {
             fates.push((*dot, news));
         }
         for fates in fates.chunks(FATES_MAX) {
-            self.outbox.push_bare(Destination::Node(from), &Part::Feedback(fates.to_vec()));
+            self.outbox
+                .push_bare(Destination::Node(from), &Part::Feedback(fates.to_vec()));
         }
         if lacking {
             self.ask(from, false);
@@ -207,12 +217,18 @@ impl GossipReplica {
                 if node == me.node {
                     update_bytes(&me)
                 } else {
-                    members.update(node, me.node).map_or(0, |update| update_bytes(&update))
+                    members
+                        .update(node, me.node)
+                        .map_or(0, |update| update_bytes(&update))
                 }
             };
-            let picked = self.member_rumors.pick(to, &mut told.members, budget, room, size);
-            let updates: Vec<_> =
-                picked.iter().filter_map(|(node, ())| self.update_about(*node)).collect();
+            let picked = self
+                .member_rumors
+                .pick(to, &mut told.members, budget, room, size);
+            let updates: Vec<_> = picked
+                .iter()
+                .filter_map(|(node, ())| self.update_about(*node))
+                .collect();
             if !updates.is_empty() {
                 datagram.extend_from_slice(&encode_part(&Part::Members(updates)));
             }
@@ -220,7 +236,11 @@ impl GossipReplica {
         if let Some(room) = self.room(datagram) {
             let config = &self.config;
             let size = |_: Dot, event: &Arc<Event>| {
-                if is_inline(config.inline_value_bytes_max, config.datagram_bytes_max, event) {
+                if is_inline(
+                    config.inline_value_bytes_max,
+                    config.datagram_bytes_max,
+                    event,
+                ) {
                     event_bytes(event)
                 } else {
                     DOT_BYTES_MAX
@@ -228,12 +248,18 @@ impl GossipReplica {
             };
             // Two parts may come of it.
             let room = room.saturating_sub(RIDER_OVERHEAD_BYTES);
-            let picked = self.event_rumors.pick(to, &mut told.events, budget, room, size);
+            let picked = self
+                .event_rumors
+                .pick(to, &mut told.events, budget, room, size);
             let (inline, large): (Vec<_>, Vec<_>) = picked
                 .into_iter()
                 .map(|(_, event)| event)
                 .partition(|event| {
-                    is_inline(config.inline_value_bytes_max, config.datagram_bytes_max, event)
+                    is_inline(
+                        config.inline_value_bytes_max,
+                        config.datagram_bytes_max,
+                        event,
+                    )
                 });
             if !inline.is_empty() {
                 datagram.extend_from_slice(&encode_part(&Part::Rumors(oldest_first(inline))));
@@ -247,7 +273,9 @@ impl GossipReplica {
     }
 
     fn room(&self, datagram: &[u8]) -> Option<usize> {
-        self.config.datagram_bytes_max.checked_sub(datagram.len() + RIDER_OVERHEAD_BYTES)
+        self.config
+            .datagram_bytes_max
+            .checked_sub(datagram.len() + RIDER_OVERHEAD_BYTES)
     }
 }
 
@@ -259,7 +287,10 @@ fn oldest_first(mut events: Vec<Arc<Event>>) -> Vec<Arc<Event>> {
 
 /// Whether a write is small enough to be told whole.
 pub(crate) fn is_inline(value_bytes_max: usize, datagram_bytes_max: usize, event: &Event) -> bool {
-    let value_bytes = event.value.as_ref().map_or(0, |value| value.as_bytes().len());
+    let value_bytes = event
+        .value
+        .as_ref()
+        .map_or(0, |value| value.as_bytes().len());
     value_bytes <= value_bytes_max
         && event_bytes(event) + 2 * RIDER_OVERHEAD_BYTES <= datagram_bytes_max
 }

@@ -5,9 +5,7 @@
 
 use std::sync::Arc;
 
-use quorumor_core::{
-    Health, Member, MemberCounts, MemberState, Mode, Mono, Role, Status,
-};
+use quorumor_core::{Health, Member, MemberCounts, MemberState, Mode, Mono, Role, Status};
 
 use crate::config::GossipConfig;
 use crate::replica::{GossipReplica, Me};
@@ -102,7 +100,8 @@ impl GossipReplica {
     pub(crate) fn refresh_contact(&mut self) {
         self.rebuild_status();
         let pause_ms = 1_000.max(self.members.len() as u64);
-        self.timers.set(self.now.mono().after_ms(pause_ms), Timer::Status);
+        self.timers
+            .set(self.now.mono().after_ms(pause_ms), Timer::Status);
     }
 
     fn rebuild_status(&mut self) {

@@ -177,14 +177,19 @@ impl Store {
 
     fn apply(&mut self, event: Arc<Event>) {
         self.update(event.key.clone(), |register| register.merge_event(&event));
-        self.known.raise(event.dot.writer, event.dot.log_id, event.dot.seq);
+        self.known
+            .raise(event.dot.writer, event.dot.log_id, event.dot.seq);
         self.log.push(Arc::clone(&event));
         self.step.raised.push((event.dot.writer, event.dot.log_id));
         self.step.applied.push(event);
     }
 
     fn update(&mut self, key: Key, merge: impl FnOnce(&mut Register)) {
-        let mut register = self.registers.get(&key).map(|known| Register::clone(known)).unwrap_or_default();
+        let mut register = self
+            .registers
+            .get(&key)
+            .map(|known| Register::clone(known))
+            .unwrap_or_default();
         let was_tombstone = register.is_tombstone();
         merge(&mut register);
         for lost in register.count_losers() {
@@ -232,7 +237,11 @@ impl Store {
 
     fn hold(&mut self, event: Arc<Event>) -> Merged {
         let row = (event.dot.writer, event.dot.log_id);
-        if self.held.get(&row).is_some_and(|waiting| waiting.contains_key(&event.dot.seq)) {
+        if self
+            .held
+            .get(&row)
+            .is_some_and(|waiting| waiting.contains_key(&event.dot.seq))
+        {
             return Merged::Known;
         }
         let bytes = event.encoded().len();
@@ -241,7 +250,10 @@ impl Store {
         }
         self.held_count += 1;
         self.held_bytes += bytes;
-        self.held.entry(row).or_default().insert(event.dot.seq, event);
+        self.held
+            .entry(row)
+            .or_default()
+            .insert(event.dot.seq, event);
         Merged::Held
     }
 
@@ -271,3 +283,6 @@ fn dot_of(version: &quorumor_core::Version) -> Option<quorumor_core::Dot> {
         quorumor_core::Version::Strong { .. } => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -50,7 +50,12 @@ pub(crate) struct SuspicionTimes {
 
 impl SuspicionTimes {
     /// min = multiplier * max(1, log10 n) * period, max = max_multiplier * min.
-    pub(crate) fn new(multiplier: u64, max_multiplier: u64, period_ms: u64, members: usize) -> Self {
+    pub(crate) fn new(
+        multiplier: u64,
+        max_multiplier: u64,
+        period_ms: u64,
+        members: usize,
+    ) -> Self {
         let scale = log10_milli(members as u64).max(1_000);
         let min_ms = multiplier.saturating_mul(period_ms).saturating_mul(scale) / 1_000;
         Self {
@@ -111,10 +116,29 @@ mod tests {
 
     #[test]
     fn logarithms_are_right() {
-        for (n, milli) in [(1, 0), (2, 301), (3, 477), (10, 1000), (50, 1699), (10_000, 4000)] {
-            assert!(log10_milli(n).abs_diff(milli) <= 1, "log10({n}) = {}", log10_milli(n));
+        for (n, milli) in [
+            (1, 0),
+            (2, 301),
+            (3, 477),
+            (10, 1000),
+            (50, 1699),
+            (10_000, 4000),
+        ] {
+            assert!(
+                log10_milli(n).abs_diff(milli) <= 1,
+                "log10({n}) = {}",
+                log10_milli(n)
+            );
         }
-        for (n, ceil) in [(0, 0), (1, 1), (9, 1), (10, 2), (99, 2), (100, 3), (10_000, 5)] {
+        for (n, ceil) in [
+            (0, 0),
+            (1, 1),
+            (9, 1),
+            (10, 2),
+            (99, 2),
+            (100, 3),
+            (10_000, 5),
+        ] {
             assert_eq!(log10_ceil(n), ceil, "{n}");
         }
     }
@@ -128,7 +152,10 @@ mod tests {
         assert!(suspicion.confirm(node(2)));
         assert!(!suspicion.confirm(node(2)));
         let once = suspicion.deadline(times, 5);
-        assert!(once > Mono(0).after_ms(11_000) && once < Mono(0).after_ms(12_000), "{once}");
+        assert!(
+            once > Mono(0).after_ms(11_000) && once < Mono(0).after_ms(12_000),
+            "{once}"
+        );
         assert!(suspicion.confirm(node(3)));
         assert_eq!(suspicion.deadline(times, 5), Mono(0).after_ms(4_000));
         assert!(!suspicion.confirm(node(4)));

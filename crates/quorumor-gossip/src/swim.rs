@@ -6,9 +6,7 @@
 //! nobody heard B           A suspects B, tells B first; unless B refutes in time, A holds B to be down
 //! ```
 
-use quorumor_core::{
-    Destination, Incarnation, MemberState, NodeId, Output, StreamClass,
-};
+use quorumor_core::{Destination, Incarnation, MemberState, NodeId, Output, StreamClass};
 
 use crate::codec::encode_part;
 use crate::member::{Belief, Outcome, life_hash};
@@ -18,12 +16,6 @@ use crate::replica::{GossipReplica, Via};
 use crate::suspicion::SuspicionTimes;
 use crate::timers::Timer;
 
-/// The first and the longest pause between calls on seeds that don't answer, in milliseconds.
-const SEED_BACKOFF_MS: (u64, u64) = (100, 2_000);
-/// Seeds called on at a time.
-const SEEDS_AT_ONCE: usize = 3;
-/// Members that hear a goodbye by datagram, and by stream.
-const GOODBYES: (usize, usize) = (32, 4);
 /// An accuser's incarnation further than this above the own one is refused.
 const INCARNATION_JUMP_MAX: u64 = 1 << 16;
 /// A generation of this id further than this above the wall clock is refused, in milliseconds.
@@ -37,7 +29,12 @@ impl GossipReplica {
 
     pub(crate) fn summary(&self) -> Summary {
         let gone = if self.me.has_left { 2 } else { 0 };
-        let me = life_hash(self.config.node, self.me.generation, self.me.incarnation, gone);
+        let me = life_hash(
+            self.config.node,
+            self.me.generation,
+            self.me.incarnation,
+            gone,
+        );
         Summary {
             state: self.store.known().hash(),
             members: self.members.hash() ^ me,
@@ -78,7 +75,8 @@ impl GossipReplica {
     /// Tells one node what is believed of a member.
     fn tell(&mut self, to: NodeId, node: NodeId) {
         if let Some(update) = self.update_about(node) {
-            self.outbox.push_bare(Destination::Node(to), &Part::Members(vec![update]));
+            self.outbox
+                .push_bare(Destination::Node(to), &Part::Members(vec![update]));
         }
     }
 
@@ -102,10 +100,13 @@ impl GossipReplica {
             let ack_by = now.after_ms(self.config.probe_timeout_ms * stretch);
             self.timers.set(ack_by, Timer::ProbeAck(number));
         }
-        self.timers.set(now.after_ms(self.config.probe_interval_ms * stretch), Timer::Probe);
+        self.timers.set(
+            now.after_ms(self.config.probe_interval_ms * stretch),
+            Timer::Probe,
+        );
     }
 
-    fn ping(&self, number: u64, target: Option<NodeId>, join: bool) -> Part {
+    pub(crate) fn ping(&self, number: u64, target: Option<NodeId>, join: bool) -> Part {
         Part::Ping {
             number,
             target,
@@ -123,7 +124,11 @@ impl GossipReplica {
             return;
         }
         // Helpers that say nothing are a sign that this node is the slow one; helpers that couldn't either, that it isn't.
-        self.probes.worsen(if probe.asked == 0 { 1 } else { probe.asked - probe.nacks });
+        self.probes.worsen(if probe.asked == 0 {
+            1
+        } else {
+            probe.asked - probe.nacks
+        });
         let Some(mut update) = self.update_about(probe.target) else {
             return;
         };
@@ -225,7 +230,10 @@ impl GossipReplica {
             let ping = self.ping(own, Some(target), false);
             self.outbox.push(Destination::Node(target), &ping);
             // Early enough for the asker to hear of a failure within its period.
-            let nack_at = self.now.mono().after_ms(self.config.probe_timeout_ms * 4 / 5);
+            let nack_at = self
+                .now
+                .mono()
+                .after_ms(self.config.probe_timeout_ms * 4 / 5);
             self.timers.set(nack_at, Timer::Relay(own));
         }
     }
@@ -243,10 +251,13 @@ impl GossipReplica {
     pub(crate) fn probe_down(&mut self) {
         let now = self.now.mono();
         if let Some(node) = self.probes.some_down(&self.members, &mut self.rng) {
-            let since = self.members.record(node).and_then(|record| match record.belief {
-                Belief::Down { since } => Some(since),
-                Belief::Alive | Belief::Suspect(_) | Belief::Left => None,
-            });
+            let since = self
+                .members
+                .record(node)
+                .and_then(|record| match record.belief {
+                    Belief::Down { since } => Some(since),
+                    Belief::Alive | Belief::Suspect(_) | Belief::Left => None,
+                });
             let limit_us = self.config.down_probe_ms_max.saturating_mul(1_000);
             if since.is_some_and(|since| now.since_us(since) <= limit_us) {
                 let number = self.probes.number();
@@ -256,7 +267,8 @@ impl GossipReplica {
         }
         let pause_us = self.config.down_probe_interval_ms * 1_000;
         let jitter = self.rng.below(pause_us / 2);
-        self.timers.set(now.after_us(pause_us * 3 / 4 + jitter), Timer::DownProbe);
+        self.timers
+            .set(now.after_us(pause_us * 3 / 4 + jitter), Timer::DownProbe);
     }
 
     // ---- beliefs
@@ -357,7 +369,10 @@ impl GossipReplica {
         if self.me.has_left {
             return;
         }
-        let jump = news.incarnation.as_u64().saturating_sub(self.me.incarnation.as_u64());
+        let jump = news
+            .incarnation
+            .as_u64()
+            .saturating_sub(self.me.incarnation.as_u64());
         let ahead = self.now.wall_ms.saturating_add(GENERATION_AHEAD_MS_MAX);
         if news.generation < self.me.generation {
             self.tell(from, self.config.node);
@@ -388,61 +403,12 @@ impl GossipReplica {
         }
     }
 
-    // ---- coming and going
-
-    /// Calls on the seeds: often while nobody is known, now and then afterwards.
-    pub(crate) fn call_seeds(&mut self) {
-        if self.config.seeds.is_empty() || self.me.silent_until.is_some() {
-            return;
-        }
-        let alone = self.members.present() == 0;
-        let count = if alone { SEEDS_AT_ONCE } else { 1 };
-        let mut seeds = self.config.seeds.clone();
-        self.rng.shuffle(&mut seeds);
-        for seed in seeds.into_iter().take(count) {
-            let number = self.probes.number();
-            let ping = self.ping(number, None, alone);
-            self.outbox.push_bare(Destination::Seed(seed), &ping);
-        }
-        let pause_ms = if alone {
-            let pause_ms = self.sync.seed_backoff_ms.max(SEED_BACKOFF_MS.0);
-            self.sync.seed_backoff_ms = (pause_ms * 2).min(SEED_BACKOFF_MS.1);
-            pause_ms
-        } else {
-            self.sync.seed_backoff_ms = SEED_BACKOFF_MS.0;
-            self.config.seed_interval_ms
-        };
-        let jitter = self.rng.below(pause_ms * 500);
-        self.timers.set(self.now.mono().after_us(pause_ms * 750 + jitter), Timer::Seed);
-    }
-
-    /// Says goodbye, and tells nobody's writes but those that wait for their disk.
-    pub(crate) fn leave(&mut self) {
-        if self.me.has_left {
-            return;
-        }
-        self.push_round();
-        self.flush_outbox();
-        self.me.has_left = true;
-        self.published.members_changed = true;
-        let goodbye = Part::Members(vec![self.my_update()]);
-        let peers =
-            self.gossip_ring.some(GOODBYES.0, None, &self.members, &mut self.rng);
-        for (count, peer) in peers.into_iter().enumerate() {
-            self.outbox.push_bare(Destination::Node(peer), &goodbye);
-            if count < GOODBYES.1 {
-                self.send_stream(peer, StreamClass::Control, std::slice::from_ref(&goodbye));
-            }
-        }
-        self.refuse_waiting();
-    }
-
     /// Sends parts as one message on a stream.
     pub(crate) fn send_stream(&mut self, to: NodeId, class: StreamClass, parts: &[Part]) {
         if self.me.silent_until.is_some() || self.members.record(to).is_none() {
             return;
         }
-        let payload: Vec<u8> = parts.iter().flat_map(|part| encode_part(part)).collect();
+        let payload: Vec<u8> = parts.iter().flat_map(encode_part).collect();
         self.outputs.push_back(Output::Stream {
             to,
             class,

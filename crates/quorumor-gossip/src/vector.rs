@@ -14,7 +14,9 @@ impl Context {
 
     /// Rows in strictly growing order of writer and log, none of them zero; `None` otherwise.
     pub(crate) fn from_rows(rows: Vec<(NodeId, LogId, Seq)>) -> Option<Self> {
-        let sorted = rows.windows(2).all(|pair| (pair[0].0, pair[0].1) < (pair[1].0, pair[1].1));
+        let sorted = rows
+            .windows(2)
+            .all(|pair| (pair[0].0, pair[0].1) < (pair[1].0, pair[1].1));
         let nonzero = rows.iter().all(|row| row.2 > Seq::ZERO);
         (sorted && nonzero).then_some(Self(rows))
     }
@@ -28,7 +30,8 @@ impl Context {
     }
 
     pub(crate) fn covers(&self, dot: Dot) -> bool {
-        self.find(dot.writer, dot.log_id).is_ok_and(|at| self.0[at].2 >= dot.seq)
+        self.find(dot.writer, dot.log_id)
+            .is_ok_and(|at| self.0[at].2 >= dot.seq)
     }
 
     pub(crate) fn raise(&mut self, writer: NodeId, log_id: LogId, seq: Seq) {
@@ -50,7 +53,9 @@ impl Context {
 
     /// Whether the vector covers every row.
     pub(crate) fn is_within(&self, vector: &VersionVector) -> bool {
-        self.0.iter().all(|&(writer, log_id, seq)| vector.seq(writer, log_id) >= seq)
+        self.0
+            .iter()
+            .all(|&(writer, log_id, seq)| vector.seq(writer, log_id) >= seq)
     }
 
     pub(crate) fn rows(&self) -> &[(NodeId, LogId, Seq)] {
@@ -58,7 +63,8 @@ impl Context {
     }
 
     fn find(&self, writer: NodeId, log_id: LogId) -> Result<usize, usize> {
-        self.0.binary_search_by_key(&(writer, log_id), |row| (row.0, row.1))
+        self.0
+            .binary_search_by_key(&(writer, log_id), |row| (row.0, row.1))
     }
 }
 

@@ -69,9 +69,18 @@ impl<'a> Reader<'a> {
     }
 
     pub(crate) fn take(&mut self, len: usize) -> Result<&'a [u8], Malformed> {
-        let (taken, rest) = self.0.split_at_checked(len).ok_or(Malformed("ends early"))?;
+        let (taken, rest) = self
+            .0
+            .split_at_checked(len)
+            .ok_or(Malformed("ends early"))?;
         self.0 = rest;
         Ok(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
+        let (taken, rest) = self.0.split_first_chunk().ok_or(Malformed("ends early"))?;
+        self.0 = rest;
+        Ok(*taken)
     }
 
     pub(crate) fn bytes(&mut self) -> Result<&'a [u8], Malformed> {
@@ -84,8 +93,7 @@ impl<'a> Reader<'a> {
     }
 
     pub(crate) fn fixed_u64(&mut self) -> Result<u64, Malformed> {
-        let bytes = self.take(8)?.try_into().expect("eight bytes were taken");
-        Ok(u64::from_le_bytes(bytes))
+        Ok(u64::from_le_bytes(self.array()?))
     }
 
     pub(crate) fn node(&mut self) -> Result<NodeId, Malformed> {
@@ -93,7 +101,11 @@ impl<'a> Reader<'a> {
     }
 
     pub(crate) fn row(&mut self) -> Result<(NodeId, LogId, Seq), Malformed> {
-        Ok((self.node()?, LogId::new(self.number()?), Seq::new(self.number()?)))
+        Ok((
+            self.node()?,
+            LogId::new(self.number()?),
+            Seq::new(self.number()?),
+        ))
     }
 
     pub(crate) fn rows(&mut self) -> Result<Vec<(NodeId, LogId, Seq)>, Malformed> {
@@ -111,14 +123,8 @@ impl<'a> Reader<'a> {
 
     pub(crate) fn address(&mut self) -> Result<SocketAddr, Malformed> {
         let ip = match self.byte()? {
-            4 => {
-                let octets: [u8; 4] = self.take(4)?.try_into().expect("four bytes were taken");
-                IpAddr::from(Ipv4Addr::from(octets))
-            }
-            6 => {
-                let octets: [u8; 16] = self.take(16)?.try_into().expect("sixteen bytes were taken");
-                IpAddr::from(Ipv6Addr::from(octets))
-            }
+            4 => IpAddr::from(Ipv4Addr::from(self.array::<4>()?)),
+            6 => IpAddr::from(Ipv6Addr::from(self.array::<16>()?)),
             _ => return Err(Malformed("an address of no known family")),
         };
         let port = u16::try_from(self.number()?).map_err(|_| Malformed("a port over 65535"))?;
@@ -141,7 +147,8 @@ impl Writer {
 
     pub(crate) fn number(&mut self, mut number: u64) {
         while number >= 0x80 {
-            self.0.push(u8::try_from(number & 0x7f).expect("seven bits fit") | 0x80);
+            self.0
+                .push(u8::try_from(number & 0x7f).expect("seven bits fit") | 0x80);
             number >>= 7;
         }
         self.0.push(u8::try_from(number).expect("seven bits fit"));

@@ -1,0 +1,128 @@
+//! Coming and going: seeds, the welcome of a joiner, tables of members, the goodbye.
+
+use quorumor_core::{Destination, NodeId, StreamClass};
+
+use crate::anti_entropy::is_recent;
+use crate::codec::update_bytes;
+use crate::message::{Part, Update};
+use crate::replica::GossipReplica;
+use crate::timers::Timer;
+
+/// The first and the longest pause between calls on seeds that don't answer, in milliseconds.
+const SEED_BACKOFF_MS: (u64, u64) = (100, 2_000);
+/// Seeds called on at a time.
+const SEEDS_AT_ONCE: usize = 3;
+/// Members that hear a goodbye by datagram, and by stream.
+const GOODBYES: (usize, usize) = (32, 4);
+/// One welcome to one peer at most each so many milliseconds.
+const WELCOME_PAUSE_MS: u64 = 500;
+/// Members in one part of a table.
+const TABLE_PART: usize = 500;
+/// Bytes of members that are sent by datagrams; more go by stream.
+const TABLE_DATAGRAM_BYTES_MAX: usize = 8 * 1024;
+/// Members that a joiner hears by datagram, in case that streams are slow.
+const WELCOME_MEMBERS: usize = 8;
+
+impl GossipReplica {
+    /// Calls on the seeds: often while nobody is known, now and then afterwards.
+    pub(crate) fn call_seeds(&mut self) {
+        if self.config.seeds.is_empty() || self.me.silent_until.is_some() {
+            return;
+        }
+        let alone = self.members.present() == 0;
+        let count = if alone { SEEDS_AT_ONCE } else { 1 };
+        let mut seeds = self.config.seeds.clone();
+        self.rng.shuffle(&mut seeds);
+        for seed in seeds.into_iter().take(count) {
+            let number = self.probes.number();
+            let ping = self.ping(number, None, alone);
+            self.outbox.push_bare(Destination::Seed(seed), &ping);
+        }
+        let pause_ms = if alone {
+            let pause_ms = self.sync.seed_backoff_ms.max(SEED_BACKOFF_MS.0);
+            self.sync.seed_backoff_ms = (pause_ms * 2).min(SEED_BACKOFF_MS.1);
+            pause_ms
+        } else {
+            self.sync.seed_backoff_ms = SEED_BACKOFF_MS.0;
+            self.config.seed_interval_ms
+        };
+        let jitter = self.rng.below(pause_ms * 500);
+        self.timers.set(
+            self.now.mono().after_us(pause_ms * 750 + jitter),
+            Timer::Seed,
+        );
+    }
+
+    /// Says goodbye, and tells nobody's writes but those that wait for their disk.
+    pub(crate) fn leave(&mut self) {
+        if self.me.has_left {
+            return;
+        }
+        self.push_round();
+        self.flush_outbox();
+        self.me.has_left = true;
+        self.published.members_changed = true;
+        let goodbye = Part::Members(vec![self.my_update()]);
+        let peers = self
+            .gossip_ring
+            .some(GOODBYES.0, None, &self.members, &mut self.rng);
+        for (count, peer) in peers.into_iter().enumerate() {
+            self.outbox.push_bare(Destination::Node(peer), &goodbye);
+            if count < GOODBYES.1 {
+                self.send_stream(peer, StreamClass::Control, std::slice::from_ref(&goodbye));
+            }
+        }
+        self.refuse_waiting();
+    }
+
+    /// A joiner hears who is here and what is known here.
+    pub(crate) fn welcome(&mut self, to: NodeId) {
+        let now = self.now.mono();
+        let peer = self.sync.peers.entry(to).or_default();
+        if is_recent(peer.welcomed_at, now, WELCOME_PAUSE_MS) {
+            return;
+        }
+        peer.welcomed_at = Some(now);
+        let table = self.table();
+        let few = table.iter().take(WELCOME_MEMBERS).cloned().collect();
+        self.push_table(to, few);
+        let mut parts: Vec<Part> = table
+            .chunks(TABLE_PART)
+            .map(|chunk| Part::Members(chunk.to_vec()))
+            .collect();
+        parts.push(Part::Vector {
+            reply: true,
+            vector: self.store.known().vector().clone(),
+        });
+        self.send_stream(to, StreamClass::Bulk, &parts);
+    }
+
+    pub(crate) fn send_table(&mut self, to: NodeId) {
+        let table = self.table();
+        if table.iter().map(update_bytes).sum::<usize>() <= TABLE_DATAGRAM_BYTES_MAX {
+            self.push_table(to, table);
+        } else {
+            let parts: Vec<Part> = table
+                .chunks(TABLE_PART)
+                .map(|chunk| Part::Members(chunk.to_vec()))
+                .collect();
+            self.send_stream(to, StreamClass::Bulk, &parts);
+        }
+    }
+
+    fn push_table(&mut self, to: NodeId, updates: Vec<Update>) {
+        // One part a member, so that they pack into datagrams.
+        for update in updates {
+            self.outbox
+                .push_bare(Destination::Node(to), &Part::Members(vec![update]));
+        }
+    }
+
+    fn table(&self) -> Vec<Update> {
+        let others = self
+            .members
+            .iter()
+            .filter_map(|(node, _)| self.update_about(node));
+        std::iter::once(self.my_update()).chain(others).collect()
+    }
+}
