@@ -1,5 +1,6 @@
 //! Stories about a few nodes, told through the replica's contract alone.
 
+mod chaos;
 mod members;
 mod repair;
 mod writes;

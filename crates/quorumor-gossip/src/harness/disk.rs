@@ -24,7 +24,9 @@ impl Disk {
     pub(super) fn crash(&mut self, rng: &mut Rng) {
         let lost_from = self.synced + rng.below(self.next - self.synced + 1);
         self.batches.retain(|(id, _)| *id <= lost_from);
+        // What a start finds, it finds for good: the log syncs its end when it opens.
         self.next = lost_from.max(self.synced);
+        self.synced = self.next;
     }
 
     pub(super) fn recovered(&self) -> Recovered {
