@@ -166,6 +166,8 @@ struct Course<'a> {
     backoff: ExponentialBackoff,
     redirects_left: u32,
     unreachable: usize,
+    /// The last error that a node gave, which tells more than that another one can't be reached.
+    told: Option<ClientError>,
 }
 
 /// Redirects that are followed at once and free of charge. A second one happens when the leader changes meanwhile.
@@ -192,6 +194,7 @@ impl<'a> Course<'a> {
             backoff: client.shared.retries.backoff(),
             redirects_left: REDIRECTS_MAX,
             unreachable: 0,
+            told: None,
         })
     }
 
@@ -243,18 +246,11 @@ impl<'a> Course<'a> {
             client.shared.endpoints.leave(place);
         }
         client.learn_from_error(place, &error);
-        self.unreachable = match error {
-            ClientError::Unreachable { .. } => self.unreachable + 1,
-            ClientError::Node(_)
-            | ClientError::ContactLost { .. }
-            | ClientError::DeadlineExceeded { .. }
-            | ClientError::BadAnswer { .. }
-            | ClientError::Invalid(_) => 0,
-        };
+        self.remember(&error);
         let retries = client.shared.retries;
         let exhausted = retries.attempts_max <= 1 || self.unreachable >= retries.unreachable_max;
         if exhausted || !may_retry(&error, self.kind) {
-            return Err(error);
+            return Err(self.final_error(error));
         }
         let elsewhere = self.untried().is_some();
         if is_redirect(&error) && elsewhere && self.redirects_left > 0 {
@@ -262,7 +258,7 @@ impl<'a> Course<'a> {
             return Ok(());
         }
         let Some(pause) = self.backoff.next() else {
-            return Err(error);
+            return Err(self.final_error(error));
         };
         // What a node asks for concerns that node: it holds once there is nobody else to ask.
         let pause = match &error {
@@ -275,11 +271,51 @@ impl<'a> Course<'a> {
             | ClientError::Invalid(_) => pause,
         };
         if Instant::now() + pause >= self.deadline || !client.shared.budget.spend() {
-            return Err(error);
+            return Err(self.final_error(error));
         }
         debug!(reason = error.reason(), %error, ?pause, "trying again");
         tokio::time::sleep(pause).await;
         Ok(())
+    }
+}
+
+impl Course<'_> {
+    fn remember(&mut self, error: &ClientError) {
+        match error {
+            ClientError::Unreachable { .. } => self.unreachable += 1,
+            ClientError::Node(_) => {
+                self.unreachable = 0;
+                self.told = Some(error.clone());
+            }
+            ClientError::ContactLost { .. }
+            | ClientError::DeadlineExceeded { .. }
+            | ClientError::BadAnswer { .. }
+            | ClientError::Invalid(_) => self.unreachable = 0,
+        }
+    }
+
+    /// What the caller is told. What a node said before is told instead of a failure to reach another one: it is as
+    /// certain, since only what was not applied, or reads, are tried again.
+    fn final_error(&mut self, error: ClientError) -> ClientError {
+        let silent = match (&error, self.kind) {
+            (ClientError::Unreachable { .. }, _)
+            | (
+                ClientError::ContactLost { .. } | ClientError::DeadlineExceeded { .. },
+                Kind::LinearizableRead | Kind::LocalRead,
+            ) => true,
+            (
+                ClientError::ContactLost { .. }
+                | ClientError::DeadlineExceeded { .. }
+                | ClientError::Node(_)
+                | ClientError::BadAnswer { .. }
+                | ClientError::Invalid(_),
+                _,
+            ) => false,
+        };
+        match self.told.take() {
+            Some(told) if silent => told,
+            Some(_) | None => error,
+        }
     }
 }
 

@@ -353,6 +353,22 @@ async fn without_retries_a_watch_ends_with_its_first_error() {
 }
 
 #[tokio::test]
+async fn what_a_node_said_is_told_rather_than_that_another_is_gone() {
+    let node = Fake::start(1).await;
+    node.script((0..100).map(|_| Reaction::Fail(Error::NoQuorum)));
+    let dead = refused_address().await;
+    for _ in 0..4 {
+        let client = Client::builder()
+            .endpoints([node.address(), dead.clone()])
+            .timeout(Duration::from_millis(300))
+            .connect()
+            .unwrap();
+        let error = client.put("k", "v").await.unwrap_err();
+        assert_eq!(error.reason(), "NO_QUORUM");
+    }
+}
+
+#[tokio::test]
 async fn a_call_that_finds_nobody_listening_gives_up_after_so_many_tries() {
     let client = Client::builder()
         .endpoints([refused_address().await])

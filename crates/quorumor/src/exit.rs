@@ -158,7 +158,9 @@ fn advice(error: &ClientError) -> Option<String> {
         "GUARANTEE_UNAVAILABLE" => {
             return Some(match best {
                 Some("local") => "ask with `--level local`, or ask a cluster in strong mode".into(),
-                Some(best) => format!("the best that this mode has is: {best}"),
+                Some(best) => {
+                    format!("ask a cluster in strong mode, or use {best}, which promises less")
+                }
                 None => "ask for less, or use the other mode".into(),
             });
         }

@@ -201,10 +201,11 @@ mod tests {
     use crate::args::{Cli, Command};
 
     fn settings(line: &str) -> Settings {
-        match Cli::try_parse_from(line.split(' ')).unwrap().command {
-            Command::Serve(args) => args.settings().unwrap(),
-            other => panic!("not serve: {other:?}"),
-        }
+        let cli = Cli::try_parse_from(line.split(' ')).unwrap();
+        let Command::Serve(args) = cli.command else {
+            panic!("not serve: {line}");
+        };
+        args.settings().unwrap()
     }
 
     #[test]
