@@ -203,10 +203,16 @@ impl TryFrom<Settings> for Config {
         let config = Self {
             cluster: parse_cluster(settings.cluster)?,
             data_dir: parse_data_dir(settings.data_dir)?,
-            listen: address("listen", settings.listen.as_deref().unwrap_or(LISTEN_DEFAULT))?,
+            listen: address(
+                "listen",
+                settings.listen.as_deref().unwrap_or(LISTEN_DEFAULT),
+            )?,
             peer_listen: address(
                 "peer-listen",
-                settings.peer_listen.as_deref().unwrap_or(PEER_LISTEN_DEFAULT),
+                settings
+                    .peer_listen
+                    .as_deref()
+                    .unwrap_or(PEER_LISTEN_DEFAULT),
             )?,
             advertise_client: settings.advertise_client,
             advertise_peer: settings
@@ -287,7 +293,9 @@ impl Config {
                 "a node doesn't dial itself; name other nodes only",
             ));
         }
-        let known = self.advertise_peer.or(self.initial_members.get(&self.node).copied());
+        let known = self
+            .advertise_peer
+            .or(self.initial_members.get(&self.node).copied());
         if self.peer_listen.ip().is_unspecified() && known.is_none() {
             return Err(ConfigError::Missing {
                 flag: "advertise-peer",
@@ -325,9 +333,11 @@ fn parse_modes(text: Option<&str>) -> Result<Vec<Mode>, ConfigError> {
     let invalid = |why: String| ConfigError::invalid("mode", text, why);
     let mut modes = Vec::new();
     for name in list(Some(text)) {
-        let mode: Mode = name
-            .parse()
-            .map_err(|_| invalid(format!("{name:?} is no mode; say strong, eventual or strong,eventual")))?;
+        let mode: Mode = name.parse().map_err(|_| {
+            invalid(format!(
+                "{name:?} is no mode; say strong, eventual or strong,eventual"
+            ))
+        })?;
         if modes.contains(&mode) {
             return Err(invalid(format!("{mode} is named twice")));
         }
@@ -358,7 +368,8 @@ fn parse_cluster(name: Option<String>) -> Result<String, ConfigError> {
     if fits {
         return Ok(name);
     }
-    let why = format!("a name is 1 to {CLUSTER_BYTES_MAX} printable ASCII characters without spaces");
+    let why =
+        format!("a name is 1 to {CLUSTER_BYTES_MAX} printable ASCII characters without spaces");
     Err(ConfigError::invalid("cluster", name, why))
 }
 
@@ -374,7 +385,10 @@ fn parse_data_dir(path: Option<String>) -> Result<PathBuf, ConfigError> {
 
 fn parse_skew(ms: Option<i64>) -> Result<i64, ConfigError> {
     let ms = ms.unwrap_or(0);
-    if ms.checked_abs().is_some_and(|size| size <= WALL_SKEW_MS_MAX) {
+    if ms
+        .checked_abs()
+        .is_some_and(|size| size <= WALL_SKEW_MS_MAX)
+    {
         return Ok(ms);
     }
     let why = format!("at most {WALL_SKEW_MS_MAX} to either side");

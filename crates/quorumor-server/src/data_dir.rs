@@ -47,7 +47,9 @@ pub enum DataDirError {
         why: String,
     },
     /// A file is of a format that this program doesn't know.
-    #[error("`{path}` has format {found}, this program reads {FORMAT}; start the version that wrote it")]
+    #[error(
+        "`{path}` has format {found}, this program reads {FORMAT}; start the version that wrote it"
+    )]
     Format {
         /// The file.
         path: String,
@@ -55,7 +57,9 @@ pub enum DataDirError {
         found: u32,
     },
     /// What was configured isn't what is remembered.
-    #[error("the data directory is of {what} {remembered}, and the configuration says {configured}; {remedy}")]
+    #[error(
+        "the data directory is of {what} {remembered}, and the configuration says {configured}; {remedy}"
+    )]
     Contradiction {
         /// What differs.
         what: &'static str,
@@ -149,7 +153,10 @@ impl DataDir {
                 });
         }
         let store = parse_hex(&node.store_id).map(StoreId::new).ok_or_else(|| {
-            damaged(&file, format!("store-id {:?} is no hexadecimal number", node.store_id))
+            damaged(
+                &file,
+                format!("store-id {:?} is no hexadecimal number", node.store_id),
+            )
         })?;
         let opened = Self {
             path: path.to_owned(),
@@ -297,7 +304,11 @@ fn check(node: &NodeFile, wanted: &Wanted<'_>) -> Result<(), DataDirError> {
         .find(|name| wanted.modes.iter().all(|(mode, _)| mode.as_str() != *name));
     if left_out.is_some() {
         let remembered: Vec<_> = node.modes.keys().cloned().collect();
-        let configured: Vec<_> = wanted.modes.iter().map(|(mode, _)| mode.to_string()).collect();
+        let configured: Vec<_> = wanted
+            .modes
+            .iter()
+            .map(|(mode, _)| mode.to_string())
+            .collect();
         return contradiction(
             "mode",
             remembered.join(","),

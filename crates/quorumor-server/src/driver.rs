@@ -6,9 +6,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use quorumor_core::{
-    CallId, Change, Contact, Error, Input, NodeId, Output, Reply, Replica,
-};
+use quorumor_core::{CallId, Change, Contact, Error, Input, NodeId, Output, Replica, Reply};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -112,7 +110,12 @@ impl<R: Replica> Driver<R> {
     }
 
     /// Runs until `stop`; says goodbye at `leave`. The alarm sounds if it ends in any other way.
-    pub(crate) async fn run(mut self, leave: CancellationToken, stop: CancellationToken, alarm: Alarm) {
+    pub(crate) async fn run(
+        mut self,
+        leave: CancellationToken,
+        stop: CancellationToken,
+        alarm: Alarm,
+    ) {
         let mut left = false;
         // What opening the replica left to be done goes first.
         self.drain();
@@ -133,8 +136,16 @@ impl<R: Replica> Driver<R> {
         alarm.disarm();
     }
 
-    async fn wake(&mut self, leave: &CancellationToken, stop: &CancellationToken, left: bool) -> Wake {
-        let due = self.replica.poll_timeout().map(|(at, _)| self.around.clock.instant(at));
+    async fn wake(
+        &mut self,
+        leave: &CancellationToken,
+        stop: &CancellationToken,
+        left: bool,
+    ) -> Wake {
+        let due = self
+            .replica
+            .poll_timeout()
+            .map(|(at, _)| self.around.clock.instant(at));
         let timer = async {
             match due {
                 Some(due) => tokio::time::sleep_until(due).await,
@@ -283,3 +294,6 @@ impl<R: Replica> Driver<R> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

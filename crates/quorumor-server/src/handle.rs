@@ -119,7 +119,11 @@ impl Handle {
     }
 
     /// Hands a request over and waits for its answer until the deadline.
-    pub(crate) async fn call(&self, request: Request, until: Instant) -> Result<Result<Reply, Error>, Unanswered> {
+    pub(crate) async fn call(
+        &self,
+        request: Request,
+        until: Instant,
+    ) -> Result<Result<Reply, Error>, Unanswered> {
         let call = CallId::new(self.shared.next_call.fetch_add(1, Ordering::Relaxed));
         let (reply, answered) = oneshot::channel();
         let sent = self.shared.calls.try_send(Call {

@@ -46,8 +46,16 @@ pub(crate) async fn serve(
     let state = StateServiceServer::new(service).max_decoding_message_size(REQUEST_BYTES_MAX);
     let grpc = Routes::new(InterceptedService::new(state, authorize))
         .add_service(health)
-        .add_service(reflection().build_v1().expect("our own descriptors are valid"))
-        .add_service(reflection().build_v1alpha().expect("our own descriptors are valid"));
+        .add_service(
+            reflection()
+                .build_v1()
+                .expect("our own descriptors are valid"),
+        )
+        .add_service(
+            reflection()
+                .build_v1alpha()
+                .expect("our own descriptors are valid"),
+        );
     let watched = handles.clone();
     let router = grpc
         .into_axum_router()
@@ -72,8 +80,10 @@ pub(crate) async fn serve(
 }
 
 /// Where tokens will be checked. There are none yet, so everyone may pass.
-#[expect(clippy::result_large_err, reason = "tonic's interceptors have this type")]
-#[expect(clippy::unnecessary_wraps, reason = "it will refuse, once there are tokens")]
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "it will refuse, once there are tokens"
+)]
 fn authorize(request: tonic::Request<()>) -> Result<tonic::Request<()>, Status> {
     Ok(request)
 }

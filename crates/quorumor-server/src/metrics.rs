@@ -59,28 +59,55 @@ pub(crate) fn recorder() -> &'static PrometheusHandle {
 
 fn describe() {
     describe_counter!(REQUESTS, "Requests by method, mode and outcome");
-    describe_histogram!(REQUEST_SECONDS, Unit::Seconds, "Time from a request's arrival to its answer");
+    describe_histogram!(
+        REQUEST_SECONDS,
+        Unit::Seconds,
+        "Time from a request's arrival to its answer"
+    );
     describe_gauge!(WATCHERS, "Watch streams that are open");
     describe_gauge!(QUEUE_DEPTH, "Requests that wait in front of the driver");
     describe_counter!(WAL_SYNCS, "Syncs of the write-ahead log");
-    describe_histogram!(WAL_BATCH_SECONDS, Unit::Seconds, "Time to write and sync one batch of the log");
+    describe_histogram!(
+        WAL_BATCH_SECONDS,
+        Unit::Seconds,
+        "Time to write and sync one batch of the log"
+    );
     describe_gauge!(DISK_FREE, Unit::Bytes, "Free bytes where the data is");
     describe_gauge!(LOG_BYTES, Unit::Bytes, "Bytes of the log's files");
     describe_gauge!(TERM, "Raft's term");
     describe_gauge!(LEADER, "The leader's node id, 0 if none is known");
     describe_gauge!(COMMITTED, "The highest index known as committed");
     describe_gauge!(APPLIED, "The highest index applied");
-    describe_gauge!(CONFLICTS, "Concurrent values that merging discarded at this node");
+    describe_gauge!(
+        CONFLICTS,
+        "Concurrent values that merging discarded at this node"
+    );
     describe_gauge!(TOMBSTONES, "Deleted keys that are still remembered");
     describe_gauge!(MEMBERS, "Members by state, as this node sees them");
     describe_gauge!(KEYS, "Live keys");
-    describe_gauge!(SERVING, "1 if the mode serves, 0 if it starts or is damaged");
+    describe_gauge!(
+        SERVING,
+        "1 if the mode serves, 0 if it starts or is damaged"
+    );
     describe_counter!(PEER_MESSAGES, "Messages sent to peers by lane");
     describe_counter!(PEER_BYTES_SENT, Unit::Bytes, "Bytes sent to peers by lane");
-    describe_counter!(PEER_BYTES_RECEIVED, Unit::Bytes, "Bytes received from peers by lane");
-    describe_counter!(PEER_DROPS, "Messages to peers that were dropped, by lane and reason");
-    describe_counter!(HANDSHAKES_FAILED, "Peer handshakes that failed, by side and reason");
-    describe_counter!(ENVELOPES_REFUSED, "What came from the network and was refused, by kind and reason");
+    describe_counter!(
+        PEER_BYTES_RECEIVED,
+        Unit::Bytes,
+        "Bytes received from peers by lane"
+    );
+    describe_counter!(
+        PEER_DROPS,
+        "Messages to peers that were dropped, by lane and reason"
+    );
+    describe_counter!(
+        HANDSHAKES_FAILED,
+        "Peer handshakes that failed, by side and reason"
+    );
+    describe_counter!(
+        ENVELOPES_REFUSED,
+        "What came from the network and was refused, by kind and reason"
+    );
 }
 
 /// A way between two nodes, as a label.

@@ -4,7 +4,7 @@
 //! sent is dropped and told, never queued without limit. What came from a stranger, another cluster or another store is
 //! refused and counted here, so a replica sees only its own cluster. It knows nothing of what the bytes mean.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -87,6 +87,8 @@ struct Shared {
     stores: Arc<PeerStores>,
     inboxes: BTreeMap<Mode, Inbox>,
     lanes: Mutex<BTreeMap<(NodeId, StreamClass), Lane>>,
+    /// Nodes that came with another store than before: each is logged once.
+    conflicts: Mutex<BTreeSet<NodeId>>,
     accepted: accept::Accepted,
     udp: UdpSocket,
     tasks: TaskTracker,
@@ -110,6 +112,7 @@ impl Peers {
             stores: Arc::new(stores),
             inboxes,
             lanes: Mutex::new(BTreeMap::new()),
+            conflicts: Mutex::new(BTreeSet::new()),
             accepted: accept::Accepted::default(),
             udp: sockets.udp,
             tasks: TaskTracker::new(),
@@ -142,7 +145,13 @@ impl Peers {
     }
 
     /// Puts a message in line for a peer; `false` says that it was dropped.
-    pub(crate) fn stream(&self, mode: Mode, to: NodeId, class: StreamClass, payload: Bytes) -> bool {
+    pub(crate) fn stream(
+        &self,
+        mode: Mode,
+        to: NodeId,
+        class: StreamClass,
+        payload: Bytes,
+    ) -> bool {
         if to == self.shared.me.node || self.shared.book.address(to).is_none() {
             metrics::peer_drop(class.into(), "no_address");
             return false;
@@ -190,7 +199,13 @@ impl Peers {
 impl Shared {
     /// Whether this store is the one that the node always had. A first meeting is remembered.
     fn meet(&self, node: NodeId, store: StoreId) -> Result<(), StoreConflict> {
-        if self.stores.meet(node, store)? {
+        let met = self.stores.meet(node, store);
+        if let Err(conflict) = &met
+            && self.conflicts.lock().insert(node)
+        {
+            tracing::warn!(%conflict, "refused a peer");
+        }
+        if met? {
             let stores = Arc::clone(&self.stores);
             self.tasks.spawn_blocking(move || {
                 if let Err(error) = stores.save() {
@@ -201,4 +216,3 @@ impl Shared {
         Ok(())
     }
 }
-

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -79,22 +80,10 @@ pub enum StartError {
 pub struct Server {
     client_address: SocketAddr,
     peer_address: SocketAddr,
-    node: NodeId,
-    modes: Vec<Mode>,
-    handles: Vec<Handle>,
-    peers: Peers,
+    running: Running,
     serving: tokio::task::JoinHandle<()>,
-    drivers: TaskTracker,
-    logs: Vec<JoinHandle<()>>,
-    leave: CancellationToken,
-    stop: CancellationToken,
-    fatal: mpsc::Receiver<FatalError>,
-    /// Kept, so that the channel never closes.
-    _alarm: FatalSender,
     /// Whoever drops a server without shutting it down still stops its tasks.
     _guard: DropGuard,
-    /// The lock goes last.
-    _data_dir: DataDir,
 }
 
 /// What one mode was found with.
@@ -112,7 +101,6 @@ impl Server {
     /// If the data directory, a log, a replica or a port refuses.
     pub async fn start(config: Config) -> Result<Self, StartError> {
         metrics::recorder();
-        let seed = config.seed.unwrap_or_else(rand::random);
         let clusters = clusters(&config);
         let (data_dir, found) = open_data(config.clone(), clusters.clone()).await?;
         let (listener, sockets) = bind(&config).await?;
@@ -125,71 +113,24 @@ impl Server {
                 .or(config.initial_members.get(&config.node).copied())
                 .unwrap_or(peer_address),
             clusters,
-            store: data_dir.store(),
             clock: Clock::new(config.wall_skew_ms),
-            seed,
+            seed: config.seed.unwrap_or_else(rand::random),
+            data_dir: Arc::new(data_dir),
             config,
         };
-        let (alarm, fatal) = mpsc::channel(FATAL_MAX);
-        let (leave, stop) = (CancellationToken::new(), CancellationToken::new());
-        let (inboxes, arrivals) = node.lanes();
-        let peers = Peers::spawn(
-            node.identity(),
-            sockets,
-            Book::new(
-                node.config.peer_override.clone(),
-                node.config.initial_members.clone(),
-            ),
-            data_dir.peer_stores()?,
-            inboxes,
-            stop.clone(),
-        );
-        peers.keep_connected(node.config.initial_members.keys().copied());
-        let mut running = Running {
-            node: &node,
-            peers: peers.clone(),
-            alarm: alarm.clone(),
-            leave: leave.clone(),
-            stop: stop.clone(),
-            drivers: TaskTracker::new(),
-            logs: Vec::new(),
-            handles: Vec::new(),
-        };
-        let _guard = stop.clone().drop_guard();
+        let (mut running, arrivals) = Running::start(node, sockets)?;
+        let guard = running.stop.clone().drop_guard();
         for (found, arrivals) in found.into_iter().zip(arrivals) {
             running.start_mode(found, arrivals)?;
         }
-        let Running {
-            drivers,
-            logs,
-            handles,
-            ..
-        } = running;
-        let service = Service::new(node.config.cluster.clone(), handles.clone(), leave.clone());
-        let serving = tokio::spawn(serve(
-            listener,
-            service,
-            handles.clone(),
-            leave.clone(),
-            alarm.clone(),
-        ));
-        tracing::info!(node = %node.config.node, client = %client_address, peer = %peer_address, "the node runs");
+        let serving = running.serve(listener);
+        tracing::info!(node = %running.node.config.node, client = %client_address, peer = %peer_address, "the node runs");
         Ok(Self {
             client_address,
             peer_address,
-            node: node.config.node,
-            modes: node.config.modes.clone(),
-            handles,
-            peers,
+            running,
             serving,
-            drivers,
-            logs,
-            leave,
-            stop,
-            fatal,
-            _alarm: alarm,
-            _guard,
-            _data_dir: data_dir,
+            _guard: guard,
         })
     }
 
@@ -208,18 +149,18 @@ impl Server {
     /// The modes that it serves, the default one first.
     #[must_use]
     pub fn modes(&self) -> &[Mode] {
-        &self.modes
+        &self.running.node.config.modes
     }
 
     /// Its id.
     #[must_use]
     pub fn node(&self) -> NodeId {
-        self.node
+        self.running.node.config.node
     }
 
     /// Resolves when something broke that the node can't go on without: shut it down, don't restart it in place.
     pub async fn failed(&mut self) -> FatalError {
-        match self.fatal.recv().await {
+        match self.running.fatal.recv().await {
             Some(error) => error,
             // The server holds a sender itself.
             None => std::future::pending().await,
@@ -229,23 +170,25 @@ impl Server {
     /// Leaves its clusters, lets calls that are under way finish, makes everything durable, and stops every task and
     /// thread.
     pub async fn shutdown(mut self) {
-        tracing::info!(node = %self.node, "the node leaves");
-        self.leave.cancel();
-        if tokio::time::timeout(DRAIN, &mut self.serving).await.is_err() {
-            tracing::warn!("calls are still open, closing their connections");
+        let node = self.node();
+        tracing::info!(%node, "the node leaves");
+        self.running.leave.cancel();
+        let served = tokio::time::timeout(DRAIN, &mut self.serving).await;
+        if served.is_err() {
+            tracing::warn!(%node, "calls are still open, closing their connections");
             self.serving.abort();
         }
         self.hand_over().await;
         tokio::time::sleep(GOODBYE).await;
-        self.stop.cancel();
-        self.drivers.close();
-        self.drivers.wait().await;
-        self.peers.stopped().await;
-        for log in std::mem::take(&mut self.logs) {
+        self.running.stop.cancel();
+        self.running.drivers.close();
+        self.running.drivers.wait().await;
+        self.running.peers.stopped().await;
+        for log in std::mem::take(&mut self.running.logs) {
             // A thread that panicked has sounded its alarm.
             let _ = tokio::task::spawn_blocking(move || log.join()).await;
         }
-        tracing::info!(node = %self.node, "the node stopped");
+        tracing::info!(%node, "the node stopped");
     }
 
     /// Waits while this node still leads, but not for long: others can elect without it.
@@ -257,15 +200,15 @@ impl Server {
     }
 
     fn leads(&self) -> bool {
-        self.handles.iter().any(|handle| {
+        self.running.handles.iter().any(|handle| {
             let published = handle.published();
             let status = &published.view.status;
             let others = status.counts.alive > 1;
             others
                 && match &status.role {
-                    Role::Strong { leader, .. } => {
-                        leader.as_ref().is_some_and(|leader| leader.node == self.node)
-                    }
+                    Role::Strong { leader, .. } => leader
+                        .as_ref()
+                        .is_some_and(|leader| leader.node == self.node()),
                     Role::Eventual { .. } => false,
                 }
         })
@@ -370,10 +313,12 @@ fn open_log(data_dir: &DataDir, mode: Mode, reserve_bytes: u64) -> Result<Found,
 }
 
 /// What every mode of the node shares.
+#[derive(Debug)]
 struct Node {
+    /// Holds the lock.
+    data_dir: Arc<DataDir>,
     config: Config,
     clusters: Vec<(Mode, ClusterId)>,
-    store: StoreId,
     clock: Clock,
     seed: u64,
     client_address: Option<String>,
@@ -385,7 +330,7 @@ impl Node {
         Identity {
             cluster_name: self.config.cluster.clone(),
             node: self.config.node,
-            store: self.store,
+            store: self.data_dir.store(),
             modes: self.clusters.clone(),
         }
     }
@@ -411,7 +356,7 @@ impl Node {
             node: self.config.node,
             cluster: self.cluster(Mode::Strong),
             epoch: quorumor_core::DataEpoch::ZERO,
-            store: self.store,
+            store: self.data_dir.store(),
         };
         let founders = founders(&self.config);
         let config = RaftConfig::new(identity, &founders, self.seed, rand::random())
@@ -431,19 +376,59 @@ impl Node {
     }
 }
 
-/// The parts that run, as they are started.
-struct Running<'a> {
-    node: &'a Node,
+/// The parts that run.
+#[derive(Debug)]
+struct Running {
+    node: Node,
     peers: Peers,
-    alarm: FatalSender,
-    leave: CancellationToken,
-    stop: CancellationToken,
     drivers: TaskTracker,
     logs: Vec<JoinHandle<()>>,
     handles: Vec<Handle>,
+    leave: CancellationToken,
+    stop: CancellationToken,
+    /// Kept, so that the channel never closes.
+    alarm: FatalSender,
+    fatal: mpsc::Receiver<FatalError>,
 }
 
-impl Running<'_> {
+impl Running {
+    /// Starts what the modes share; the lanes are for their drivers.
+    fn start(node: Node, sockets: Sockets) -> Result<(Self, Vec<Arrivals>), StartError> {
+        let (alarm, fatal) = mpsc::channel(FATAL_MAX);
+        let stop = CancellationToken::new();
+        let (inboxes, arrivals) = node.lanes();
+        let config = &node.config;
+        let peers = Peers::spawn(
+            node.identity(),
+            sockets,
+            Book::new(config.peer_override.clone(), config.initial_members.clone()),
+            node.data_dir.peer_stores()?,
+            inboxes,
+            stop.clone(),
+        );
+        peers.keep_connected(config.initial_members.keys().copied());
+        let running = Self {
+            node,
+            peers,
+            drivers: TaskTracker::new(),
+            logs: Vec::new(),
+            handles: Vec::new(),
+            leave: CancellationToken::new(),
+            stop,
+            alarm,
+            fatal,
+        };
+        Ok((running, arrivals))
+    }
+
+    fn serve(&self, listener: TcpListener) -> tokio::task::JoinHandle<()> {
+        let (handles, leave) = (self.handles.clone(), self.leave.clone());
+        let name = self.node.config.cluster.clone();
+        let service = Service::new(name, handles.clone(), leave.clone());
+        let alarm = self.alarm.clone();
+        tokio::spawn(serve(listener, service, handles, leave, alarm))
+    }
+
     fn start_mode(&mut self, found: Found, arrivals: Arrivals) -> Result<(), StartError> {
         let Found {
             mode,
@@ -476,10 +461,15 @@ impl Running<'_> {
         let (handle, requests) = Handle::new(mode, clock, replica.view(), rand::random());
         let (finished, told) = mpsc::unbounded_channel();
         let reserve = self.node.config.disk_reserve_bytes;
+        // The lock is held until the last thread that writes has ended.
+        let held = Arc::clone(&self.node.data_dir);
         let thread = LogThread {
             mode,
             store,
-            free_bytes: move || probe.free_bytes(),
+            free_bytes: move || {
+                let _held = &held;
+                probe.free_bytes()
+            },
             limits: SpaceLimits::new(reserve, log_options(reserve).zero_step),
             finished,
         };
@@ -519,4 +509,3 @@ async fn serve(
     // If the channel is full, the node stops already.
     let _ = alarm.try_send(FatalError::ClientPort { why });
 }
-

@@ -47,7 +47,11 @@ struct Shared {
 
 impl Service {
     /// A service over these modes, the default one first. `leave` ends its watches.
-    pub(crate) fn new(cluster_name: String, handles: Vec<Handle>, leave: CancellationToken) -> Self {
+    pub(crate) fn new(
+        cluster_name: String,
+        handles: Vec<Handle>,
+        leave: CancellationToken,
+    ) -> Self {
         let shared = Shared {
             cluster_name,
             modes: handles.iter().map(Handle::mode).collect(),
@@ -101,7 +105,11 @@ impl Service {
         }
     }
 
-    async fn single(&self, asking: &Asking, operation: Operation) -> Result<(OperationResult, pb::Receipt), Error> {
+    async fn single(
+        &self,
+        asking: &Asking,
+        operation: Operation,
+    ) -> Result<(OperationResult, pb::Receipt), Error> {
         let (results, receipt) = asking.write(vec![operation]).await?;
         let result = results.into_iter().next().ok_or_else(asking::misfit)?;
         Ok((result, receipt))
@@ -114,7 +122,10 @@ type WatchStream = Pin<Box<dyn Stream<Item = Result<pb::WatchResponse, Status>> 
 impl StateService for Service {
     type WatchStream = WatchStream;
 
-    async fn put(&self, request: Request<pb::PutRequest>) -> Result<Response<pb::PutResponse>, Status> {
+    async fn put(
+        &self,
+        request: Request<pb::PutRequest>,
+    ) -> Result<Response<pb::PutResponse>, Status> {
         let run = |asking: Arc<Asking>, put: pb::PutRequest| async move {
             let operation = parse_put(&put.key, put.value, &put.context)?;
             match self.single(&asking, operation).await? {
@@ -129,7 +140,10 @@ impl StateService for Service {
             .await
     }
 
-    async fn get(&self, request: Request<pb::GetRequest>) -> Result<Response<pb::GetResponse>, Status> {
+    async fn get(
+        &self,
+        request: Request<pb::GetRequest>,
+    ) -> Result<Response<pb::GetResponse>, Status> {
         let run = |asking: Arc<Asking>, get: pb::GetRequest| async move {
             let key = Key::parse(&get.key)?;
             let reading = asking.read().await?;
@@ -159,11 +173,20 @@ impl StateService for Service {
                 _ => Err(asking::misfit()),
             }
         };
-        self.serve("Delete", Kind::Write, request, |delete| delete.header.take(), run)
-            .await
+        self.serve(
+            "Delete",
+            Kind::Write,
+            request,
+            |delete| delete.header.take(),
+            run,
+        )
+        .await
     }
 
-    async fn list(&self, request: Request<pb::ListRequest>) -> Result<Response<pb::ListResponse>, Status> {
+    async fn list(
+        &self,
+        request: Request<pb::ListRequest>,
+    ) -> Result<Response<pb::ListResponse>, Status> {
         let run = |asking: Arc<Asking>, list: pb::ListRequest| async move {
             let asked = list::Asked::parse(list)?;
             let reading = asking.read().await?;
@@ -191,11 +214,20 @@ impl StateService for Service {
                 _ => Err(asking::misfit()),
             }
         };
-        self.serve("CompareAndSet", Kind::Write, request, |cas| cas.header.take(), run)
-            .await
+        self.serve(
+            "CompareAndSet",
+            Kind::Write,
+            request,
+            |cas| cas.header.take(),
+            run,
+        )
+        .await
     }
 
-    async fn batch(&self, request: Request<pb::BatchRequest>) -> Result<Response<pb::BatchResponse>, Status> {
+    async fn batch(
+        &self,
+        request: Request<pb::BatchRequest>,
+    ) -> Result<Response<pb::BatchResponse>, Status> {
         let writes = request.get_ref().operations.iter().any(|operation| {
             !matches!(
                 operation.operation,
@@ -226,7 +258,10 @@ impl StateService for Service {
             .await
     }
 
-    async fn watch(&self, request: Request<pb::WatchRequest>) -> Result<Response<WatchStream>, Status> {
+    async fn watch(
+        &self,
+        request: Request<pb::WatchRequest>,
+    ) -> Result<Response<WatchStream>, Status> {
         let run = |asking: Arc<Asking>, watch: pb::WatchRequest| async move {
             let slot = Arc::clone(&self.shared.watchers)
                 .try_acquire_owned()
@@ -237,8 +272,14 @@ impl StateService for Service {
             let leave = self.shared.leave.clone();
             watch::start(asking, watch, slot, leave).await
         };
-        self.serve("Watch", Kind::Read, request, |watch| watch.header.take(), run)
-            .await
+        self.serve(
+            "Watch",
+            Kind::Read,
+            request,
+            |watch| watch.header.take(),
+            run,
+        )
+        .await
     }
 
     async fn describe(
@@ -251,7 +292,9 @@ impl StateService for Service {
             let digest = if asked.include_digest {
                 let published = Arc::clone(&reading.published);
                 // A pass over all entries: not on the thread that serves others.
-                tokio::task::spawn_blocking(move || published.view.digest()).await.ok()
+                tokio::task::spawn_blocking(move || published.view.digest())
+                    .await
+                    .ok()
             } else {
                 None
             };
@@ -267,8 +310,13 @@ impl StateService for Service {
                 ..answer
             })
         };
-        self.serve("Describe", Kind::Read, request, |asked| asked.header.take(), run)
-            .await
+        self.serve(
+            "Describe",
+            Kind::Read,
+            request,
+            |asked| asked.header.take(),
+            run,
+        )
+        .await
     }
 }
-

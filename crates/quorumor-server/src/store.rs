@@ -63,7 +63,13 @@ impl<D: Disk> Store<D> {
         let (log, found) = Log::open(disk, options)?;
         let recovered = core::Recovered {
             checkpoint: found.checkpoint.map(|checkpoint| checkpoint.chunks),
-            records: needed(found.records.into_iter().map(|(_, record)| record).collect()),
+            records: needed(
+                found
+                    .records
+                    .into_iter()
+                    .map(|(_, record)| record)
+                    .collect(),
+            ),
             torn: found.torn.is_some(),
         };
         let store = Self {
@@ -122,7 +128,9 @@ impl<D: Disk> Store<D> {
                 self.checkpoint = Some(checkpoint);
                 Ok(None)
             }
-            Err(WalError::Full { .. }) if checkpoint.draft.is_some() || checkpoint.piece.is_some() => {
+            Err(WalError::Full { .. })
+                if checkpoint.draft.is_some() || checkpoint.piece.is_some() =>
+            {
                 self.checkpoint = Some(checkpoint);
                 Ok(None)
             }
@@ -187,7 +195,10 @@ impl<D: Disk> Store<D> {
             }
             checkpoint.draft = Some(self.log.begin_checkpoint(checkpoint.position)?);
         }
-        let piece = checkpoint.piece.take().or_else(|| checkpoint.source.next_chunk());
+        let piece = checkpoint
+            .piece
+            .take()
+            .or_else(|| checkpoint.source.next_chunk());
         match (piece, checkpoint.draft.as_mut()) {
             (Some(piece), Some(draft)) => {
                 if let Err(error) = self.log.add_chunk(draft, &piece) {
@@ -206,7 +217,8 @@ impl<D: Disk> Store<D> {
 
     /// Writes the appends at the front of the queue as one frame; the last one's token, or `None` if the disk is full.
     fn append_front(&mut self) -> Result<Option<PersistToken>, WalError> {
-        let (mut changes, mut bytes, mut sync, mut taken, mut last) = (Vec::new(), 0, false, 0, None);
+        let (mut changes, mut bytes, mut sync, mut taken, mut last) =
+            (Vec::new(), 0, false, 0, None);
         for persist in &self.waiting {
             let Persist::Append {
                 token,

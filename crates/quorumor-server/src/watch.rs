@@ -156,7 +156,10 @@ impl Hub {
         if !seen(&ring.base) {
             return Err(Lost::Gone);
         }
-        let unseen = ring.changes.iter().find(|kept| !seen(&kept.change.position));
+        let unseen = ring
+            .changes
+            .iter()
+            .find(|kept| !seen(&kept.change.position));
         Ok(unseen.map_or(ring.last, |kept| kept.number - 1))
     }
 

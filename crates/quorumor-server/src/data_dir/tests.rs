@@ -31,7 +31,11 @@ fn a_directory_keeps_its_store_and_has_one_owner() {
     let dir = tempfile::tempdir().unwrap();
     let first = DataDir::open(dir.path(), &wanted(&[STRONG])).unwrap();
     assert_eq!(first.store(), StoreId::new(77));
-    refused(dir.path(), &wanted(&[STRONG]), &["in use by another process"]);
+    refused(
+        dir.path(),
+        &wanted(&[STRONG]),
+        &["in use by another process"],
+    );
     drop(first);
     let later = Wanted {
         new_store: StoreId::new(88),
@@ -50,12 +54,18 @@ fn contradictions_name_both_values_and_what_to_do() {
     let modes = [STRONG];
     refused(
         dir.path(),
-        &Wanted { cluster: "other", ..wanted(&modes) },
+        &Wanted {
+            cluster: "other",
+            ..wanted(&modes)
+        },
         &["\"c\"", "\"other\"", "--data-dir"],
     );
     refused(
         dir.path(),
-        &Wanted { node: node(2), ..wanted(&modes) },
+        &Wanted {
+            node: node(2),
+            ..wanted(&modes)
+        },
         &["node 1", "says 2", "--node-id"],
     );
     refused(
@@ -63,7 +73,11 @@ fn contradictions_name_both_values_and_what_to_do() {
         &wanted(&[(Mode::Strong, ClusterId::new(9))]),
         &["0000000000000005", "0000000000000009", "--initial-members"],
     );
-    refused(dir.path(), &wanted(&[EVENTUAL]), &["of mode strong", "says eventual"]);
+    refused(
+        dir.path(),
+        &wanted(&[EVENTUAL]),
+        &["of mode strong", "says eventual"],
+    );
 }
 
 #[test]

@@ -81,7 +81,10 @@ proptest! {
 
 #[test]
 fn a_payload_over_the_budget_is_not_sent() {
-    assert_eq!(datagram(vec![0; DATAGRAM_PAYLOAD_BYTES_MAX + 1]).encode(), None);
+    assert_eq!(
+        datagram(vec![0; DATAGRAM_PAYLOAD_BYTES_MAX + 1]).encode(),
+        None
+    );
 }
 
 #[test]

@@ -15,8 +15,8 @@ use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::handshake::{self, HandshakeError};
 use super::Peers;
+use super::handshake::{self, HandshakeError};
 use crate::envelope::{EnvelopeError, Frame};
 use crate::metrics;
 
@@ -39,7 +39,9 @@ impl Accepted {
     /// Makes room for a new stream: the older one is told to end.
     fn replace(&self, peer: NodeId, class: StreamClass) -> (u64, CancellationToken) {
         let mut streams = self.streams.lock();
-        let number = streams.get(&(peer, class)).map_or(0, |(number, _)| number + 1);
+        let number = streams
+            .get(&(peer, class))
+            .map_or(0, |(number, _)| number + 1);
         let end = CancellationToken::new();
         if let Some((_, older)) = streams.insert((peer, class), (number, end.clone())) {
             older.cancel();
@@ -50,7 +52,9 @@ impl Accepted {
     /// Whether this stream was still the one in use; it no longer is.
     fn ended(&self, peer: NodeId, class: StreamClass, number: u64) -> bool {
         let streams = self.streams.lock();
-        streams.get(&(peer, class)).is_some_and(|(current, _)| *current == number)
+        streams
+            .get(&(peer, class))
+            .is_some_and(|(current, _)| *current == number)
     }
 }
 
@@ -98,9 +102,12 @@ async fn greet(peers: &Peers, mut stream: TcpStream) -> Option<(TcpStream, NodeI
         Err(_) => HandshakeError::Io(std::io::ErrorKind::TimedOut.into()),
     };
     metrics::handshake_failed("accepted", error.as_str());
-    match error {
+    match &error {
         HandshakeError::Refused(reason) => tracing::warn!(reason, "refused a peer's stream"),
-        other => tracing::debug!(error = %other, "a handshake failed"),
+        HandshakeError::Io(_)
+        | HandshakeError::Envelope(_)
+        | HandshakeError::Malformed(_)
+        | HandshakeError::RefusedByPeer(_) => tracing::debug!(%error, "a handshake failed"),
     }
     None
 }
@@ -118,7 +125,10 @@ async fn answer(
             .map_err(|conflict| conflict.to_string())?;
         Ok((version, node))
     });
-    let version = judged.as_ref().map(|(version, _)| *version).map_err(Clone::clone);
+    let version = judged
+        .as_ref()
+        .map(|(version, _)| *version)
+        .map_err(Clone::clone);
     handshake::write(stream, class, &handshake::reply(&shared.me, &version)).await?;
     match judged {
         Ok((_, node)) => Ok((node, class)),
@@ -128,7 +138,9 @@ async fn answer(
 
 async fn serve(peers: &Peers, stream: TcpStream, peer: NodeId, class: StreamClass) {
     let (number, end) = peers.shared.accepted.replace(peer, class);
-    let read = end.run_until_cancelled(read(peers, stream, peer, class)).await;
+    let read = end
+        .run_until_cancelled(read(peers, stream, peer, class))
+        .await;
     if let Some(Err(error)) = read {
         metrics::envelope_refused("stream", error.as_str());
         tracing::warn!(%peer, ?class, %error, "a peer's stream can't be read on");

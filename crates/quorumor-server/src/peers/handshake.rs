@@ -180,3 +180,71 @@ pub(super) async fn read<M: Message + Default>(
     stream.read_exact(&mut message).await?;
     Ok((hello.class, M::decode(message.as_slice())?))
 }
+
+#[cfg(test)]
+mod tests {
+    use quorumor_core::ClusterId;
+
+    use super::*;
+
+    fn node(id: u64) -> NodeId {
+        NodeId::try_from(id).unwrap()
+    }
+
+    fn identity(id: u64, modes: &[(Mode, u64)]) -> Identity {
+        Identity {
+            cluster_name: "c".into(),
+            node: node(id),
+            store: StoreId::new(id * 10),
+            modes: modes
+                .iter()
+                .map(|(mode, cluster)| (*mode, ClusterId::new(*cluster)))
+                .collect(),
+        }
+    }
+
+    const BOTH: [(Mode, u64); 2] = [(Mode::Strong, 1), (Mode::Eventual, 2)];
+
+    #[track_caller]
+    fn refused(change: impl FnOnce(&mut pb::Handshake), part: &str) {
+        let mut hello = handshake(&identity(2, &BOTH), node(1));
+        change(&mut hello);
+        let reason = judge(&identity(1, &BOTH), &hello).unwrap_err();
+        assert!(reason.contains(part), "{reason:?} doesn't say {part:?}");
+        let answer = reply(&identity(1, &BOTH), &Err(reason.clone()));
+        let told = judge_reply(node(1), &answer).unwrap_err().to_string();
+        assert!(told.contains(&reason), "{told}");
+    }
+
+    #[test]
+    fn a_peer_of_the_same_cluster_is_taken() {
+        let hello = handshake(&identity(2, &BOTH[1..]), node(1));
+        let me = identity(1, &BOTH);
+        let (version, from, store) = judge(&me, &hello).unwrap();
+        assert_eq!((from, store), (node(2), StoreId::new(20)));
+        let answer = reply(&me, &Ok(version));
+        assert_eq!(judge_reply(node(1), &answer).unwrap(), StoreId::new(10));
+    }
+
+    #[test]
+    fn strangers_are_refused_with_a_reason_on_both_sides() {
+        refused(
+            |hello| hello.cluster_name = "d".into(),
+            "this is cluster \"c\"",
+        );
+        refused(|hello| hello.target_node_id = 7, "this is node 1, not 7");
+        refused(|hello| hello.node_id = 0, "from 1 up");
+        refused(|hello| hello.node_id = 1, "this node's own");
+        refused(|hello| hello.version_min = 9, "speaks peer protocol 9");
+        refused(|hello| hello.version_max = 0, "peer protocol");
+        refused(|hello| hello.modes[0].cluster_id = 9, "founding members");
+        refused(|hello| hello.modes.clear(), "no mode in common");
+    }
+
+    #[test]
+    fn an_answer_of_another_node_is_refused() {
+        let answer = reply(&identity(3, &BOTH), &Ok(1));
+        let error = judge_reply(node(1), &answer).unwrap_err().to_string();
+        assert!(error.contains("node 3 answered"), "{error}");
+    }
+}

@@ -17,8 +17,8 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::handshake::{self, HandshakeError};
 use super::Peers;
+use super::handshake::{self, HandshakeError};
 use crate::envelope::Frame;
 use crate::metrics;
 
@@ -318,7 +318,11 @@ impl Task {
 }
 
 /// Writes everything, unless the stream breaks or stands still.
-async fn write_out(write: &mut OwnedWriteHalf, read: &mut OwnedReadHalf, out: &mut BytesMut) -> bool {
+async fn write_out(
+    write: &mut OwnedWriteHalf,
+    read: &mut OwnedReadHalf,
+    out: &mut BytesMut,
+) -> bool {
     while !out.is_empty() {
         let written = tokio::select! {
             written = timeout(WRITE_TIMEOUT, write.write_buf(out)) => written,

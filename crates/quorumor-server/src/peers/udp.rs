@@ -80,10 +80,9 @@ fn take(shared: &Shared, bytes: &Bytes) -> Result<(), &'static str> {
             "own_id_used_twice"
         });
     }
-    shared.meet(datagram.from, datagram.store).map_err(|conflict| {
-        tracing::debug!(%conflict, "refused a datagram");
-        "store_conflict"
-    })?;
+    shared
+        .meet(datagram.from, datagram.store)
+        .map_err(|_| "store_conflict")?;
     let input = Input::Datagram {
         from: datagram.from,
         payload: datagram.payload,

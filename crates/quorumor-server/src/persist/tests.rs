@@ -64,13 +64,11 @@ async fn everything_queued_is_durable_before_it_is_reported() {
     }
     let mut reached = 0;
     while reached < 100 {
-        match started.finished.recv().await.unwrap() {
-            Input::Persisted { token } => {
-                assert!(token.0 > reached);
-                reached = token.0;
-            }
-            other => panic!("{other:?}"),
-        }
+        let Some(Input::Persisted { token }) = started.finished.recv().await else {
+            panic!("something else was told");
+        };
+        assert!(token.0 > reached);
+        reached = token.0;
     }
     drop(started.queue);
     started.thread.join().unwrap();
@@ -94,14 +92,61 @@ async fn a_disk_that_runs_low_is_told_and_told_again_when_there_is_space() {
     ));
     drop(started.queue);
     started.thread.join().unwrap();
-    assert!(started.fatal.recv().await.is_none(), "an orderly end is no failure");
+    assert!(
+        started.fatal.recv().await.is_none(),
+        "an orderly end is no failure"
+    );
 }
 
 #[test]
 fn the_space_limits_have_a_gap_so_that_they_do_not_flap() {
     let limits = SpaceLimits::new(100, 10);
-    assert_eq!(limits.judge(DiskState::Available, 120), DiskState::Available);
+    assert_eq!(
+        limits.judge(DiskState::Available, 120),
+        DiskState::Available
+    );
     assert_eq!(limits.judge(DiskState::Available, 119), DiskState::Full);
     assert_eq!(limits.judge(DiskState::Full, 139), DiskState::Full);
     assert_eq!(limits.judge(DiskState::Full, 140), DiskState::Available);
+}
+
+#[tokio::test]
+async fn a_failed_sync_ends_the_thread_and_nothing_more_is_reported() {
+    let disk = SimDisk::new(3);
+    let mut started = start(disk.clone());
+    disk.fail_next_sync(1);
+    started.queue.push(append(1));
+    let error = started.fatal.recv().await.unwrap();
+    assert!(matches!(error, FatalError::Log { .. }), "{error}");
+    started.thread.join().unwrap();
+    assert!(
+        started.finished.recv().await.is_none(),
+        "nothing was reported"
+    );
+}
+
+#[tokio::test]
+async fn a_batch_without_room_waits_and_is_done_when_there_is_some() {
+    let disk = SimDisk::new(4);
+    let mut started = start(disk.clone());
+    disk.set_full(true);
+    let mut told_full = false;
+    let mut pushed = 0;
+    while !told_full {
+        pushed += 1;
+        started.queue.push(append(pushed));
+        match started.finished.recv().await.unwrap() {
+            Input::Disk(DiskState::Full) => told_full = true,
+            told => assert!(matches!(told, Input::Persisted { .. }), "{told:?}"),
+        }
+    }
+    disk.set_full(false);
+    let mut reached = 0;
+    while reached < pushed {
+        if let Input::Persisted { token } = started.finished.recv().await.unwrap() {
+            reached = token.0;
+        }
+    }
+    drop(started.queue);
+    started.thread.join().unwrap();
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use quorumor_core::{
-    Certainty, Command, DataEpoch, Degraded, Error, Health, Level, Mono, Operation, OperationResult, Position,
-    Receipt, Reply, Request, Token, WriteOutcome,
+    Certainty, Command, DataEpoch, Degraded, Error, Health, Level, Mono, Operation,
+    OperationResult, Position, Receipt, Reply, Request, Token, WriteOutcome,
 };
 use quorumor_proto::pb;
 use quorumor_proto::receipt::receipt_to_wire;
@@ -318,7 +318,11 @@ impl Asking {
 
     fn ahead(&self, published: &Published) -> Error {
         Error::TokenAhead {
-            needed: self.after.as_ref().map(ToString::to_string).unwrap_or_default(),
+            needed: self
+                .after
+                .as_ref()
+                .map(ToString::to_string)
+                .unwrap_or_default(),
             have: published.view.position.to_string(),
         }
     }
@@ -335,7 +339,9 @@ impl Asking {
         let results = operations
             .iter()
             .map(|operation| OperationResult::Got {
-                entry: entries.entry(operation.key()).map(|entry| (**entry).clone()),
+                entry: entries
+                    .entry(operation.key())
+                    .map(|entry| (**entry).clone()),
             })
             .collect();
         Ok((results, self.read_receipt(&reading)?))

@@ -118,7 +118,10 @@ mod tests {
 
     #[test]
     fn a_page_token_is_good_for_its_own_range_only() {
-        let (a, b) = (KeyRange::prefix("a").unwrap(), KeyRange::prefix("b").unwrap());
+        let (a, b) = (
+            KeyRange::prefix("a").unwrap(),
+            KeyRange::prefix("b").unwrap(),
+        );
         let key = Key::parse("a/7").unwrap();
         let token = encode(&key, &a);
         assert_eq!(decode(&token, &a), Ok(key));

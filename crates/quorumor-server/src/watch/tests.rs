@@ -58,7 +58,10 @@ fn a_place_ahead_of_the_hub_waits() {
 fn history_is_bounded_and_a_loss_is_told() {
     let hub = hub(3 * ONE, 1_000_000);
     hub.append((11..21).map(|revision| change(revision, "a")).collect());
-    assert!(hub.after(6, usize::MAX).is_err_and(|lost| lost == Lost::Gone));
+    assert!(
+        hub.after(6, usize::MAX)
+            .is_err_and(|lost| lost == Lost::Gone)
+    );
     assert_eq!(numbers(&hub.after(7, usize::MAX).unwrap()), [8, 9, 10]);
     assert!(hub.keeps(7) && !hub.keeps(6) && !hub.keeps(11));
 }
@@ -67,7 +70,10 @@ fn history_is_bounded_and_a_loss_is_told() {
 fn a_slow_watcher_is_told_and_a_fast_one_goes_on() {
     let hub = hub(100 * ONE, 3 * ONE);
     hub.append((11..21).map(|revision| change(revision, "a")).collect());
-    assert!(hub.after(2, usize::MAX).is_err_and(|lost| lost == Lost::Slow));
+    assert!(
+        hub.after(2, usize::MAX)
+            .is_err_and(|lost| lost == Lost::Slow)
+    );
     assert_eq!(numbers(&hub.after(8, usize::MAX).unwrap()), [9, 10]);
 }
 

@@ -17,7 +17,11 @@ async fn every_call_is_served_at_every_node() {
         let receipt = written.receipt.unwrap();
         assert_eq!(receipt.write_outcome(), pb::WriteOutcome::Applied);
         assert_eq!(receipt.got(), pb::Level::Linearizable);
-        let read = client.get(get(&key, pb::RequestHeader::default())).await.unwrap().into_inner();
+        let read = client
+            .get(get(&key, pb::RequestHeader::default()))
+            .await
+            .unwrap()
+            .into_inner();
         assert_eq!(value(&read).as_deref(), Some("one"));
         let basis = read.receipt.unwrap().staleness.unwrap().basis();
         assert_eq!(basis, pb::StalenessBasis::Exact);
@@ -29,7 +33,11 @@ async fn every_call_is_served_at_every_node() {
             value: "two".into(),
             header: None,
         };
-        let won = client.compare_and_set(cas.clone()).await.unwrap().into_inner();
+        let won = client
+            .compare_and_set(cas.clone())
+            .await
+            .unwrap()
+            .into_inner();
         assert!(won.succeeded);
         let lost = client.compare_and_set(cas).await.unwrap().into_inner();
         assert!(!lost.succeeded);
@@ -75,11 +83,19 @@ async fn a_token_carries_a_session_to_any_node() {
     cluster.leader().await;
     for round in 0..20 {
         let text = format!("{round}");
-        let written = cluster.client(1 + round % 3).put(put("k", &text)).await.unwrap();
+        let written = cluster
+            .client(1 + round % 3)
+            .put(put("k", &text))
+            .await
+            .unwrap();
         let token = written.into_inner().receipt.unwrap().token;
         assert!(!token.is_empty());
         let header = pb::RequestHeader { token, ..local() };
-        let read = cluster.client(1 + (round + 1) % 3).get(get("k", header)).await.unwrap();
+        let read = cluster
+            .client(1 + (round + 1) % 3)
+            .get(get("k", header))
+            .await
+            .unwrap();
         assert_eq!(value(&read.into_inner()), Some(text));
     }
     cluster.shutdown().await;
@@ -107,7 +123,13 @@ async fn a_batch_answers_each_operation_in_order() {
             read(),
         ],
     };
-    let done = cluster.client(1).batch(batch).await.unwrap().into_inner().results;
+    let done = cluster
+        .client(1)
+        .batch(batch)
+        .await
+        .unwrap()
+        .into_inner()
+        .results;
     let found = |result: &pb::BatchResult| match result.result.as_ref().unwrap() {
         Done::Get(get) => get.found,
         other => panic!("{other:?}"),
@@ -129,7 +151,11 @@ async fn a_watch_shows_a_snapshot_then_changes_and_resumes_at_another_node() {
     let cluster = Cluster::start("strong", 3).await;
     cluster.leader().await;
     cluster.client(1).put(put("w/a", "1")).await.unwrap();
-    cluster.client(1).put(put("x", "not watched")).await.unwrap();
+    cluster
+        .client(1)
+        .put(put("x", "not watched"))
+        .await
+        .unwrap();
     let range = Some(pb::KeyRange {
         range: Some(pb::key_range::Range::Prefix("w/".into())),
     });
@@ -171,20 +197,35 @@ async fn a_watch_shows_a_snapshot_then_changes_and_resumes_at_another_node() {
     }
     cluster.shutdown().await;
     let end = steps.message().await;
-    assert!(matches!(end, Err(_) | Ok(None)), "a watch ends with its node");
+    assert!(
+        matches!(end, Err(_) | Ok(None)),
+        "a watch ends with its node"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_leader_is_replaced_and_comes_back_from_its_disk() {
     let mut cluster = Cluster::start("strong", 3).await;
     let leader = cluster.leader().await;
-    cluster.client(leader).put(put("k", "before")).await.unwrap();
+    cluster
+        .client(leader)
+        .put(put("k", "before"))
+        .await
+        .unwrap();
     cluster.stop_node(leader).await;
     let next = cluster.leader().await;
     assert_ne!(next, leader);
-    let read = cluster.client(next).get(get("k", pb::RequestHeader::default())).await.unwrap();
+    let read = cluster
+        .client(next)
+        .get(get("k", pb::RequestHeader::default()))
+        .await
+        .unwrap();
     assert_eq!(value(&read.into_inner()).as_deref(), Some("before"));
-    cluster.client(next).put(put("k", "meanwhile")).await.unwrap();
+    cluster
+        .client(next)
+        .put(put("k", "meanwhile"))
+        .await
+        .unwrap();
     cluster.start_node(leader).await;
     let read = eventually("the node that was away serves", || async {
         let asked = get("k", pb::RequestHeader::default());
@@ -200,7 +241,11 @@ async fn a_whole_cluster_restarts_with_everything_acknowledged() {
     let mut cluster = Cluster::start("strong", 3).await;
     let leader = cluster.leader().await;
     for round in 0..50 {
-        cluster.client(leader).put(put(&format!("k/{round}"), "v")).await.unwrap();
+        cluster
+            .client(leader)
+            .put(put(&format!("k/{round}"), "v"))
+            .await
+            .unwrap();
     }
     for id in 1..=3 {
         cluster.stop_node(id).await;
@@ -209,7 +254,11 @@ async fn a_whole_cluster_restarts_with_everything_acknowledged() {
         cluster.start_node(id).await;
     }
     cluster.leader().await;
-    let listed = cluster.client(2).list(pb::ListRequest::default()).await.unwrap();
+    let listed = cluster
+        .client(2)
+        .list(pb::ListRequest::default())
+        .await
+        .unwrap();
     assert_eq!(listed.into_inner().entries.len(), 50);
     cluster.shutdown().await;
 }
@@ -218,7 +267,12 @@ async fn a_whole_cluster_restarts_with_everything_acknowledged() {
 async fn a_minority_refuses_and_says_so_and_answers_weaker_only_when_allowed() {
     let mut cluster = Cluster::start("strong", 3).await;
     cluster.leader().await;
-    let written = cluster.client(1).put(put("k", "v")).await.unwrap().into_inner();
+    let written = cluster
+        .client(1)
+        .put(put("k", "v"))
+        .await
+        .unwrap()
+        .into_inner();
     let token = written.receipt.unwrap().token;
     let header = pb::RequestHeader { token, ..local() };
     cluster.client(3).get(get("k", header)).await.unwrap();
@@ -232,11 +286,15 @@ async fn a_minority_refuses_and_says_so_and_answers_weaker_only_when_allowed() {
     // Once it knows that there is no majority, it refuses at once and for certain.
     eventually("a certain refusal", || async {
         let refused = failure(cluster.client(3).put(put("k", "w")).await);
-        (refused.code == Code::Unavailable && refused.certainty == Certainty::NotApplied).then_some(())
+        (refused.code == Code::Unavailable && refused.certainty == Certainty::NotApplied)
+            .then_some(())
     })
     .await;
     let refused = failure(client.get(get("k", pb::RequestHeader::default())).await);
-    assert!(matches!(refused.code, Code::Unavailable | Code::DeadlineExceeded), "{refused:?}");
+    assert!(
+        matches!(refused.code, Code::Unavailable | Code::DeadlineExceeded),
+        "{refused:?}"
+    );
     let allowed = pb::RequestHeader {
         allow_degraded: true,
         ..pb::RequestHeader::default()
@@ -245,7 +303,10 @@ async fn a_minority_refuses_and_says_so_and_answers_weaker_only_when_allowed() {
     assert_eq!(value(&read).as_deref(), Some("v"));
     let receipt = read.receipt.unwrap();
     assert_eq!(receipt.degraded, "LEADER_UNREACHABLE");
-    assert_eq!((receipt.asked(), receipt.got()), (pb::Level::Linearizable, pb::Level::Local));
+    assert_eq!(
+        (receipt.asked(), receipt.got()),
+        (pb::Level::Linearizable, pb::Level::Local)
+    );
     let read = client.get(get("k", local())).await.unwrap().into_inner();
     assert_eq!(value(&read).as_deref(), Some("v"));
     cluster.shutdown().await;
@@ -256,7 +317,11 @@ async fn contradictions_with_the_disk_are_refused() {
     let mut cluster = Cluster::start("strong", 1).await;
     cluster.leader().await;
     let other = cluster.settings(1);
-    let busy = cluster.try_start(other.clone()).await.unwrap_err().to_string();
+    let busy = cluster
+        .try_start(other.clone())
+        .await
+        .unwrap_err()
+        .to_string();
     assert!(busy.contains("in use"), "{busy}");
     cluster.stop_node(1).await;
     let renamed = quorumor_server::Settings {
@@ -264,7 +329,10 @@ async fn contradictions_with_the_disk_are_refused() {
         ..other.clone()
     };
     let refused = cluster.try_start(renamed).await.unwrap_err().to_string();
-    assert!(refused.contains("\"test\"") && refused.contains("\"other\""), "{refused}");
+    assert!(
+        refused.contains("\"test\"") && refused.contains("\"other\""),
+        "{refused}"
+    );
     std::fs::remove_dir_all(cluster.dir().join("1/strong")).unwrap();
     let refused = cluster.try_start(other).await.unwrap_err().to_string();
     assert!(refused.contains("is gone"), "{refused}");

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
 use quorumor_proto::pb;
@@ -18,7 +19,10 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) type Client = StateServiceClient<Channel>;
 
 /// Waits until `check` gives something.
-pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut check: impl FnMut() -> F) -> T {
+pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(
+    what: &str,
+    mut check: impl FnMut() -> F,
+) -> T {
     let began = Instant::now();
     loop {
         if let Some(found) = check().await {
@@ -49,8 +53,12 @@ fn free_address() -> SocketAddr {
 impl Cluster {
     /// Nodes 1 to `count`, started.
     pub(crate) async fn start(mode: &str, count: u64) -> Self {
-        let addresses: BTreeMap<u64, SocketAddr> = (1..=count).map(|id| (id, free_address())).collect();
-        let members: Vec<_> = addresses.iter().map(|(id, at)| format!("{id}={at}")).collect();
+        let addresses: BTreeMap<u64, SocketAddr> =
+            (1..=count).map(|id| (id, free_address())).collect();
+        let members: Vec<_> = addresses
+            .iter()
+            .map(|(id, at)| format!("{id}={at}"))
+            .collect();
         let dir = tempfile::tempdir().unwrap();
         let mut settings = BTreeMap::new();
         for (id, address) in &addresses {
@@ -100,11 +108,6 @@ impl Cluster {
         self.nodes.remove(&id).unwrap().shutdown().await;
     }
 
-    /// As a crash: no goodbye, the tasks just end. The directory's lock is free when this returns.
-    pub(crate) async fn drop_node(&mut self, id: u64) {
-        drop(self.nodes.remove(&id).unwrap());
-    }
-
     pub(crate) fn client(&self, id: u64) -> Client {
         let address = self.nodes[&id].client_address();
         let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
@@ -113,10 +116,15 @@ impl Cluster {
 
     /// The leader, once there is one that all running nodes name.
     pub(crate) async fn leader(&self) -> u64 {
+        self.leader_of(pb::Mode::Unspecified).await
+    }
+
+    /// The same, asked of a mode.
+    pub(crate) async fn leader_of(&self, mode: pb::Mode) -> u64 {
         eventually("a leader that all know", || async {
             let mut leaders = Vec::new();
             for id in self.nodes.keys() {
-                let described = self.describe(*id).await?;
+                let described = self.describe_mode(*id, mode).await?;
                 match described.receipt?.position? {
                     pb::receipt::Position::Strong(strong) => leaders.push(strong.leader_id),
                     pb::receipt::Position::Eventual(_) => return None,
@@ -132,7 +140,18 @@ impl Cluster {
     }
 
     pub(crate) async fn describe(&self, id: u64) -> Option<pb::DescribeResponse> {
-        let request = pb::DescribeRequest::default();
+        self.describe_mode(id, pb::Mode::Unspecified).await
+    }
+
+    async fn describe_mode(&self, id: u64, mode: pb::Mode) -> Option<pb::DescribeResponse> {
+        let header = pb::RequestHeader {
+            mode: mode.into(),
+            ..pb::RequestHeader::default()
+        };
+        let request = pb::DescribeRequest {
+            header: Some(header),
+            include_digest: false,
+        };
         let described = self.client(id).describe(request).await.ok()?;
         Some(described.into_inner())
     }
@@ -175,4 +194,20 @@ pub(crate) fn value(response: &pb::GetResponse) -> Option<String> {
 #[track_caller]
 pub(crate) fn failure<T: std::fmt::Debug>(result: Result<T, tonic::Status>) -> Failure {
     from_status(&result.unwrap_err())
+}
+
+/// A plain HTTP request to node 1.
+pub(crate) fn http(cluster: &Cluster, path: &str) -> String {
+    let mut stream = TcpStream::connect(cluster.nodes[&1].client_address()).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(5)))
+        .unwrap();
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
 }
