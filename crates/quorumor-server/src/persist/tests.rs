@@ -135,10 +135,12 @@ async fn a_batch_without_room_waits_and_is_done_when_there_is_some() {
     while !told_full {
         pushed += 1;
         started.queue.push(append(pushed));
-        match started.finished.recv().await.unwrap() {
-            Input::Disk(DiskState::Full) => told_full = true,
-            told => assert!(matches!(told, Input::Persisted { .. }), "{told:?}"),
-        }
+        let told = started.finished.recv().await.unwrap();
+        told_full = matches!(told, Input::Disk(DiskState::Full));
+        assert!(
+            told_full || matches!(told, Input::Persisted { .. }),
+            "{told:?}"
+        );
     }
     disk.set_full(false);
     let mut reached = 0;
