@@ -40,15 +40,21 @@ fn verdict(result: &ModeResult, property: Property) -> Verdict {
         .verdict
 }
 
+/// Writes the page and the table where a person asked to look at them.
+fn show(comparison: &Comparison, name: &str) {
+    if let Some(directory) = std::env::var_os("QUORUMOR_LAB_REPORT") {
+        let directory = Path::new(&directory).join(name);
+        fs::create_dir_all(&directory).unwrap();
+        comparison.write_to(&directory).unwrap();
+        fs::write(directory.join("table.txt"), render_table(comparison)).unwrap();
+    }
+}
+
 #[test]
 fn sound_systems_keep_their_promises_and_the_price_shows() {
     let comparison = comparison(42, Defect::None, Defect::None);
     let table = render_table(&comparison);
-    // For a person who wants to look at the page and the table.
-    if let Some(directory) = std::env::var_os("QUORUMOR_LAB_REPORT") {
-        comparison.write_to(Path::new(&directory)).unwrap();
-        fs::write(Path::new(&directory).join("table.txt"), &table).unwrap();
-    }
+    show(&comparison, "sound");
     assert_eq!(comparison.exit_code(), 0, "{table}");
     let [strong, eventual] = &comparison.modes[..] else {
         panic!("two modes")
@@ -188,6 +194,7 @@ fn a_void_run_is_never_a_pass_and_says_why() {
 #[test]
 fn the_page_is_self_contained_small_and_escaped() {
     let mut comparison = comparison(42, Defect::LocalReads, Defect::None);
+    show(&comparison, "broken");
     comparison.command = "compare --out '<dir>' & more".to_owned();
     let page = render_html(&comparison);
     assert!(page.len() < 3_000_000, "{} bytes", page.len());

@@ -3,7 +3,7 @@
 //! No figure is computed here. Called by the table and the page.
 
 use crate::analyse::{ModeResult, PhaseFigures, Recovery};
-use crate::checker::Verdict;
+use crate::checker::{Finding, Verdict};
 use crate::history::Mode;
 use crate::scenario::FaultKind;
 
@@ -184,10 +184,10 @@ fn end_clause(result: &ModeResult) -> String {
         + fates.no_successor
         + fates.unjudged;
     let verdict = match judgement(result) {
-        "BROKEN" => "BROKE a promise",
-        "void" => "proved nothing, as the run is void",
-        "undecided" => "could not be judged in full",
-        _ => "kept its promises",
+        "BROKEN" => format!("BROKE a promise ({})", broken(result)),
+        "void" => "proved nothing, as the run is void".to_owned(),
+        "undecided" => "could not be judged in full".to_owned(),
+        _ => "kept its promises".to_owned(),
     };
     let mut price = match result.total.discarded {
         0 => String::new(),
@@ -210,4 +210,12 @@ fn end_clause(result: &ModeResult) -> String {
     format!(
         "{name} {verdict}: it lost {lost} of {acked} acknowledged writes{price}, and {converged}"
     )
+}
+
+/// The properties that did not hold.
+fn broken(result: &ModeResult) -> String {
+    let broken = |finding: &&Finding| finding.verdict == Verdict::Invalid;
+    let names = result.findings.iter().filter(broken);
+    let names: Vec<&str> = names.map(|finding| finding.property.name()).collect();
+    names.join("; ")
 }
