@@ -46,17 +46,16 @@ impl RaftReplica {
         self.view.position = Position::Strong(self.state.revision);
     }
 
-    /// A node has caught up once it knows a leader and has applied what was committed before its start and what that leader
-    /// told it since.
+    /// A node has caught up once it has applied what was committed before its start, and has heard from the leader of the
+    /// current term that one of that term's own entries is committed.
     fn settle_health(&mut self) {
         if self.health != Health::Starting {
             return;
         }
-        let applied = self.state.applied.index;
-        let committed = self.raw.raft.raft_log.committed;
-        let told = self.standing.leads && self.raw.raft.commit_to_current_term()
-            || !self.standing.leads && self.standing.leader.is_some();
-        if told && applied >= self.recovered_commit.max(committed) {
+        let raft = &self.raw.raft;
+        let told = self.standing.leader.is_some() && raft.commit_to_current_term();
+        let committed = raft.raft_log.committed.max(self.recovered_commit);
+        if told && self.state.applied.index >= committed {
             self.health = Health::Serving;
         }
     }
