@@ -296,4 +296,19 @@ impl<R: Replica> Driver<R> {
 }
 
 #[cfg(test)]
+pub(crate) mod testing {
+    //! Lanes whose other ends are in a test's hands.
+
+    use super::*;
+
+    type Lane = mpsc::Receiver<Input>;
+
+    /// An inbox, and what comes for control, datagrams and bulk.
+    pub(crate) fn lanes() -> (Inbox, Lane, Lane, Lane) {
+        let (inbox, arrivals) = super::lanes();
+        (inbox, arrivals.control, arrivals.datagrams, arrivals.bulk)
+    }
+}
+
+#[cfg(test)]
 mod tests;
