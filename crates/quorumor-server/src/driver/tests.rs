@@ -25,6 +25,8 @@ use crate::persist::{LogThread, SpaceLimits};
 use crate::service::Service;
 use crate::store::Store;
 
+mod watching;
+
 /// Notes its inputs; answers writes at once if it is willing, and nothing otherwise.
 struct Scripted {
     willing: bool,
@@ -102,6 +104,29 @@ impl Scripted {
     }
 }
 
+impl Scripted {
+    /// As if a snapshot of an empty state had been installed.
+    fn replace_state(&mut self, call: CallId) {
+        self.revision += 1;
+        let position = Position::Strong(Revision::new(self.revision));
+        self.view.entries.clear();
+        self.view.position = position.clone();
+        self.outputs.push(Output::Changed(Change {
+            position: position.clone(),
+            events: vec![quorumor_core::ChangeEvent::Reset],
+        }));
+        let results = vec![OperationResult::Deleted { previous: None }];
+        self.outputs.push(Output::Reply {
+            call,
+            result: Ok(Reply::Written {
+                results,
+                position,
+                dot: None,
+            }),
+        });
+    }
+}
+
 impl Replica for Scripted {
     fn handle(&mut self, _: Now, input: Input) {
         match input {
@@ -110,8 +135,8 @@ impl Replica for Scripted {
                     quorumor_core::Operation::Put { key, value, .. } => {
                         self.write(call, key, value)
                     }
-                    quorumor_core::Operation::Delete { .. }
-                    | quorumor_core::Operation::CompareAndSet { .. }
+                    quorumor_core::Operation::Delete { .. } => self.replace_state(call),
+                    quorumor_core::Operation::CompareAndSet { .. }
                     | quorumor_core::Operation::Get { .. } => {}
                 },
                 Command::Write { .. } => self.noted.lock().push(format!("write {call}")),

@@ -337,3 +337,68 @@ async fn contradictions_with_the_disk_are_refused() {
     let refused = cluster.try_start(other).await.unwrap_err().to_string();
     assert!(refused.contains("is gone"), "{refused}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn watchers_that_begin_amid_writes_see_every_revision_once() {
+    use pb::watch_response::Step;
+    const WRITES: u64 = 150;
+    let cluster = Cluster::start("strong", 3).await;
+    let leader = cluster.leader().await;
+    let watchers: Vec<_> = (0..12u64)
+        .map(|number| {
+            let mut client = cluster.client(1 + number % 3);
+            let mut reader = cluster.client(leader);
+            tokio::spawn(async move {
+                // Each begins when a certain write is done.
+                let begin = format!("k/{:03}", number * 10);
+                let header = pb::RequestHeader::default;
+                while !reader
+                    .get(get(&begin, header()))
+                    .await
+                    .unwrap()
+                    .into_inner()
+                    .found
+                {}
+                let mut steps = client
+                    .watch(pb::WatchRequest::default())
+                    .await
+                    .unwrap()
+                    .into_inner();
+                let mut seen = std::collections::BTreeSet::new();
+                while (seen.len() as u64) < WRITES {
+                    let entries: Vec<pb::Entry> =
+                        match steps.message().await.unwrap().unwrap().step.unwrap() {
+                            Step::Snapshot(part) => part.entries,
+                            Step::Changes(changes) => changes
+                                .events
+                                .into_iter()
+                                .map(|event| match event.event.unwrap() {
+                                    pb::watch_event::Event::Put(entry) => entry,
+                                    other => panic!("{other:?}"),
+                                })
+                                .collect(),
+                            Step::Progress(_) => continue,
+                            other => panic!("{other:?}"),
+                        };
+                    for entry in entries {
+                        assert!(seen.insert(entry.key.clone()), "{} came twice", entry.key);
+                    }
+                }
+            })
+        })
+        .collect();
+    for number in 0..WRITES {
+        cluster
+            .client(leader)
+            .put(put(&format!("k/{number:03}"), "v"))
+            .await
+            .unwrap();
+    }
+    for watcher in watchers {
+        tokio::time::timeout(std::time::Duration::from_secs(30), watcher)
+            .await
+            .unwrap()
+            .unwrap();
+    }
+    cluster.shutdown().await;
+}
