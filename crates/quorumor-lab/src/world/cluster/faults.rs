@@ -130,7 +130,7 @@ impl Nemesis {
 
     fn record(&self, of: &Step, step: FaultStep, links: Vec<LinkCounters>) -> Result<()> {
         let at_us = self.clock.now_us();
-        let (fault, action, nodes) = (of.index, of.action.clone(), of.nodes.clone());
+        let (fault, action, nodes) = (of.index, of.action, of.nodes.clone());
         Ok(self.history.fault(FaultRecord {
             at_us,
             fault,
