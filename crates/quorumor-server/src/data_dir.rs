@@ -136,6 +136,14 @@ impl DataDir {
                 check(node, wanted)?;
                 node.clone()
             }
+            None if wanted
+                .modes
+                .iter()
+                .any(|(mode, _)| has_files(&path.join(mode.as_str()))) =>
+            {
+                let why = "it is missing, but there is a log: restore it, or move the log away";
+                return Err(damaged(&file, why.to_owned()));
+            }
             None => NodeFile {
                 format: FORMAT,
                 cluster: wanted.cluster.to_owned(),

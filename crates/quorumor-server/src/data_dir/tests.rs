@@ -112,6 +112,14 @@ fn a_log_that_was_there_and_is_gone_is_refused() {
 }
 
 #[test]
+fn a_log_without_an_identity_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("strong")).unwrap();
+    std::fs::write(dir.path().join("strong/segment-1"), "x").unwrap();
+    refused(dir.path(), &wanted(&[STRONG]), &["node.toml", "is missing"]);
+}
+
+#[test]
 fn a_peer_with_another_store_is_refused_also_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let data = DataDir::open(dir.path(), &wanted(&[STRONG])).unwrap();

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use quorumor_core::limits::BATCH_BYTES_MAX;
 use quorumor_core::{
     Certainty, Command, DataEpoch, Degraded, Error, Health, Level, Mono, Operation,
     OperationResult, Position, Receipt, Reply, Request, Token, WriteOutcome,
@@ -335,13 +336,20 @@ impl Asking {
         // The same limits as for a batch that writes.
         Command::write(operations.to_vec(), None)?;
         let reading = self.read().await?;
-        let entries = &reading.published.view;
-        let results = operations
+        let view = &reading.published.view;
+        let found: Vec<_> = operations
             .iter()
-            .map(|operation| OperationResult::Got {
-                entry: entries
-                    .entry(operation.key())
-                    .map(|entry| (**entry).clone()),
+            .map(|operation| view.entry(operation.key()))
+            .collect();
+        // An answer must fit a client's message as a request must fit ours.
+        let bytes = found.iter().flatten().map(|entry| entry.bytes()).sum();
+        if bytes > BATCH_BYTES_MAX {
+            return Err(Error::too_large("batch_bytes_max", BATCH_BYTES_MAX, bytes));
+        }
+        let results = found
+            .into_iter()
+            .map(|entry| OperationResult::Got {
+                entry: entry.map(|entry| (**entry).clone()),
             })
             .collect();
         Ok((results, self.read_receipt(&reading)?))
