@@ -10,6 +10,7 @@
 //! gets the registers that it lacks, piece by piece, and installs them with the donor's vector at once.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use quorumor_core::{
@@ -46,6 +47,13 @@ pub(crate) struct Repair {
     pub(crate) start_target: Option<VersionVector>,
     pub(crate) checkpoint_wanted: bool,
     pub(crate) seed_backoff_ms: u64,
+    /// Calls on seeds by number, and who answered at which: a seed's address may be a proxy's.
+    pub(crate) seed_calls: BTreeMap<u64, SocketAddr>,
+    pub(crate) seed_nodes: BTreeMap<SocketAddr, NodeId>,
+    /// Where peers were in an earlier life: called on like seeds.
+    pub(crate) remembered: Vec<SocketAddr>,
+    /// Whether peers came or moved since they were last written down.
+    pub(crate) peers_changed: bool,
     beaconed_at: Option<Mono>,
     beacon_due: bool,
     /// Peers to be asked when the pause since the last question is over.

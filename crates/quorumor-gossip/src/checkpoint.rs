@@ -2,7 +2,7 @@
 
 use quorumor_core::{Output, Persist, PersistToken};
 
-use crate::durability::Snapshot;
+use crate::durability::{Snapshot, peers_record};
 use crate::recovery::encode_header;
 use crate::replica::GossipReplica;
 
@@ -36,7 +36,7 @@ impl GossipReplica {
             return;
         };
         self.counters.checkpoints += 1;
-        let mut records = vec![self.meta().record()];
+        let mut records = vec![self.meta().record(), peers_record(&self.peer_addresses())];
         records.extend(since);
         let token = self.durability.token();
         self.outputs

@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -27,6 +28,9 @@ pub(crate) const KIND_META: u8 = 1;
 pub(crate) const KIND_EVENT: u8 = 2;
 /// Own events that never became durable before their log was closed.
 pub(crate) const KIND_DISCARD: u8 = 3;
+
+/// Where peers were, to find them again after a start.
+pub(crate) const KIND_PEERS: u8 = 4;
 
 /// The checkpoint's format.
 pub(crate) const CHECKPOINT_FORMAT: u8 = 1;
@@ -65,6 +69,27 @@ impl Meta {
             Err(Malformed("bytes after the node's identity"))
         }
     }
+}
+
+/// Peers' addresses as a record. A later one replaces it.
+pub(crate) fn peers_record(peers: &[SocketAddr]) -> Record {
+    let mut out = Writer::default();
+    out.count(peers.len());
+    for peer in peers {
+        out.address(*peer);
+    }
+    Record {
+        kind: KIND_PEERS,
+        position: 0,
+        bytes: out.0.into(),
+    }
+}
+
+/// Reads what [`peers_record`] wrote.
+pub(crate) fn decode_peers(bytes: &[u8]) -> Result<Vec<SocketAddr>, Malformed> {
+    let mut reader = Reader::new(bytes);
+    let count = reader.count(6)?;
+    (0..count).map(|_| reader.address()).collect()
 }
 
 /// A caller's write that isn't durable yet.
@@ -300,10 +325,11 @@ impl Durability {
             .map(|record| record.bytes.len() as u64 + 32)
             .sum::<u64>();
         if let Some((_, since)) = &mut self.checkpoint {
+            // Identity and peers are written again anyway.
             since.extend(
                 records
                     .iter()
-                    .filter(|record| record.kind != KIND_META)
+                    .filter(|record| record.kind != KIND_META && record.kind != KIND_PEERS)
                     .cloned(),
             );
         }

@@ -1,15 +1,24 @@
 //! Coming and going: seeds, the welcome of a joiner, tables of members, the goodbye.
 
+use std::net::SocketAddr;
+
 use quorumor_core::{Destination, NodeId, StreamClass};
 
 use crate::anti_entropy::is_recent;
 use crate::codec::update_bytes;
+use crate::durability::peers_record;
 use crate::message::{Part, Update};
 use crate::replica::GossipReplica;
 use crate::timers::Timer;
 
 /// The first and the longest pause between calls on seeds that don't answer, in milliseconds.
 const SEED_BACKOFF_MS: (u64, u64) = (100, 2_000);
+/// Calls on seeds whose answer is still waited for.
+const SEED_CALLS_MAX: usize = 64;
+/// Peers that are written down.
+const REMEMBERED_MAX: usize = 64;
+/// Up to so many members, each seed is looked for among them.
+const SMALL_CLUSTER: usize = 64;
 /// Seeds called on at a time.
 const SEEDS_AT_ONCE: usize = 3;
 /// Members that hear a goodbye by datagram, and by stream.
@@ -24,21 +33,29 @@ const TABLE_DATAGRAM_BYTES_MAX: usize = 8 * 1024;
 const WELCOME_MEMBERS: usize = 8;
 
 impl GossipReplica {
-    /// Calls on the seeds: often while nobody is known, now and then afterwards.
+    /// Calls on the seeds: often while some aren't found among the members, now and then afterwards.
     pub(crate) fn call_seeds(&mut self) {
-        if self.config.seeds.is_empty() || self.me.silent_until.is_some() {
+        if self.me.silent_until.is_some() {
             return;
         }
+        let mut seeds = self.unanswered_seeds();
         let alone = self.members.present() == 0;
-        let count = if alone { SEEDS_AT_ONCE } else { 1 };
-        let mut seeds = self.config.seeds.clone();
+        let unanswered = !seeds.is_empty();
+        if !unanswered {
+            seeds.clone_from(&self.config.seeds);
+        }
         self.rng.shuffle(&mut seeds);
+        let count = if alone { SEEDS_AT_ONCE } else { 1 };
         for seed in seeds.into_iter().take(count) {
             let number = self.probes.number();
-            let ping = self.ping(number, None, alone);
+            let ping = self.ping(number, None, unanswered);
             self.outbox.push_bare(Destination::Seed(seed), &ping);
+            self.sync.seed_calls.insert(number, seed);
+            if self.sync.seed_calls.len() > SEED_CALLS_MAX {
+                self.sync.seed_calls.pop_first();
+            }
         }
-        let pause_ms = if alone {
+        let pause_ms = if unanswered {
             let pause_ms = self.sync.seed_backoff_ms.max(SEED_BACKOFF_MS.0);
             self.sync.seed_backoff_ms = (pause_ms * 2).min(SEED_BACKOFF_MS.1);
             pause_ms
@@ -51,6 +68,61 @@ impl GossipReplica {
             self.now.mono().after_us(pause_ms * 750 + jitter),
             Timer::Seed,
         );
+    }
+
+    /// Seeds, and peers of an earlier life, where no present member is: perhaps another island after a partition in which
+    /// everyone restarted. In a large cluster only while alone; there, someone always remembers.
+    fn unanswered_seeds(&self) -> Vec<SocketAddr> {
+        let mut unanswered = self.config.seeds.clone();
+        unanswered.extend(
+            self.sync
+                .remembered
+                .iter()
+                .filter(|peer| !self.config.seeds.contains(peer)),
+        );
+        if self.members.len() > SMALL_CLUSTER {
+            if self.members.present() > 0 {
+                unanswered.clear();
+            }
+            return unanswered;
+        }
+        for (_, record) in self
+            .members
+            .iter()
+            .filter(|(_, record)| record.is_present())
+        {
+            unanswered.retain(|seed| *seed != record.address);
+        }
+        unanswered
+    }
+
+    /// An answer came; if it was to a call on a seed, that is who is there.
+    pub(crate) fn note_seed(&mut self, from: NodeId, number: u64) {
+        if let Some(seed) = self.sync.seed_calls.remove(&number) {
+            self.sync.seed_nodes.insert(seed, from);
+        }
+    }
+
+    /// Where peers are, to be found there after a restart.
+    pub(crate) fn peer_addresses(&self) -> Vec<SocketAddr> {
+        let present = self
+            .members
+            .iter()
+            .filter(|(_, record)| record.is_present());
+        present
+            .map(|(_, record)| record.address)
+            .take(REMEMBERED_MAX)
+            .collect()
+    }
+
+    /// Notes the peers on the disk if they changed. Lazily: nothing rests on it but a quicker start.
+    pub(crate) fn write_down_peers(&mut self) {
+        if self.disk_full || !std::mem::take(&mut self.sync.peers_changed) {
+            return;
+        }
+        let record = peers_record(&self.peer_addresses());
+        let (token, records) = self.durability.several(vec![record]);
+        self.append(token, records, false);
     }
 
     /// Says goodbye, and tells nobody's writes but those that wait for their disk.

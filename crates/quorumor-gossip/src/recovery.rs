@@ -1,5 +1,6 @@
 //! What a start makes of what it finds on the disk.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -7,7 +8,9 @@ use quorumor_core::{LogId, NodeId, Now, Recovered, Seq, Stamp};
 
 use crate::codec::decode_registers;
 use crate::config::ConfigError;
-use crate::durability::{CHECKPOINT_FORMAT, KIND_DISCARD, KIND_EVENT, KIND_META, Meta};
+use crate::durability::{
+    CHECKPOINT_FORMAT, KIND_DISCARD, KIND_EVENT, KIND_META, KIND_PEERS, Meta, decode_peers,
+};
 use crate::event::Event;
 use crate::hlc::Hlc;
 use crate::store::Store;
@@ -37,6 +40,8 @@ pub(crate) struct Past {
     pub(crate) hlc: Hlc,
     /// `None` on a first start, or if the disk was lost.
     pub(crate) meta: Option<Meta>,
+    /// Where peers were.
+    pub(crate) peers: Vec<SocketAddr>,
     pub(crate) position: u64,
     pub(crate) log_bytes: u64,
 }
@@ -69,6 +74,7 @@ pub(crate) fn recover(
         store: Store::new(log_bytes_max),
         hlc: Hlc::default(),
         meta: None,
+        peers: Vec::new(),
         position: 0,
         log_bytes: 0,
     };
@@ -147,6 +153,7 @@ fn read_records(
                 past.hlc.observe(now.wall_ms, event.stamp);
                 past.store.merge_event(Arc::new(event));
             }
+            KIND_PEERS => past.peers = decode_peers(&record.bytes)?,
             KIND_DISCARD => {}
             _ => {
                 return Err(Malformed(

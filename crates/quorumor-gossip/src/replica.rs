@@ -143,6 +143,9 @@ impl GossipReplica {
             log_id,
             seq: past.store.known().seq(config.node, log_id),
         };
+        let mut sync = Repair::default();
+        sync.remembered = past.peers;
+        sync.remembered.retain(|peer| *peer != config.peer_address);
         let published = Published::new(&config, &me, &past.store);
         let mut replica = Self {
             now,
@@ -158,7 +161,7 @@ impl GossipReplica {
             gossip_due: None,
             pushed_at: None,
             push_now: false,
-            sync: Repair::default(),
+            sync,
             durability: Durability::new(past.position, past.log_bytes),
             flush_due: false,
             disk_full: false,
@@ -199,7 +202,7 @@ impl GossipReplica {
         self.config
             .seeds
             .retain(|seed| *seed != self.config.peer_address);
-        if self.config.seeds.is_empty() {
+        if self.config.seeds.is_empty() && self.sync.remembered.is_empty() {
             self.serve();
         } else {
             self.timers

@@ -99,6 +99,7 @@ impl GossipReplica {
     /// Renews contact times and a long list of members: once a second, less often when there are thousands.
     pub(crate) fn refresh_contact(&mut self) {
         self.rebuild_status();
+        self.write_down_peers();
         let pause_ms = 1_000.max(self.members.len() as u64);
         self.timers
             .set(self.now.mono().after_ms(pause_ms), Timer::Status);

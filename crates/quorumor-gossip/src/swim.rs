@@ -181,6 +181,7 @@ impl GossipReplica {
 
     pub(crate) fn handle_ack(&mut self, from: NodeId, number: u64, me: &Update) {
         self.hear_from(from, me);
+        self.note_seed(from, number);
         if let Some(relay) = self.probes.take_relay(number) {
             let part = Part::IndirectAck {
                 number: relay.number,
@@ -289,6 +290,7 @@ impl GossipReplica {
             }
             Outcome::Changed { before, moved } => {
                 if moved {
+                    self.sync.peers_changed = true;
                     self.outputs.push_back(Output::PeerAddress {
                         peer: news.node,
                         address: news.address,

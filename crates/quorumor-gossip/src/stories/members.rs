@@ -160,3 +160,29 @@ fn nothing_is_said_before_the_life_is_durable() {
     assert!(world.datagrams > 0);
     assert!(world.replica(2).poll_timeout().is_some());
 }
+
+#[test]
+fn two_islands_that_all_restarted_find_each_other() {
+    let mut world = World::cluster(4, 25);
+    world.partition(&[1, 2], &[3, 4]);
+    world.run_ms(2_000);
+    for id in 1..=4 {
+        world.crash(id);
+        world.restart(id);
+    }
+    world.run_ms(20_000);
+    assert_eq!(world.count(3, MemberState::Alive), 2);
+    world.heal();
+    world.until("all found", 5_000, |world| {
+        (1..=4).all(|id| world.count(id, MemberState::Alive) == 4)
+    });
+}
+
+#[test]
+fn a_seed_behind_another_address_is_found_once() {
+    let mut world = World::cluster(3, 26);
+    world.run_ms(5_000);
+    // A call on an unanswered seed would be a join, and its welcome a stream.
+    let seeds = &world.replica(2).sync.seed_nodes;
+    assert_eq!(seeds.values().copied().collect::<Vec<_>>(), [node(1)]);
+}
