@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use quorumor_client::{CallOptions, Client, Level, Mode, RetryPolicy};
 
 use crate::commands::cas::CasArgs;
+use crate::commands::compare::CompareArgs;
 use crate::commands::delete::DeleteArgs;
 use crate::commands::dev::DevArgs;
 use crate::commands::get::GetArgs;
@@ -58,6 +59,8 @@ pub(crate) enum Command {
     Cas(CasArgs),
     /// Show what every endpoint says about itself and its cluster
     Status(StatusArgs),
+    /// Run the same load and the same faults against both modes, and show what each promised, kept and lost
+    Compare(CompareArgs),
 }
 
 impl Command {
@@ -73,6 +76,7 @@ impl Command {
             Self::Watch(args) => args.client.output,
             Self::Cas(args) => args.client.output,
             Self::Status(args) => args.client.output,
+            Self::Compare(args) => args.output(),
         }
     }
 }

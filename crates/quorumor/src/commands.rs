@@ -4,6 +4,7 @@ use crate::args::Command;
 use crate::exit::{Exit, Failure};
 
 pub(crate) mod cas;
+pub(crate) mod compare;
 pub(crate) mod delete;
 pub(crate) mod dev;
 pub(crate) mod get;
@@ -24,5 +25,6 @@ pub(crate) async fn run(command: Command) -> Result<Exit, Failure> {
         Command::Watch(args) => watch::run(args).await,
         Command::Cas(args) => cas::run(args).await,
         Command::Status(args) => status::run(args).await,
+        Command::Compare(args) => compare::run(args).await,
     }
 }
