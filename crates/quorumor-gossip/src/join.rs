@@ -115,14 +115,14 @@ impl GossipReplica {
             .collect()
     }
 
-    /// Notes the peers on the disk if they changed. Lazily: nothing rests on it but a quicker start.
+    /// Notes the peers on the disk if they changed, so that a node whose seeds are away finds the others after a restart.
     pub(crate) fn write_down_peers(&mut self) {
         if self.disk_full || !std::mem::take(&mut self.sync.peers_changed) {
             return;
         }
         let record = peers_record(&self.peer_addresses());
         let (token, records) = self.durability.several(vec![record]);
-        self.append(token, records, false);
+        self.append(token, records, true);
     }
 
     /// Says goodbye, and tells nobody's writes but those that wait for their disk.
