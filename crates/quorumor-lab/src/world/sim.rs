@@ -18,7 +18,6 @@ mod trace;
 mod verdict;
 
 pub use run::run;
-pub use trace::Trace;
 
 use crate::checker::Finding;
 use crate::history::{History, Mode};
@@ -40,6 +39,30 @@ pub struct Options {
     pub duration_ms: u64,
     /// Whether faults come at all.
     pub faults: bool,
+    /// A defect planted on purpose, to see that the checkers find it.
+    pub plant: Option<Plant>,
+}
+
+/// A defect that a run can plant, outside the replicas.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Plant {
+    /// Strong reads are answered from the node's own view, and claim to be linearizable.
+    StaleReads,
+    /// Reads don't wait for what their session token demands.
+    TokensIgnored,
+    /// Every disk says that a write is durable before it is: a power cut takes the last one.
+    LyingDisk,
+}
+
+impl Plant {
+    /// Its word on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::StaleReads => "stale-reads",
+            Self::TokensIgnored => "tokens-ignored",
+            Self::LyingDisk => "lying-disk",
+        }
+    }
 }
 
 impl Options {
@@ -53,14 +76,19 @@ impl Options {
             keys: 4,
             duration_ms: 12_000,
             faults: true,
+            plant: None,
         }
     }
 
     /// The command that repeats this run.
     pub fn command(&self) -> String {
         let faults = if self.faults { "" } else { " --no-faults" };
+        let plant = self
+            .plant
+            .map(|plant| format!(" --plant {}", plant.name()))
+            .unwrap_or_default();
         format!(
-            "quorumor sim --mode {} --seed {} --nodes {} --clients {} --keys {} --duration {}ms{faults}",
+            "quorumor sim --mode {} --seed {} --nodes {} --clients {} --keys {} --duration {}ms{faults}{plant}",
             self.mode.name(),
             self.seed,
             self.nodes,

@@ -29,6 +29,8 @@ pub(super) struct Node {
     pub(super) paused_until_us: u64,
     /// How far the wall clock is off.
     pub(super) wall_offset_ms: i64,
+    /// The disk as it was before the last write, while [`Plant::LyingDisk`](super::Plant) is planted.
+    before_write: Option<SimDisk>,
 }
 
 /// The process of a node.
@@ -62,6 +64,7 @@ impl Node {
             boot: 0,
             paused_until_us: 0,
             wall_offset_ms: 0,
+            before_write: None,
         }
     }
 
@@ -104,6 +107,11 @@ impl Node {
         Some(std::iter::from_fn(|| running.replica.poll_output()).collect())
     }
 
+    /// Remembers the disk as it is, for the lie that a power cut brings to light.
+    pub(super) fn begin_lie(&mut self) {
+        self.before_write = Some(self.disk.fork(self.boot));
+    }
+
     /// Loses the process. `disk_operations` is after how many more operations the power failed; `None` if only the
     /// process died, and everything that it had written stays.
     pub(super) fn crash(&mut self, disk_operations: Option<u64>) {
@@ -121,7 +129,13 @@ impl Node {
             .and_then(|_| running.store.step());
         drop(running);
         match disk_operations {
-            Some(_) => self.disk.crash(),
+            Some(_) => {
+                // A lying disk loses what it said was durable.
+                if let Some(before) = self.before_write.take() {
+                    self.disk = before;
+                }
+                self.disk.crash();
+            }
             None => self.disk.restart_process(),
         }
     }

@@ -14,7 +14,7 @@ use super::network::{Network, Weather};
 use super::node::{Node, address, node_id};
 use super::serve::Ended;
 use super::trace::{Kind, Trace};
-use super::{Counts, Options, Outcome, verdict};
+use super::{Counts, Options, Outcome, Plant, verdict};
 use crate::history::Outcome as Ending;
 use crate::history::{Cause, Header, History, World};
 use crate::rng::{self, Purpose};
@@ -437,7 +437,11 @@ impl Run {
 
     fn write(&mut self, id: u64, boot: u64) {
         let now_us = self.now_us;
+        let lies = self.options.plant == Some(Plant::LyingDisk);
         let node = self.node(id);
+        if lies && node.boot == boot {
+            node.begin_lie();
+        }
         let Some(running) = node.running.as_mut().filter(|_| node.boot == boot) else {
             return;
         };

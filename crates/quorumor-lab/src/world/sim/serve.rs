@@ -2,6 +2,7 @@
 
 use quorumor_core::{CallId, Entry, Error, Input, Key, OperationResult, Position, Reply, View};
 
+use super::Plant;
 use super::clients::{self, Planned};
 use super::run::{Event, Pending, Run};
 use super::trace::Kind;
@@ -19,7 +20,8 @@ impl Run {
         }
         let op = self.next_op();
         let (options, now_us) = (self.options.clone(), self.now_us);
-        let planned = self.clients[index].plan(&options, op, now_us);
+        let mut planned = self.clients[index].plan(&options, op, now_us);
+        plant(options.plant, &mut planned);
         self.submit(op, planned, Some(index));
     }
 
@@ -187,6 +189,16 @@ impl Run {
             }
         }
         self.until(self.now_us + 5_000 * MS);
+    }
+}
+
+/// Bends an operation as the planted defect would.
+fn plant(plant: Option<Plant>, planned: &mut Planned) {
+    let is_read = planned.invoke.action == Action::Get;
+    match plant {
+        Some(Plant::StaleReads) => planned.local |= is_read,
+        Some(Plant::TokensIgnored) if is_read => planned.request.after = None,
+        Some(Plant::TokensIgnored | Plant::LyingDisk) | None => {}
     }
 }
 

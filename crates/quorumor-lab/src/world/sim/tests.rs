@@ -1,7 +1,7 @@
 //! Seeds as tests: each is run twice, must give the same trace, and must break no promise.
 
 use super::*;
-use crate::checker::Verdict;
+use crate::checker::{Property, Verdict};
 
 /// Seeds a mode in a plain test run; `QUORUMOR_SIM_SEEDS` sets another number.
 const SEEDS: u64 = 50;
@@ -109,4 +109,46 @@ fn the_checkers_see_what_eventual_mode_does_not_promise() {
         (0..5).any(weak),
         "eventual histories under partition are not linearizable, and no seed showed it"
     );
+}
+
+/// Whether one of the first seeds finds a planted defect, by the checker whose property it breaks.
+fn finds(mode: Mode, plant: Plant, property: Property) -> bool {
+    (0..12).any(|seed| {
+        let options = Options {
+            plant: Some(plant),
+            ..Options::new(mode, seed)
+        };
+        let outcome = run(&options).expect("the options can be run");
+        let broken = outcome.broken();
+        broken
+            .iter()
+            .any(|finding| finding.property == property && finding.verdict == Verdict::Invalid)
+    })
+}
+
+#[test]
+fn reads_that_only_claim_to_be_linearizable_are_found() {
+    assert!(finds(
+        Mode::Strong,
+        Plant::StaleReads,
+        Property::Linearizability
+    ));
+}
+
+#[test]
+fn tokens_that_are_ignored_are_found() {
+    assert!(finds(
+        Mode::Eventual,
+        Plant::TokensIgnored,
+        Property::Session
+    ));
+}
+
+/// Eventual mode survives this lie: an acknowledged write has left for others before the power can fail.
+#[test]
+fn a_disk_that_lies_about_its_syncs_is_found_in_strong_mode() {
+    let lost = finds(Mode::Strong, Plant::LyingDisk, Property::Durability);
+    let disorder = || finds(Mode::Strong, Plant::LyingDisk, Property::Linearizability);
+    let refused = || finds(Mode::Strong, Plant::LyingDisk, Property::Convergence);
+    assert!(lost || disorder() || refused());
 }

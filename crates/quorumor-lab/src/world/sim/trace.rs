@@ -2,7 +2,7 @@
 
 /// A 64-bit FNV-1a hash over every delivery, durable write and reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Trace(u64);
+pub(super) struct Trace(u64);
 
 impl Default for Trace {
     fn default() -> Self {
@@ -12,7 +12,7 @@ impl Default for Trace {
 
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub(super) enum Kind {
     /// A node received a message.
     Delivered = 1,
     /// A node's write became durable.
@@ -27,7 +27,7 @@ pub enum Kind {
 
 impl Trace {
     /// Adds one happening.
-    pub fn note(&mut self, at_us: u64, node: u64, kind: Kind, bytes: &[u8]) {
+    pub(super) fn note(&mut self, at_us: u64, node: u64, kind: Kind, bytes: &[u8]) {
         self.mix(&at_us.to_le_bytes());
         self.mix(&node.to_le_bytes());
         self.mix(&[kind as u8]);
@@ -36,7 +36,7 @@ impl Trace {
     }
 
     /// The hash so far.
-    pub fn hash(self) -> u64 {
+    pub(super) fn hash(self) -> u64 {
         self.0
     }
 
