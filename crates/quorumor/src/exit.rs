@@ -18,6 +18,10 @@ pub(crate) enum Exit {
     Refused,
     /// A compare-and-set lost its compare.
     Conflict,
+    /// A comparison found a broken promise.
+    Broken,
+    /// A comparison proves nothing.
+    Void,
 }
 
 impl Exit {
@@ -28,6 +32,8 @@ impl Exit {
             Self::Unavailable => 3,
             Self::Refused => 4,
             Self::Conflict => 5,
+            Self::Broken => 1,
+            Self::Void => 6,
         }
     }
 }
@@ -93,8 +99,10 @@ impl Failure {
 
     /// A read that failed: there is no write to be certain about.
     pub(crate) fn of_read(error: ClientError) -> Self {
+        let advice = advice(&error);
         Self {
             certainty: None,
+            advice,
             ..Self::of_write(error)
         }
     }
@@ -110,7 +118,11 @@ impl Failure {
             message: error.to_string(),
             endpoint: error.endpoint().map(str::to_owned),
             certainty: Some(error.certainty()),
-            advice: advice(&error),
+            advice: if error.certainty() == Certainty::Unknown {
+                Some("read the key before you repeat the write: it may have happened".to_owned())
+            } else {
+                advice(&error)
+            },
             receipt: error.receipt().cloned().map(Box::new),
         }
     }
@@ -145,7 +157,7 @@ fn advice(error: &ClientError) -> Option<String> {
              `quorumor dev --mode strong` starts a cluster to try"
         }
         "CONTACT_LOST" | "DEADLINE_EXCEEDED" | "OUTCOME_UNKNOWN" => {
-            "try again; after a write, read the key first, since the write may have happened"
+            "try again; if this goes on, check that the endpoint is a node's client address"
         }
         "NO_QUORUM" => {
             "ask a node on the majority's side, or wait until the voters reach each other again; \
@@ -201,8 +213,10 @@ mod tests {
             Exit::Unavailable,
             Exit::Refused,
             Exit::Conflict,
+            Exit::Broken,
+            Exit::Void,
         ];
-        assert_eq!(all.map(Exit::code), [0, 2, 3, 4, 5]);
+        assert_eq!(all.map(Exit::code), [0, 2, 3, 4, 5, 1, 6]);
     }
 
     #[test]

@@ -138,7 +138,10 @@ mod tests {
             lines[2],
             "  write:  unknown: it may have happened, or may yet"
         );
-        assert!(lines[3].starts_with("  do:     try again"), "{text}");
+        assert!(
+            lines[3].starts_with("  do:     read the key before"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -136,15 +136,23 @@ pub(crate) async fn run(args: ServeArgs) -> Result<Exit, Failure> {
         }
         () = supervisor_gone => {
             info!("stdin was closed: stopping at once");
-            return Ok(Exit::Done);
+            stop_at_once();
         }
         signal = ends.next() => info!(signal, "draining"),
     }
     tokio::select! {
         _ = server.shutdown() => info!("stopped"),
-        signal = ends.next() => warn!(signal, "stopping without draining"),
+        signal = ends.next() => {
+            warn!(signal, "stopping without draining");
+            stop_at_once();
+        }
     }
     Ok(Exit::Done)
+}
+
+/// Ends the process as a crash would, but on request: what was acknowledged is on the disk.
+fn stop_at_once() -> ! {
+    std::process::exit(Exit::Done.code().into())
 }
 
 /// A directory that is somebody else's will be refused again; anything else may be mended outside.
