@@ -14,6 +14,7 @@ use crate::commands::get::GetArgs;
 use crate::commands::list::ListArgs;
 use crate::commands::put::PutArgs;
 use crate::commands::serve::ServeArgs;
+use crate::commands::sim::SimArgs;
 use crate::commands::status::StatusArgs;
 use crate::commands::watch::WatchArgs;
 use crate::exit::Failure;
@@ -61,6 +62,8 @@ pub(crate) enum Command {
     Status(StatusArgs),
     /// Run the same load and the same faults against both modes, and show what each promised, kept and lost
     Compare(CompareArgs),
+    /// Run one mode in the simulator, seed by seed, and judge it
+    Sim(SimArgs),
 }
 
 impl Command {
@@ -77,6 +80,7 @@ impl Command {
             Self::Cas(args) => args.client.output,
             Self::Status(args) => args.client.output,
             Self::Compare(args) => args.output(),
+            Self::Sim(args) => args.output.as_output(),
         }
     }
 }

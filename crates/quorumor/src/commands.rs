@@ -11,6 +11,7 @@ pub(crate) mod get;
 pub(crate) mod list;
 pub(crate) mod put;
 pub(crate) mod serve;
+pub(crate) mod sim;
 pub(crate) mod status;
 pub(crate) mod watch;
 
@@ -26,5 +27,6 @@ pub(crate) async fn run(command: Command) -> Result<Exit, Failure> {
         Command::Cas(args) => cas::run(args).await,
         Command::Status(args) => status::run(args).await,
         Command::Compare(args) => compare::run(args).await,
+        Command::Sim(args) => sim::run(args).await,
     }
 }

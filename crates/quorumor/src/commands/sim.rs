@@ -115,7 +115,11 @@ fn campaign(args: &SimArgs) -> Result<Exit, Failure> {
     if count > 1 {
         show_sum(args, count, broken, sum)?;
     }
-    Ok(if broken == 0 { Exit::Done } else { Exit::Broken })
+    Ok(if broken == 0 {
+        Exit::Done
+    } else {
+        Exit::Broken
+    })
 }
 
 fn options(args: &SimArgs, seed: u64) -> Result<Options, Failure> {
@@ -141,12 +145,21 @@ fn show_kept(form: Report, options: &Options, outcome: &Outcome) -> Result<(), F
         Report::Json => output::json(&as_json(options, outcome)),
         Report::Text => {
             for finding in &outcome.findings {
-                output::line(&format!("{:9} {}: {}", finding.verdict.name(), finding.property.name(), finding.summary))?;
+                output::line(&format!(
+                    "{:9} {}: {}",
+                    finding.verdict.name(),
+                    finding.property.name(),
+                    finding.summary
+                ))?;
             }
             for (what, count) in outcome.counts.named() {
                 output::line(&format!("{count:>9} {what}"))?;
             }
-            output::line(&format!("trace {:016x}: {}", outcome.trace, options.command()))
+            output::line(&format!(
+                "trace {:016x}: {}",
+                outcome.trace,
+                options.command()
+            ))
         }
     }
 }
@@ -157,7 +170,12 @@ fn show_broken(form: Report, options: &Options, outcome: &Outcome) -> Result<(),
     }
     output::line(&format!("BROKEN: {}", options.command()))?;
     for finding in outcome.broken() {
-        output::line(&format!("  {} {}: {}", finding.verdict.name(), finding.property.name(), finding.summary))?;
+        output::line(&format!(
+            "  {} {}: {}",
+            finding.verdict.name(),
+            finding.property.name(),
+            finding.summary
+        ))?;
         for evidence in &finding.evidence {
             output::line(&format!("    {}", evidence.text))?;
             for line in &evidence.lines {
@@ -171,18 +189,32 @@ fn show_broken(form: Report, options: &Options, outcome: &Outcome) -> Result<(),
 fn show_sum(args: &SimArgs, seeds: u64, broken: u64, sum: sim::Counts) -> Result<(), Failure> {
     let counts = sum.named();
     if args.output == Report::Json {
-        let counts: serde_json::Map<_, _> =
-            counts.iter().map(|(what, count)| ((*what).to_owned(), json!(count))).collect();
-        return output::json(&json!({ "mode": args.mode.as_str(), "seeds": seeds, "broken": broken, "counts": counts }));
+        let counts: serde_json::Map<_, _> = counts
+            .iter()
+            .map(|(what, count)| ((*what).to_owned(), json!(count)))
+            .collect();
+        return output::json(
+            &json!({ "mode": args.mode.as_str(), "seeds": seeds, "broken": broken, "counts": counts }),
+        );
     }
-    let happened: Vec<String> = counts.iter().map(|(what, count)| format!("{count} {what}")).collect();
-    output::line(&format!("{} mode, {seeds} seeds: {broken} broke a promise", args.mode))?;
+    let happened: Vec<String> = counts
+        .iter()
+        .map(|(what, count)| format!("{count} {what}"))
+        .collect();
+    output::line(&format!(
+        "{} mode, {seeds} seeds: {broken} broke a promise",
+        args.mode
+    ))?;
     output::line(&format!("in all: {}", happened.join(", ")))
 }
 
 fn as_json(options: &Options, outcome: &Outcome) -> serde_json::Value {
-    let counts: serde_json::Map<_, _> =
-        outcome.counts.named().iter().map(|(what, count)| ((*what).to_owned(), json!(count))).collect();
+    let counts: serde_json::Map<_, _> = outcome
+        .counts
+        .named()
+        .iter()
+        .map(|(what, count)| ((*what).to_owned(), json!(count)))
+        .collect();
     json!({
         "command": options.command(),
         "seed": options.seed,
