@@ -231,7 +231,13 @@ fn the_architecture_describes_every_crate() {
 /// Words in backquotes that look like paths of this repository.
 fn named_paths(text: &str) -> Vec<String> {
     let tops = [
-        "crates/", "proto/", "tests/", "scripts/", "docs/", ".ci/", "examples/",
+        "crates/",
+        "proto/",
+        "tests/",
+        "scripts/",
+        "docs/",
+        ".ci/",
+        "examples/",
     ];
     text.split('`')
         .skip(1)
@@ -249,8 +255,8 @@ fn rust_files(folder: &Path) -> Vec<(PathBuf, String)> {
         for entry in std::fs::read_dir(&folder).expect("a folder") {
             let path = entry.expect("an entry").path();
             if path.is_dir() {
-                let skipped =
-                    ["target", ".git"].map(|name| path.file_name().is_some_and(|file| file == name));
+                let skipped = ["target", ".git"]
+                    .map(|name| path.file_name().is_some_and(|file| file == name));
                 if !skipped.contains(&true) {
                     folders.push(path);
                 }
@@ -260,7 +266,11 @@ fn rust_files(folder: &Path) -> Vec<(PathBuf, String)> {
             }
         }
     }
-    assert!(!found.is_empty(), "no Rust files under {}", folder.display());
+    assert!(
+        !found.is_empty(),
+        "no Rust files under {}",
+        folder.display()
+    );
     found
 }
 
