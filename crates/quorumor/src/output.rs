@@ -26,7 +26,7 @@ pub(crate) fn bytes(bytes: &[u8]) -> Result<(), Failure> {
 /// Writes a line to stdout.
 ///
 /// # Errors
-/// As [`bytes`].
+/// As [`bytes()`].
 pub(crate) fn line(text: &str) -> Result<(), Failure> {
     bytes(format!("{text}\n").as_bytes())
 }
@@ -34,7 +34,7 @@ pub(crate) fn line(text: &str) -> Result<(), Failure> {
 /// Writes a JSON value to stdout, on one line.
 ///
 /// # Errors
-/// As [`bytes`].
+/// As [`bytes()`].
 pub(crate) fn json(value: &Value) -> Result<(), Failure> {
     line(&value.to_string())
 }
@@ -42,7 +42,7 @@ pub(crate) fn json(value: &Value) -> Result<(), Failure> {
 /// Writes a table to stdout.
 ///
 /// # Errors
-/// As [`bytes`].
+/// As [`bytes()`].
 pub(crate) fn table(table: &Table) -> Result<(), Failure> {
     line(&table_text(table))
 }
