@@ -6,7 +6,7 @@ use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 use crate::checker::availability::{self, Counts, Due, Fared, Gaps};
-use crate::checker::durability::{self, Fate, FateCounts, Fates};
+use crate::checker::durability::{self, FateCounts, Fates};
 use crate::checker::staleness::{self, Stalenesses};
 use crate::checker::{Finding, Verdict, convergence, linearizable, phantom, revisions, session};
 use crate::history::{FaultAction, FaultRecord, FaultStep, History, Mode, Op};
@@ -46,7 +46,7 @@ pub struct PhaseFigures {
     pub stale_us_max: u64,
     /// Acknowledged writes whose loss broke a promise of the mode.
     pub lost: u64,
-    /// Acknowledged writes discarded for another one, as the mode allows.
+    /// Acknowledged writes that the conflict rule discarded for a concurrent one, as the mode allows.
     pub discarded: u64,
     /// How it recovered.
     pub recovery: Recovery,
@@ -232,10 +232,6 @@ impl<'a> Figures<'a> {
             .iter()
             .filter(|write| inside(write.due_us))
             .collect();
-        let discarded = |fate| match fate {
-            Fate::LostToConcurrent | Fate::LostToEarlier => true,
-            Fate::Visible | Fate::Superseded | Fate::NoSuccessor | Fate::Unjudged => false,
-        };
         let latencies = latencies(
             self.history
                 .ops
@@ -252,10 +248,7 @@ impl<'a> Figures<'a> {
             stale_reads: stale.len() as u64,
             stale_us_max: stale.iter().map(|read| read.t_us).max().unwrap_or(0),
             lost: writes.iter().filter(|write| write.broken).count() as u64,
-            discarded: writes
-                .iter()
-                .filter(|write| !write.broken && discarded(write.fate))
-                .count() as u64,
+            discarded: writes.iter().filter(|write| write.discarded).count() as u64,
             recovery: self.recovery(from_us, to_us),
         }
     }

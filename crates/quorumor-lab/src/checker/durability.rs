@@ -77,6 +77,8 @@ pub struct WriteFate {
     pub fate: Fate,
     /// Whether that broke a promise of the mode.
     pub broken: bool,
+    /// Eventual: whether the conflict rule discarded it for a concurrent write, as the contexts tell.
+    pub discarded: bool,
 }
 
 /// What became of the acknowledged writes of a history.
@@ -191,6 +193,7 @@ impl Judge {
                 due_us,
                 fate,
                 broken,
+                discarded: self.mode == Mode::Eventual && is_discarded(key, write, entries),
             });
             if broken {
                 let mut ops = vec![write.op];
@@ -326,6 +329,34 @@ fn had_seen(loser: &Write<'_>, winner: &Write<'_>) -> bool {
     let same_node = loser.op.invoke.node == winner.op.invoke.node;
     covers(loser.context(), winner.dot())
         || (loser.began_after(winner) && (same_session || same_node))
+}
+
+/// Whether a write was beaten by a concurrent one of higher rank before anyone replaced it: whoever's context covers
+/// it covers the winner too. Where a context is not on record the write counts as replaced, so this never says too much.
+fn is_discarded(key: &KeyHistory<'_>, write: &Write<'_>, entries: &[&FinalEntry]) -> bool {
+    let visible = entries.iter().any(|entry| {
+        let mut values = entry.values.iter();
+        values.any(|value| Some(value.as_str()) == write.value)
+    });
+    let sees = |one: &Write<'_>, other: &Write<'_>| covers(one.context(), other.dot());
+    let beats = |winner: &&Write<'_>| {
+        winner.rank > write.rank
+            && winner.context().is_some()
+            && !sees(winner, write)
+            && !sees(write, winner)
+    };
+    // A write whose context nobody knows may have replaced it.
+    let blind = |other: &Write<'_>| {
+        other.context().is_none() && other.rank.is_none_or(|rank| Some(rank) > write.rank)
+    };
+    let replaces = |other: &Write<'_>, winner: &Write<'_>| {
+        let replaced = blind(other) || (sees(other, write) && !sees(other, winner));
+        other.op.id() != write.op.id() && replaced
+    };
+    let replaced_before =
+        |winner: &Write<'_>| key.writes.iter().any(|other| replaces(other, winner));
+    let mut winners = key.writes.iter().filter(beats);
+    !visible && write.context().is_some() && winners.any(|winner| !replaced_before(winner))
 }
 
 /// How many acknowledged writes of a key no other write had seen, though they are not visible: the ledger must list

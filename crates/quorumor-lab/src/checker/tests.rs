@@ -525,3 +525,29 @@ fn recovery_is_the_start_of_the_first_good_second() {
     );
     assert_eq!(recovery_us(&dues[..35], 2_000 * MS, 10_000 * MS), None);
 }
+
+#[test]
+fn a_write_is_discarded_if_a_concurrent_one_beat_it_before_anyone_had_replaced_it() {
+    // (writer, seq) of the test's stamps: `stamp(writer, seq)` makes the dot (writer, 1, seq).
+    let discarded = |third_saw: &[(u64, u64)]| {
+        let history = tell(Mode::Eventual, |s| {
+            s.put(0, 10, "a").stamp(1, 10).saw(&[(1, 10)]);
+            s.put(20, 30, "b").stamp(2, 20).saw(&[(2, 20)]);
+            s.put(40, 50, "c").stamp(3, 30).saw(third_saw);
+            s.ends_with("c");
+        });
+        let fates = durability::check(&history.history);
+        fates
+            .writes
+            .iter()
+            .map(|write| write.discarded)
+            .collect::<Vec<_>>()
+    };
+    // The third saw both: the first had lost to the second, though the second began after its acknowledgement.
+    assert_eq!(
+        discarded(&[(1, 10), (2, 20), (3, 30)]),
+        [true, false, false]
+    );
+    // The third saw only the first, and replaced it; the second lost to the third.
+    assert_eq!(discarded(&[(1, 10), (3, 30)]), [false, true, false]);
+}

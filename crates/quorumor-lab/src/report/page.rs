@@ -86,8 +86,8 @@ const LEGEND: &str = "<p class=\"legend\"><span class=\"key ok\">&#9679;</span> 
 const NOTES: &str = "<p class=\"note\">Latency counts from the moment at which an operation was due, not from when it \
     was sent; an unknown outcome enters with its timeout. It buys different things: the small print under the mode says what an ok means. Gaps and recovery are \
     those of live nodes: clients stay at their node, so those of a killed node fail in either mode. A stale read missed a \
-    write that had been acknowledged before it began. <b>Lost</b> breaks a promise; <b>discarded</b> lost to a \
-    concurrent write, as eventual mode says. * = only once the fault was over.</p>\n";
+    write that had been acknowledged before it began. <b>Lost</b> breaks a promise; <b>discarded</b> writes lost \
+    by the conflict rule to one that had not seen them, as eventual mode says. * = only once the fault was over.</p>\n";
 
 fn card(result: &ModeResult) -> String {
     let (class, headline) = match judgement(result) {

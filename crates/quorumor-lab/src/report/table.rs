@@ -108,7 +108,7 @@ fn cells(result: &ModeResult, figures: &PhaseFigures, judgement: &str) -> [Strin
 fn footnotes(comparison: &Comparison) -> String {
     let mut text = String::from(
         "  refused: certainly not applied, kept back by the client's own bound included. Gaps and recovery are those of\n  \
-         the live nodes; * = only once the fault was over. discarded: lost to a concurrent write, as eventual mode says.\n",
+         the live nodes; * = only once the fault was over. discarded: at least so many, by the conflict rule, for a write that\n  had not seen it, as eventual mode says.\n",
     );
     let converged = |result: &ModeResult| match result.converge_us {
         Some(us) => format!("{} {}", result.mode.name(), duration(us)),
