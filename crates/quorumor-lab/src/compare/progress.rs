@@ -96,5 +96,8 @@ fn describe(live: &Live) -> String {
         return stage;
     }
     let refused = counts.refused + counts.held_back;
-    format!("{stage}; {done} of {total}: {} ok, {refused} refused, {} unknown", counts.ok, counts.unknown)
+    format!(
+        "{stage}; {done} of {total}: {} ok, {refused} refused, {} unknown",
+        counts.ok, counts.unknown
+    )
 }

@@ -116,7 +116,10 @@ async fn run_on(
 ) -> Result<Vec<String>> {
     cluster.start(live).await?;
     cluster.wait_serving(live).await?;
-    Run::new(options, scenario, Arc::clone(cluster), live).await?.carry_out().await
+    Run::new(options, scenario, Arc::clone(cluster), live)
+        .await?
+        .carry_out()
+        .await
 }
 
 /// One run from the header to the footer.
@@ -262,7 +265,9 @@ impl Run {
 }
 
 /// A task that ends with whoever started it.
-fn spawn<T: Send + 'static>(task: impl Future<Output = T> + Send + 'static) -> AbortOnDropHandle<T> {
+fn spawn<T: Send + 'static>(
+    task: impl Future<Output = T> + Send + 'static,
+) -> AbortOnDropHandle<T> {
     AbortOnDropHandle::new(tokio::spawn(task))
 }
 

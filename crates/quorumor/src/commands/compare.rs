@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use quorumor_lab::compare::{self, Compared, CompareOptions};
+use quorumor_lab::compare::{self, CompareOptions, Compared};
 use quorumor_lab::history::Mode;
 use quorumor_lab::report::render_table;
 use quorumor_lab::world::cluster::Plant;
@@ -127,7 +127,9 @@ fn options(args: CompareArgs) -> Result<CompareOptions, Failure> {
         program: None,
         plant: args.plant.map(|Planted::StaleReads| Plant::StaleReads),
     };
-    options.check().map_err(|error| Failure::usage(error.to_string()))?;
+    options
+        .check()
+        .map_err(|error| Failure::usage(error.to_string()))?;
     Ok(options)
 }
 

@@ -17,7 +17,7 @@ use tokio_util::task::TaskTracker;
 use super::doors::Doors;
 use super::live::Live;
 use super::observer::Observer;
-use super::outcome::{self, Answer};
+use super::outcome::{self, Answer, Kind};
 use super::{Plant, core_mode};
 use crate::checker::availability::Fared;
 use crate::history::{
@@ -49,7 +49,11 @@ pub(super) struct Load {
 
 impl Load {
     pub(super) fn new(parts: Parts) -> Self {
-        Self { parts, processes: Mutex::new(Processes::new()), failure: Mutex::new(None) }
+        Self {
+            parts,
+            processes: Mutex::new(Processes::new()),
+            failure: Mutex::new(None),
+        }
     }
 
     /// Sends everything and returns once every operation has ended.
@@ -120,7 +124,12 @@ impl Load {
             attempts = 2;
             result = self.attempt(op, leader, ticket, id, deadline).await;
         }
-        let mut ret = outcome::of(id, self.parts.clock.now_us(), &result);
+        let kind = if op.action.is_write() {
+            Kind::Write
+        } else {
+            Kind::Read
+        };
+        let mut ret = outcome::of(id, self.parts.clock.now_us(), kind, &result);
         ret.attempts = attempts;
         if self.is_planted(&op.action) && ret.got.is_some() {
             // The planted defect: a local answer that calls itself linearizable.

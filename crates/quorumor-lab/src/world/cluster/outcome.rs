@@ -34,11 +34,18 @@ impl Answer {
 }
 
 /// How an operation ended.
-pub(super) fn of(op: OpId, at_us: u64, result: &Result<Answer, ClientError>) -> Return {
+pub(super) fn of(op: OpId, at_us: u64, kind: Kind, result: &Result<Answer, ClientError>) -> Return {
     match result {
         Ok(answer) => answered(op, at_us, answer),
-        Err(error) => failed(op, at_us, error),
+        Err(error) => failed(op, at_us, kind, error),
     }
+}
+
+/// Whether an operation can change anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Read,
+    Write,
 }
 
 fn answered(op: OpId, at_us: u64, answer: &Answer) -> Return {
@@ -59,29 +66,37 @@ fn answered(op: OpId, at_us: u64, answer: &Answer) -> Return {
     ret
 }
 
-/// The version of a delete: the receipt's dot, or the revision of an answer that removed something.
+/// The version of a delete: the receipt's dot, which had seen what the removed entry's reader has; or the revision of
+/// an answer that removed something.
 fn tombstone(delete: &DeleteAnswer) -> Option<Version> {
     if let Some((written, stamp)) = delete.receipt.dot() {
+        let removed = delete.previous.as_ref().map(|entry| &entry.version);
+        let context = match removed {
+            Some(core::Version::Eventual { context, .. }) => Some(rows(context)),
+            Some(core::Version::Strong { .. }) | None => None,
+        };
+        let (dot, stamp) = (dot(written), stamp.as_u64());
         return Some(Version::Eventual {
-            dot: dot(written),
-            stamp: stamp.as_u64(),
-            context: None,
+            dot,
+            stamp,
+            context,
         });
     }
     let revision = delete.receipt.revision()?.as_u64();
-    delete
-        .previous
-        .as_ref()
-        .map(|_| Version::Strong { revision })
+    let removed = delete.previous.as_ref();
+    removed.map(|_| Version::Strong { revision })
 }
 
-fn failed(op: OpId, at_us: u64, error: &ClientError) -> Return {
-    let outcome = match error.certainty() {
-        Certainty::NotApplied => Outcome::Fail,
-        Certainty::Unknown => Outcome::Unknown,
+fn failed(op: OpId, at_us: u64, kind: Kind, error: &ClientError) -> Return {
+    let cause = cause(error);
+    let outcome = match (error.certainty(), kind, cause) {
+        // A read that waited in vain was not refused: it got no answer.
+        (Certainty::NotApplied, Kind::Read, Cause::TimedOut) => Outcome::Unknown,
+        (Certainty::NotApplied, _, _) => Outcome::Fail,
+        (Certainty::Unknown, _, _) => Outcome::Unknown,
     };
     let mut ret = Return::new(op, at_us, outcome);
-    ret.cause = Some(cause(error));
+    ret.cause = Some(cause);
     ret.reason = Some(error.reason().to_owned());
     if let Some(receipt) = error.receipt() {
         fill_receipt(&mut ret, receipt);
@@ -182,17 +197,20 @@ pub(super) fn version(version: &core::Version) -> Version {
         } => Version::Eventual {
             dot: dot(*written),
             stamp: stamp.as_u64(),
-            context: Some(context.rows().map(row).collect()),
+            context: Some(rows(context)),
         },
     }
 }
 
-fn row((writer, log_id, seq): (core::NodeId, core::LogId, core::Seq)) -> Dot {
-    dot(core::Dot {
-        writer,
-        log_id,
-        seq,
-    })
+fn rows(context: &core::VersionVector) -> Vec<Dot> {
+    let row = |(writer, log_id, seq)| {
+        dot(core::Dot {
+            writer,
+            log_id,
+            seq,
+        })
+    };
+    context.rows().map(row).collect()
 }
 
 fn dot(dot: core::Dot) -> Dot {

@@ -58,7 +58,7 @@ fn tonic_code() -> tonic::Code {
 }
 
 fn ended(error: ClientError) -> (Outcome, Option<Cause>) {
-    let ret = of(OpId(1), 10, &Err(error));
+    let ret = of(OpId(1), 10, Kind::Write, &Err(error));
     (ret.outcome, ret.cause)
 }
 
@@ -94,10 +94,20 @@ fn only_what_certainly_was_not_applied_is_a_failure() {
 }
 
 #[test]
+fn a_read_that_waited_in_vain_is_unknown_and_a_refused_one_is_not() {
+    let ended = |error| of(OpId(1), 10, Kind::Read, &Err(error)).outcome;
+    let deadline = node_error("DEADLINE_EXCEEDED", Certainty::NotApplied);
+    assert_eq!(ended(deadline), Outcome::Unknown);
+    let refused = node_error("NO_QUORUM", Certainty::NotApplied);
+    assert_eq!(ended(refused), Outcome::Fail);
+}
+
+#[test]
 fn an_error_keeps_its_reason_and_its_receipt_but_claims_no_level() {
     let ret = of(
         OpId(1),
         10,
+        Kind::Write,
         &Err(node_error("NO_QUORUM", Certainty::NotApplied)),
     );
     assert_eq!(ret.reason.as_deref(), Some("NO_QUORUM"));
@@ -118,7 +128,7 @@ fn an_absent_key_is_an_answer_with_its_receipt() {
         entry: None,
         receipt: receipt(at_revision(9)),
     };
-    let ret = of(OpId(1), 10, &Ok(Answer::Get(got)));
+    let ret = of(OpId(1), 10, Kind::Write, &Ok(Answer::Get(got)));
     assert_eq!(
         (ret.outcome, ret.got),
         (Outcome::Ok, Some(Level::Linearizable))
@@ -146,7 +156,7 @@ fn a_delete_has_the_version_of_its_tombstone_where_the_receipt_tells_it() {
         previous: None,
         receipt: receipt(position),
     };
-    let ret = of(OpId(1), 10, &Ok(Answer::Delete(delete)));
+    let ret = of(OpId(1), 10, Kind::Write, &Ok(Answer::Delete(delete)));
     let expected = Dot {
         writer: 2,
         log_id: 8,
@@ -164,7 +174,7 @@ fn a_delete_has_the_version_of_its_tombstone_where_the_receipt_tells_it() {
         previous: None,
         receipt: receipt(at_revision(5)),
     };
-    let ret = of(OpId(1), 10, &Ok(Answer::Delete(nothing)));
+    let ret = of(OpId(1), 10, Kind::Write, &Ok(Answer::Delete(nothing)));
     assert_eq!((ret.found, ret.version), (Some(false), None));
 }
 
