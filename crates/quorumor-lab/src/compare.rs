@@ -106,8 +106,6 @@ impl CompareOptions {
 pub struct Compared {
     /// The figures and verdicts of both modes.
     pub comparison: Comparison,
-    /// What a person should know beside it.
-    pub notes: Vec<String>,
     /// Where the page for people is.
     pub page: PathBuf,
 }
@@ -162,13 +160,13 @@ async fn run_modes(options: &CompareOptions, interrupt: &CancellationToken) -> R
         scenario,
         command: options.command(),
         modes,
+        notes,
     };
     comparison
         .write_to(&out)
         .with_context(|| format!("can't write to `{}`", out.display()))?;
     Ok(Compared {
         comparison,
-        notes,
         page: out.join("report.html"),
     })
 }

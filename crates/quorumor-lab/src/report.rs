@@ -31,6 +31,9 @@ pub struct Comparison {
     pub command: String,
     /// One result per mode, in the order in which they are shown.
     pub modes: Vec<ModeResult>,
+    /// What a reader must know beside the figures: a defect that was planted, a node that ended by itself.
+    #[serde(default)]
+    pub notes: Vec<String>,
 }
 
 impl Comparison {

@@ -7,8 +7,8 @@
 //! 5. is gone, with nothing that could have replaced it.
 //!
 //! Strong: 3 to 5 are broken promises; of two writes the one of higher revision saw the other. Eventual: 5 is
-//! broken; 4 only if the loser had seen the winner; 3 is the documented price, and is counted. Where every context is
-//! on record, the conflict ledger must list at least as many discarded writes as the contexts prove.
+//! broken; 4 only if the loser had seen the winner; 3 is the documented price, and is counted. The conflict
+//! ledgers must list at least as many discarded writes as the contexts on record prove.
 
 use serde::{Deserialize, Serialize};
 
@@ -108,7 +108,6 @@ pub fn check(history: &History) -> Fates {
         writes: Vec::new(),
         evidence: Vec::new(),
     };
-    let (mut proven, mut contexts_known) = (0, true);
     if !history.finals.is_empty() {
         for (key, ops) in by_key(history) {
             let entries: Vec<&FinalEntry> = history
@@ -118,10 +117,6 @@ pub fn check(history: &History) -> Fates {
                 .filter(|entry| entry.key == key)
                 .collect();
             judge.judge_key(&ops, &entries);
-            match discarded_unseen(&ops, &entries) {
-                Some(count) => proven += count,
-                None => contexts_known = false,
-            }
         }
     }
     let counts = judge.counts;
@@ -136,11 +131,16 @@ pub fn check(history: &History) -> Fates {
         counts.no_successor,
         counts.unjudged
     );
-    if let (Mode::Eventual, Some(listed), true) = (mode, ledger, contexts_known)
-        && listed < proven
-    {
+    // Each was seen beside its winner by some node, which must have counted it; not by every node.
+    let listed: u64 = history
+        .finals
+        .iter()
+        .filter_map(|state| state.discarded)
+        .sum();
+    let proven = judge.writes.iter().filter(|write| write.discarded).count() as u64;
+    if ledger.is_some() && listed < proven {
         let text = format!(
-            "the conflict ledger lists {listed} discarded writes; the contexts prove {proven}"
+            "the conflict ledgers list {listed} discarded writes in all; the contexts prove {proven}"
         );
         judge.evidence.push(Evidence::new(text, &[]));
     }
@@ -357,31 +357,4 @@ fn is_discarded(key: &KeyHistory<'_>, write: &Write<'_>, entries: &[&FinalEntry]
         |winner: &Write<'_>| key.writes.iter().any(|other| replaces(other, winner));
     let mut winners = key.writes.iter().filter(beats);
     !visible && write.context().is_some() && winners.any(|winner| !replaced_before(winner))
-}
-
-/// How many acknowledged writes of a key no other write had seen, though they are not visible: the ledger must list
-/// each. None = a context is not on record.
-fn discarded_unseen(key: &KeyHistory<'_>, entries: &[&FinalEntry]) -> Option<u64> {
-    let mut unseen = 0;
-    for write in key
-        .writes
-        .iter()
-        .filter(|write| write.acked.is_some() && write.rank.is_some())
-    {
-        write.context()?;
-        let visible = entries.iter().any(|entry| {
-            entry
-                .values
-                .iter()
-                .any(|value| Some(value.as_str()) == write.value)
-        });
-        let seen = key
-            .writes
-            .iter()
-            .any(|other| covers(other.context(), write.dot()));
-        // An unknown write may have seen it; then nobody can tell.
-        let maybe = key.writes.iter().any(|other| other.acked.is_none());
-        unseen += u64::from(!visible && !seen && !maybe);
-    }
-    Some(unseen)
 }

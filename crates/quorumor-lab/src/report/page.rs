@@ -32,7 +32,8 @@ pub fn render_html(comparison: &Comparison) -> String {
             "",
             &(text("h1", "", "What consistency costs")
                 + &text("p", "sub", &subtitle)
-                + &again(comparison)),
+                + &again(comparison)
+                + &notes(comparison)),
         ),
         element(
             "section",
@@ -75,6 +76,11 @@ pub fn render_html(comparison: &Comparison) -> String {
         scenario.seed,
         sections.join("\n")
     )
+}
+
+fn notes(comparison: &Comparison) -> String {
+    let note = |note: &String| text("p", "reason", &format!("Note: {note}."));
+    comparison.notes.iter().map(note).collect()
 }
 
 const LEGEND: &str = "<p class=\"legend\"><span class=\"key ok\">&#9679;</span> answered \

@@ -56,6 +56,9 @@ pub fn render_table(comparison: &Comparison) -> String {
         scenario.seed
     );
     text.push_str(&footnotes(comparison));
+    for note in &comparison.notes {
+        text.push_str(&format!("\n{}\n", wrap(&format!("NOTE: {note}"), 110)));
+    }
     for sentence in sentences(comparison) {
         text.push_str(&format!("\n{}\n", wrap(&sentence, 110)));
     }

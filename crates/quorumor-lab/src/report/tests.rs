@@ -28,6 +28,7 @@ fn comparison(seed: u64, strong: Defect, eventual: Defect) -> Comparison {
         scenario: scenario(seed),
         command,
         modes,
+        notes: vec![],
     }
 }
 
@@ -145,6 +146,7 @@ fn each_planted_defect_is_named_by_its_checker() {
             scenario: scenario(42),
             command: String::new(),
             modes: vec![result],
+            notes: vec![],
         };
         assert_eq!(comparison.exit_code(), 1);
         let table = render_table(&comparison);
@@ -185,10 +187,13 @@ fn a_void_run_is_never_a_pass_and_says_why() {
         scenario,
         command: String::new(),
         modes: vec![result],
+        notes: vec!["node 3 ended by itself".to_owned()],
     };
     assert_eq!(comparison.exit_code(), 6);
     assert!(render_table(&comparison).contains("VOID, strong: the run was cut short"));
     assert!(render_html(&comparison).contains("Void: the run was cut short"));
+    assert!(render_table(&comparison).contains("NOTE: node 3 ended by itself"));
+    assert!(render_html(&comparison).contains("Note: node 3 ended by itself"));
 }
 
 #[test]

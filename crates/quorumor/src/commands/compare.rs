@@ -135,9 +135,6 @@ fn options(args: CompareArgs) -> Result<CompareOptions, Failure> {
 
 fn text(compared: &Compared) -> String {
     let mut text = render_table(&compared.comparison);
-    for note in &compared.notes {
-        text += &format!("Note: {note}\n");
-    }
     text += &format!("Report: {}", compared.page.display());
     text
 }
