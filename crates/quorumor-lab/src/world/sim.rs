@@ -10,6 +10,7 @@
 
 mod clients;
 mod faults;
+mod inflict;
 mod network;
 mod node;
 mod run;

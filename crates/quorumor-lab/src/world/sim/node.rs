@@ -29,6 +29,8 @@ pub(super) struct Node {
     pub(super) paused_until_us: u64,
     /// How far the wall clock is off.
     pub(super) wall_offset_ms: i64,
+    /// The power fails in the middle of the next write, for so long.
+    pub(super) power_fails_us: Option<u64>,
     /// The disk as it was before the last write, while [`Plant::LyingDisk`](super::Plant) is planted.
     before_write: Option<SimDisk>,
 }
@@ -64,6 +66,7 @@ impl Node {
             boot: 0,
             paused_until_us: 0,
             wall_offset_ms: 0,
+            power_fails_us: None,
             before_write: None,
         }
     }

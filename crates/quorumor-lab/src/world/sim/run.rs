@@ -9,14 +9,11 @@ use quorumor_core::{CallId, Contact, Destination, Input, Output, Persist, Reques
 use rand_chacha::ChaCha8Rng;
 
 use super::clients::{Client, Planned};
-use super::faults::{self, Fault};
 use super::network::{Network, Weather};
 use super::node::{Node, address, node_id};
-use super::serve::Ended;
 use super::trace::{Kind, Trace};
 use super::{Counts, Options, Outcome, Plant, verdict};
-use crate::history::Outcome as Ending;
-use crate::history::{Cause, Header, History, World};
+use crate::history::{Header, History, World};
 use crate::rng::{self, Purpose};
 use crate::scenario::Scenario;
 use crate::workload::Workload;
@@ -93,18 +90,18 @@ pub(super) struct Run {
     heap: BinaryHeap<Reverse<(u64, u64)>>,
     events: BTreeMap<u64, Event>,
     pub(super) nodes: Vec<Node>,
-    network: Network,
+    pub(super) network: Network,
     pub(super) clients: Vec<Client>,
     pub(super) pending: BTreeMap<u64, Pending>,
     /// Operations so far; their ids are their places.
     pub(super) ops: u64,
-    faults_end_us: u64,
+    pub(super) faults_end_us: u64,
     pub(super) load_ends_us: u64,
     pub(super) trace: Trace,
     pub(super) counts: Counts,
     pub(super) history: History,
-    fault_rng: ChaCha8Rng,
-    disk_rng: ChaCha8Rng,
+    pub(super) fault_rng: ChaCha8Rng,
+    pub(super) disk_rng: ChaCha8Rng,
     /// What a node refused to start with, or where a disk gave up: never allowed.
     pub(super) broken_nodes: Vec<String>,
 }
@@ -295,7 +292,7 @@ impl Run {
         self.give(to, input);
     }
 
-    fn tell_both(&mut self, a: u64, b: u64, contact: Contact, after_us: u64) {
+    pub(super) fn tell_both(&mut self, a: u64, b: u64, contact: Contact, after_us: u64) {
         let at = self.now_us + 1 + after_us;
         self.at(
             at,
@@ -437,6 +434,11 @@ impl Run {
 
     fn write(&mut self, id: u64, boot: u64) {
         let now_us = self.now_us;
+        if self.node(id).boot == boot
+            && let Some(down_us) = self.node(id).power_fails_us.take()
+        {
+            return self.crash(id, true, down_us);
+        }
         let lies = self.options.plant == Some(Plant::LyingDisk);
         let node = self.node(id);
         if lies && node.boot == boot {
@@ -466,7 +468,7 @@ impl Run {
         }
     }
 
-    fn start_node(&mut self, id: u64) {
+    pub(super) fn start_node(&mut self, id: u64) {
         let (options, now_us) = (self.options.clone(), self.now_us);
         let node = self.node(id);
         if node.running.is_some() {
@@ -485,158 +487,6 @@ impl Run {
         }
         // The replica may have had something to say when it was opened.
         self.give(id, Input::Timer);
-    }
-
-    fn crash(&mut self, id: u64, power: bool, down_us: u64) {
-        let now_us = self.now_us;
-        if self.node(id).running.is_none() {
-            return;
-        }
-        let mid_write = self
-            .node(id)
-            .running
-            .as_ref()
-            .is_some_and(|running| !running.queue.is_empty());
-        let operations = 1 + rng::below(&mut self.disk_rng, 4);
-        self.node(id).crash(power.then_some(operations));
-        self.trace.note(now_us, id, Kind::Crashed, &[]);
-        self.counts.crashes += 1;
-        self.counts.power_cuts += u64::from(power && mid_write);
-        for peer in (1..=self.options.nodes).filter(|peer| *peer != id) {
-            if self.network.break_streams(id, peer) {
-                let closed = if power {
-                    500 + rng::below(&mut self.fault_rng, 1_000)
-                } else {
-                    1
-                };
-                self.at(
-                    now_us + closed * MS,
-                    Event::Contact {
-                        node: peer,
-                        peer: id,
-                        contact: Contact::Closed,
-                    },
-                );
-            }
-            if !power && self.network.can_connect(id, peer) {
-                self.at(
-                    now_us + 20 * MS,
-                    Event::Contact {
-                        node: peer,
-                        peer: id,
-                        contact: Contact::Refused,
-                    },
-                );
-            }
-        }
-        self.at(now_us + down_us, Event::Start { node: id });
-        let lost: Vec<u64> = self
-            .pending
-            .iter()
-            .filter(|(_, op)| op.node == id)
-            .map(|(op, _)| *op)
-            .collect();
-        for op in lost {
-            self.finish(
-                op,
-                Ended::failed(Ending::Unknown, Cause::Broken, "the connection broke"),
-            );
-        }
-    }
-
-    fn next_fault(&mut self) {
-        if self.now_us >= self.faults_end_us {
-            return;
-        }
-        let fault = faults::draw(&mut self.fault_rng, self.options.nodes);
-        self.inflict(fault);
-        let next = self.now_us + faults::gap_us(&mut self.fault_rng);
-        self.at(next, Event::NextFault);
-    }
-
-    fn inflict(&mut self, fault: Fault) {
-        let now_us = self.now_us;
-        match fault {
-            Fault::Crash {
-                node,
-                power,
-                down_us,
-            } => self.crash(node, power, down_us),
-            Fault::CrashAll { down_us } => {
-                for id in 1..=self.options.nodes {
-                    self.crash(id, true, down_us);
-                }
-            }
-            Fault::Partition { side, lasts_us } => {
-                let rest: Vec<u64> = (1..=self.options.nodes)
-                    .filter(|id| !side.contains(id))
-                    .collect();
-                let both = side
-                    .iter()
-                    .flat_map(|a| rest.iter().flat_map(move |b| [(*a, *b), (*b, *a)]))
-                    .collect();
-                self.cut(both, lasts_us);
-            }
-            Fault::OneWay { from, to, lasts_us } if from != to => {
-                self.cut(vec![(from, to)], lasts_us)
-            }
-            Fault::Reset { a, b } if a != b => {
-                if self.network.break_streams(a, b) {
-                    self.tell_both(a, b, Contact::Closed, 0);
-                }
-            }
-            Fault::OneWay { .. } | Fault::Reset { .. } => {}
-            Fault::Storm { lasts_us } => {
-                self.network.weather = Weather::STORM;
-                self.at(now_us + lasts_us, Event::Calm);
-            }
-            Fault::Pause { node, lasts_us } => {
-                self.counts.pauses += 1;
-                self.node(node).paused_until_us = now_us + lasts_us;
-            }
-            Fault::ClockJump { node, by_ms } => {
-                self.counts.clock_jumps += 1;
-                self.node(node).wall_offset_ms = by_ms;
-            }
-        }
-    }
-
-    fn cut(&mut self, links: Vec<(u64, u64)>, lasts_us: u64) {
-        self.counts.cuts += 1;
-        for (from, to) in &links {
-            self.network.cut(*from, *to);
-        }
-        self.at(self.now_us + lasts_us, Event::FaultEnds(links));
-    }
-
-    fn housekeeping(&mut self) {
-        for id in 1..=self.options.nodes {
-            if let Some(running) = &mut self.node(id).running
-                && let Err(error) = running.renew_floor()
-            {
-                self.broken_nodes
-                    .push(format!("node {id} can't renew its floor: {error:#}"));
-            }
-        }
-        for (a, b) in self.network.broken_pairs() {
-            let run = self.node(a).running.is_some() && self.node(b).running.is_some();
-            if run && self.network.can_connect(a, b) && self.network.open_streams(a, b) {
-                self.tell_both(a, b, Contact::Connected, 0);
-            }
-        }
-        self.at(self.now_us + 250 * MS, Event::Housekeeping);
-    }
-
-    /// Ends every fault and starts every node. Returns the time of it.
-    fn heal(&mut self) -> u64 {
-        self.network.heal();
-        for id in 1..=self.options.nodes {
-            self.node(id).paused_until_us = 0;
-            if self.node(id).running.is_none() {
-                self.start_node(id);
-            }
-        }
-        self.now_us
     }
 
     /// Runs on until the cluster is useful and equal. Returns how long that took since the heal.

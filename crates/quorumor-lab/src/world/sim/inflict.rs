@@ -1,0 +1,178 @@
+//! What a fault does to the run, and what heals it.
+
+use quorumor_core::Contact;
+
+use super::faults::{self, Fault};
+use super::network::Weather;
+use super::run::{Event, Run};
+use super::serve::Ended;
+use super::trace::Kind;
+use crate::history::{Cause, Outcome as Ending};
+use crate::rng;
+
+const MS: u64 = 1_000;
+
+impl Run {
+    pub(super) fn crash(&mut self, id: u64, power: bool, down_us: u64) {
+        let now_us = self.now_us;
+        if self.node(id).running.is_none() {
+            return;
+        }
+        let mid_write = self
+            .node(id)
+            .running
+            .as_ref()
+            .is_some_and(|running| !running.queue.is_empty());
+        let operations = 1 + rng::below(&mut self.disk_rng, 4);
+        self.node(id).crash(power.then_some(operations));
+        self.trace.note(now_us, id, Kind::Crashed, &[]);
+        self.counts.crashes += 1;
+        self.counts.power_cuts += u64::from(power && mid_write);
+        for peer in (1..=self.options.nodes).filter(|peer| *peer != id) {
+            if self.network.break_streams(id, peer) {
+                let closed = if power {
+                    500 + rng::below(&mut self.fault_rng, 1_000)
+                } else {
+                    1
+                };
+                self.at(
+                    now_us + closed * MS,
+                    Event::Contact {
+                        node: peer,
+                        peer: id,
+                        contact: Contact::Closed,
+                    },
+                );
+            }
+            if !power && self.network.can_connect(id, peer) {
+                self.at(
+                    now_us + 20 * MS,
+                    Event::Contact {
+                        node: peer,
+                        peer: id,
+                        contact: Contact::Refused,
+                    },
+                );
+            }
+        }
+        self.at(now_us + down_us, Event::Start { node: id });
+        let lost: Vec<u64> = self
+            .pending
+            .iter()
+            .filter(|(_, op)| op.node == id)
+            .map(|(op, _)| *op)
+            .collect();
+        for op in lost {
+            self.finish(
+                op,
+                Ended::failed(Ending::Unknown, Cause::Broken, "the connection broke"),
+            );
+        }
+    }
+
+    /// A power cut is the more telling in the middle of a write, so an idle disk waits for its next one.
+    fn crash_or_doom(&mut self, id: u64, power: bool, down_us: u64) {
+        let running = self.node(id).running.as_ref();
+        if power && running.is_some_and(|running| running.queue.is_empty()) {
+            self.node(id).power_fails_us = Some(down_us);
+        } else {
+            self.crash(id, power, down_us);
+        }
+    }
+
+    pub(super) fn next_fault(&mut self) {
+        if self.now_us >= self.faults_end_us {
+            return;
+        }
+        let fault = faults::draw(&mut self.fault_rng, self.options.nodes);
+        self.inflict(fault);
+        let next = self.now_us + faults::gap_us(&mut self.fault_rng);
+        self.at(next, Event::NextFault);
+    }
+
+    fn inflict(&mut self, fault: Fault) {
+        let now_us = self.now_us;
+        match fault {
+            Fault::Crash {
+                node,
+                power,
+                down_us,
+            } => self.crash_or_doom(node, power, down_us),
+            Fault::CrashAll { down_us } => {
+                for id in 1..=self.options.nodes {
+                    self.crash(id, true, down_us);
+                }
+            }
+            Fault::Partition { side, lasts_us } => {
+                let rest: Vec<u64> = (1..=self.options.nodes)
+                    .filter(|id| !side.contains(id))
+                    .collect();
+                let both = side
+                    .iter()
+                    .flat_map(|a| rest.iter().flat_map(move |b| [(*a, *b), (*b, *a)]))
+                    .collect();
+                self.cut(both, lasts_us);
+            }
+            Fault::OneWay { from, to, lasts_us } if from != to => {
+                self.cut(vec![(from, to)], lasts_us)
+            }
+            Fault::Reset { a, b } if a != b => {
+                if self.network.break_streams(a, b) {
+                    self.tell_both(a, b, Contact::Closed, 0);
+                }
+            }
+            Fault::OneWay { .. } | Fault::Reset { .. } => {}
+            Fault::Storm { lasts_us } => {
+                self.network.weather = Weather::STORM;
+                self.at(now_us + lasts_us, Event::Calm);
+            }
+            Fault::Pause { node, lasts_us } => {
+                self.counts.pauses += 1;
+                self.node(node).paused_until_us = now_us + lasts_us;
+            }
+            Fault::ClockJump { node, by_ms } => {
+                self.counts.clock_jumps += 1;
+                self.node(node).wall_offset_ms = by_ms;
+            }
+        }
+    }
+
+    fn cut(&mut self, links: Vec<(u64, u64)>, lasts_us: u64) {
+        self.counts.cuts += 1;
+        for (from, to) in &links {
+            self.network.cut(*from, *to);
+        }
+        self.at(self.now_us + lasts_us, Event::FaultEnds(links));
+    }
+
+    pub(super) fn housekeeping(&mut self) {
+        for id in 1..=self.options.nodes {
+            if let Some(running) = &mut self.node(id).running
+                && let Err(error) = running.renew_floor()
+            {
+                self.broken_nodes
+                    .push(format!("node {id} can't renew its floor: {error:#}"));
+            }
+        }
+        for (a, b) in self.network.broken_pairs() {
+            let run = self.node(a).running.is_some() && self.node(b).running.is_some();
+            if run && self.network.can_connect(a, b) && self.network.open_streams(a, b) {
+                self.tell_both(a, b, Contact::Connected, 0);
+            }
+        }
+        self.at(self.now_us + 250 * MS, Event::Housekeeping);
+    }
+
+    /// Ends every fault and starts every node. Returns the time of it.
+    pub(super) fn heal(&mut self) -> u64 {
+        self.network.heal();
+        for id in 1..=self.options.nodes {
+            self.node(id).paused_until_us = 0;
+            self.node(id).power_fails_us = None;
+            if self.node(id).running.is_none() {
+                self.start_node(id);
+            }
+        }
+        self.now_us
+    }
+}
