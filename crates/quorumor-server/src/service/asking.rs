@@ -59,6 +59,15 @@ pub(super) struct Reading {
     pub(super) degraded: Option<Degraded>,
 }
 
+/// Whether any operation was one that writes and was carried out. A lost compare and a get wrote nothing.
+fn wrote(results: &[OperationResult]) -> bool {
+    results.iter().any(|result| match result {
+        OperationResult::Put { .. } | OperationResult::Deleted { .. } => true,
+        OperationResult::Compared { succeeded, .. } => *succeeded,
+        OperationResult::Got { .. } => false,
+    })
+}
+
 /// A replica answered something that doesn't fit the question.
 pub(super) fn misfit() -> Error {
     Error::Internal {
@@ -197,7 +206,7 @@ impl Asking {
                 revision: position_revision(&position),
                 dot,
                 token: Some(self.merged(&position)),
-                write: Some(WriteOutcome::Applied),
+                write: wrote(&results).then_some(WriteOutcome::Applied),
             },
         );
         // The write stands, whatever becomes of its token.
