@@ -139,20 +139,14 @@ async fn strong_mode_compares_at_any_node_and_eventual_mode_refuses_to_pretend()
         level: Some(Level::Linearizable),
         ..CallOptions::default()
     };
-    match client
-        .with(linearizable.clone())
-        .get("k")
-        .await
-        .expect_err("a refusal")
-    {
-        quorumor_client::ClientError::Node(error) => {
-            assert_eq!(
-                (error.code, error.best_available.as_deref()),
-                (Code::FailedPrecondition, Some("local"))
-            );
-        }
-        other => panic!("{other}"),
-    }
+    let refused = client.with(linearizable.clone()).get("k").await;
+    let Err(quorumor_client::ClientError::Node(error)) = refused else {
+        panic!("{refused:?}")
+    };
+    assert_eq!(
+        (error.code, error.best_available.as_deref()),
+        (Code::FailedPrecondition, Some("local"))
+    );
     let weaker = CallOptions {
         allow_degraded: true,
         ..linearizable
@@ -225,15 +219,14 @@ async fn a_watch_shows_a_snapshot_then_every_change_in_order() {
         client.delete("w/b").await.expect("a delete");
         let mut seen = Vec::new();
         while seen.len() < 21 {
-            match watch.next().await.expect("a step").expect("no error").step {
-                WatchStep::Changes(events) => {
-                    seen.extend(events.into_iter().map(|event| match event {
-                        WatchEvent::Put(entry) => text(Some(&entry)),
-                        WatchEvent::Deleted { .. } => None,
-                    }))
-                }
-                WatchStep::Progress => {}
-                other => panic!("{other:?}"),
+            let step = watch.next().await.expect("a step").expect("no error").step;
+            if let WatchStep::Changes(events) = step {
+                seen.extend(events.into_iter().map(|event| match event {
+                    WatchEvent::Put(entry) => text(Some(&entry)),
+                    WatchEvent::Deleted { .. } => None,
+                }));
+            } else {
+                assert_eq!(step, WatchStep::Progress);
             }
         }
         let expected: Vec<Option<String>> =

@@ -14,10 +14,10 @@ use quorumor_client::{Client, Mode};
 use tempfile::TempDir;
 
 /// How long a condition may take on a busy machine before a test gives up.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The program under test, built if it isn't there.
-pub fn binary() -> PathBuf {
+pub(crate) fn binary() -> PathBuf {
     let test = std::env::current_exe().expect("a test has a path");
     let folder = test
         .parent()
@@ -50,15 +50,15 @@ fn free_port() -> u16 {
 }
 
 /// A running node.
-pub struct Node {
-    pub id: u64,
-    pub endpoint: String,
+pub(crate) struct Node {
+    pub(crate) id: u64,
+    pub(crate) endpoint: String,
     child: Child,
 }
 
 impl Node {
     /// Sends a signal by name, such as `KILL` or `STOP`.
-    pub fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let status = Command::new("kill")
             .args([format!("-{name}"), self.child.id().to_string()])
             .status()
@@ -67,7 +67,7 @@ impl Node {
     }
 
     /// Waits until the process has ended, and gives its exit code.
-    pub fn ended(mut self) -> Option<i32> {
+    pub(crate) fn ended(mut self) -> Option<i32> {
         eventually("the process ends", || self.child.try_wait().ok().flatten()).code()
     }
 }
@@ -80,16 +80,16 @@ impl Drop for Node {
 }
 
 /// A cluster of real processes, one mode.
-pub struct Cluster {
-    pub mode: Mode,
-    pub folder: TempDir,
-    pub nodes: Vec<Option<Node>>,
+pub(crate) struct Cluster {
+    pub(crate) mode: Mode,
+    pub(crate) folder: TempDir,
+    pub(crate) nodes: Vec<Option<Node>>,
     peers: Vec<String>,
 }
 
 impl Cluster {
     /// Starts so many nodes and waits until every one of them serves.
-    pub async fn start(mode: Mode, nodes: u64) -> Self {
+    pub(crate) async fn start(mode: Mode, nodes: u64) -> Self {
         let peers = (0..nodes)
             .map(|_| format!("127.0.0.1:{}", free_port()))
             .collect();
@@ -107,16 +107,16 @@ impl Cluster {
         cluster
     }
 
-    pub fn ids(&self) -> std::ops::RangeInclusive<u64> {
+    pub(crate) fn ids(&self) -> std::ops::RangeInclusive<u64> {
         1..=self.peers.len() as u64
     }
 
-    pub fn data_dir(&self, id: u64) -> PathBuf {
+    pub(crate) fn data_dir(&self, id: u64) -> PathBuf {
         self.folder.path().join(format!("node-{id}"))
     }
 
     /// The command line of a node, without its data directory.
-    pub fn arguments(&self, id: u64) -> Vec<String> {
+    pub(crate) fn arguments(&self, id: u64) -> Vec<String> {
         let peer = &self.peers[id as usize - 1];
         let mut arguments: Vec<String> = [
             "serve",
@@ -150,7 +150,7 @@ impl Cluster {
     }
 
     /// Starts a node on its data directory, and waits until it listens.
-    pub fn start_node(&mut self, id: u64) {
+    pub(crate) fn start_node(&mut self, id: u64) {
         let log = File::options()
             .create(true)
             .append(true)
@@ -185,13 +185,17 @@ impl Cluster {
     }
 
     /// What a node wrote to its log.
-    pub fn log(&self, id: u64) -> String {
+    pub(crate) fn log(&self, id: u64) -> String {
         std::fs::read_to_string(self.folder.path().join(format!("node-{id}.log")))
             .unwrap_or_default()
     }
 
     /// Runs a node that is expected to refuse its start: its exit code and what it said.
-    pub fn refused_start(&self, arguments: &[String], data_dir: &Path) -> (Option<i32>, String) {
+    pub(crate) fn refused_start(
+        &self,
+        arguments: &[String],
+        data_dir: &Path,
+    ) -> (Option<i32>, String) {
         let output = Command::new(binary())
             .args(arguments)
             .arg("--data-dir")
@@ -205,14 +209,14 @@ impl Cluster {
         )
     }
 
-    pub fn node(&self, id: u64) -> &Node {
+    pub(crate) fn node(&self, id: u64) -> &Node {
         self.nodes[id as usize - 1]
             .as_ref()
             .unwrap_or_else(|| panic!("node {id} runs"))
     }
 
     /// `kill -9`, by id.
-    pub fn kill(&mut self, id: u64) {
+    pub(crate) fn kill(&mut self, id: u64) {
         let node = self.nodes[id as usize - 1]
             .take()
             .unwrap_or_else(|| panic!("node {id} runs"));
@@ -221,14 +225,14 @@ impl Cluster {
     }
 
     /// Waits for the end of a node that was killed by a signal.
-    pub fn kill_ended(&mut self, id: u64) {
+    pub(crate) fn kill_ended(&mut self, id: u64) {
         let node = self.nodes[id as usize - 1]
             .take()
             .unwrap_or_else(|| panic!("node {id} was running"));
         node.ended();
     }
 
-    pub fn endpoints(&self) -> Vec<String> {
+    pub(crate) fn endpoints(&self) -> Vec<String> {
         self.nodes
             .iter()
             .flatten()
@@ -237,7 +241,7 @@ impl Cluster {
     }
 
     /// A client of all running nodes, with its own session.
-    pub fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         let builder = Client::builder()
             .endpoints(self.endpoints())
             .mode(self.mode);
@@ -248,12 +252,12 @@ impl Cluster {
     }
 
     /// A client of one node, without retries.
-    pub fn pinned(&self, id: u64) -> Client {
+    pub(crate) fn pinned(&self, id: u64) -> Client {
         Client::pinned(self.node(id).endpoint.clone()).expect("the endpoint is an address")
     }
 
     /// Waits until every running node serves: strong, a linearizable read; eventual, sees all running nodes alive.
-    pub async fn serves(&self) {
+    pub(crate) async fn serves(&self) {
         let running = self.nodes.iter().flatten().count();
         for node in self.nodes.iter().flatten() {
             let client = self.pinned(node.id);
@@ -271,7 +275,7 @@ impl Cluster {
     }
 
     /// The leader's id, in strong mode.
-    pub async fn leader(&self) -> u64 {
+    pub(crate) async fn leader(&self) -> u64 {
         let client = self.client();
         let receipt = client
             .get("no such key")
@@ -285,7 +289,7 @@ impl Cluster {
 
 /// Asks again until there is an answer.
 #[track_caller]
-pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let started = Instant::now();
     loop {
         if let Some(answer) = ask() {
@@ -301,7 +305,7 @@ pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
 }
 
 /// Asks again until it is true.
-pub async fn eventually_async(what: &str, mut ask: impl AsyncFnMut() -> bool) {
+pub(crate) async fn eventually_async(what: &str, mut ask: impl AsyncFnMut() -> bool) {
     let mut pause = tokio::time::interval(Duration::from_millis(10));
     let started = Instant::now();
     while !ask().await {
