@@ -268,7 +268,8 @@ impl<'a> Figures<'a> {
                 .unwrap_or(planned.end_us);
             return match availability::recovery_us(&self.dues, began, duration_us) {
                 None => Recovery::Never,
-                Some(us) if began + us < healed => Recovery::After(us),
+                // The whole good second must lie in the fault: one at its very end is the heal's doing.
+                Some(us) if began + us + availability::GOOD_US <= healed => Recovery::After(us),
                 Some(us) => Recovery::OnceHealed(us),
             };
         }

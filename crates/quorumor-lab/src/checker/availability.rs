@@ -13,7 +13,7 @@ use crate::history::{Cause, FaultAction, FaultStep, History, NodeId, Op, Outcome
 /// The width of a window.
 pub const WINDOW_US: u64 = 100_000;
 /// The stretch that must be good for the system to count as recovered.
-const GOOD_US: u64 = 1_000_000;
+pub const GOOD_US: u64 = 1_000_000;
 
 /// What became of an operation, for a user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
