@@ -151,20 +151,23 @@ mod tests {
         args: CompareArgs,
     }
 
-    fn parse(line: &str) -> Result<CompareOptions, Failure> {
-        options(Line::try_parse_from(line.split(' ')).unwrap().args)
+    fn typed(line: &str) -> CompareArgs {
+        Line::try_parse_from(line.split(' ')).unwrap().args
     }
 
     #[test]
     fn without_arguments_it_is_the_default_comparison() {
-        let (typed, default) = (parse("compare").unwrap(), CompareOptions::default());
+        let (typed, default) = (
+            options(typed("compare")).unwrap(),
+            CompareOptions::default(),
+        );
         assert_eq!(typed.command(), default.command());
         assert_eq!((typed.modes, typed.out), (default.modes, default.out));
     }
 
     #[test]
     fn a_comparison_that_could_show_nothing_is_a_usage_error() {
-        let failure = parse("compare --duration 10ms").unwrap_err();
+        let failure = options(typed("compare --duration 10ms")).unwrap_err();
         assert_eq!(failure.exit, Exit::Usage);
         assert!(failure.message.contains("too short"), "{}", failure.message);
     }
