@@ -1,3 +1,5 @@
+//! What an answer or an error of the client becomes in the history.
+
 use quorumor_client::NodeError;
 use quorumor_core::{
     ClusterId, DataEpoch, Level as CoreLevel, LogId, Mode, Revision, Seq, Stamp, Term,
