@@ -61,6 +61,12 @@ impl Timing {
     pub fn election_timeout_us(&self) -> u64 {
         self.tick_us.saturating_mul(u64::from(self.election_ticks))
     }
+
+    /// From one heartbeat of a leader to the next, in microseconds.
+    #[must_use]
+    pub fn heartbeat_interval_us(&self) -> u64 {
+        self.tick_us.saturating_mul(u64::from(self.heartbeat_ticks))
+    }
 }
 
 /// When the log is cut, and how much of it stays for followers that are a little behind.

@@ -23,6 +23,7 @@ mod membership;
 mod pending;
 mod reads;
 mod ready;
+mod repeats;
 mod replica;
 mod state_machine;
 mod status;

@@ -135,6 +135,9 @@ impl RaftReplica {
             let Ok(to) = NodeId::try_from(message.to) else {
                 continue;
             };
+            if self.repeats.is_repeat(&message, self.now) {
+                continue;
+            }
             if message.get_msg_type() == MessageType::MsgSnapshot {
                 let metadata = message.get_snapshot().get_metadata();
                 if !self.begin_transfer(to, message.term, metadata.index) {

@@ -24,6 +24,7 @@ use crate::membership::Contacts;
 use crate::pending::{Seen, Writes};
 use crate::reads::Reads;
 use crate::ready::Awaiting;
+use crate::repeats::Repeats;
 use crate::state_machine::StateMachine;
 use crate::transfer::{Incoming, Outgoing, Staged};
 
@@ -59,6 +60,7 @@ pub struct RaftReplica {
     pub(crate) writes: Writes,
     pub(crate) seen: Seen,
     pub(crate) reads: Reads,
+    pub(crate) repeats: Repeats,
     pub(crate) deferred_reads: BTreeMap<NodeId, Message>,
     /// Peers' messages that the gate refused, by reason.
     refusals: BTreeMap<&'static str, u64>,
@@ -121,6 +123,7 @@ impl RaftReplica {
         let view = crate::status::first_view(&config, &state);
         let mut replica = Self {
             reads: Reads::new(config.node(), config.boot_nonce()),
+            repeats: Repeats::new(config.timing().heartbeat_interval_us()),
             next_tick: mono.after_us(config.timing().tick_us),
             pulse_at: mono,
             checkpointing: Checkpointing::new(state.applied.index),
@@ -267,6 +270,7 @@ impl RaftReplica {
             Contact::Closed | Contact::Refused | Contact::Dropped => {
                 self.lose_forwards(peer);
                 self.fail_transfer_to(peer);
+                self.repeats.forget(peer.as_u64());
                 self.raw.report_unreachable(peer.as_u64());
             }
         }
