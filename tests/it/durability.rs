@@ -188,3 +188,46 @@ async fn a_node_that_lost_its_disk_is_refused_under_its_old_id() {
         .await
         .expect("the others go on");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_was_away_past_the_log_catches_up_by_a_snapshot() {
+    let mut cluster = Cluster::start(Mode::Strong, 3).await;
+    cluster.client().put("before", "1").await.expect("a put");
+    cluster.kill(3);
+    // A checkpoint comes after 64 MiB of entries, and 16 MiB of them stay in the log.
+    let client = cluster.client();
+    for i in 0..90u8 {
+        let value = vec![i; 1_000_000];
+        client
+            .put(&format!("large/{}", i % 4), value)
+            .await
+            .expect("a put");
+    }
+    let folder = cluster.data_dir(1).join("strong");
+    eventually_async("a node that stayed has a checkpoint", async || {
+        let mut files = std::fs::read_dir(&folder).expect("the log's folder");
+        files.any(|file| {
+            let name = file.expect("an entry").file_name();
+            name.to_string_lossy().contains("checkpoint")
+        })
+    })
+    .await;
+    cluster.start_node(3);
+    cluster.serves().await;
+    let digest = async |id: u64| {
+        let endpoint = &cluster.node(id).endpoint;
+        let told = cluster.pinned(id).describe_with_digest(endpoint).await;
+        told.expect("a description").digest.expect("a digest")
+    };
+    let expected = digest(1).await;
+    eventually_async("the returner holds what the others hold", async || {
+        digest(3).await == expected
+    })
+    .await;
+    let returner = cluster.pinned(3);
+    let entry = returner.get("large/1").await.expect("a get").entry;
+    assert_eq!(
+        entry.expect("the key exists").value.as_bytes()[..],
+        vec![89u8; 1_000_000][..]
+    );
+}
