@@ -123,7 +123,7 @@ fn card(result: &ModeResult) -> String {
         figure(count(total.discarded), "discarded for concurrent ones"),
         figure(
             result.ledger.map_or("-".to_owned(), count),
-            "listed in the conflict ledger",
+            "in the conflict ledger, those replaced by then included",
         ),
         figure(maybe(result.converge_us), "to converge after the heal"),
     ];

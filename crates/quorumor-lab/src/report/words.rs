@@ -192,13 +192,13 @@ fn end_clause(result: &ModeResult) -> String {
     let mut price = match result.total.discarded {
         0 => String::new(),
         n => format!(
-            ", discarded {} for concurrent ones as it says it does",
+            ", discarded at least {} for concurrent ones as it says it does",
             count(n)
         ),
     };
     if let Some(listed) = result.ledger.filter(|&listed| listed > 0) {
         price.push_str(&format!(
-            ", listed {} discarded writes in its conflict ledger",
+            " (its conflict ledger lists {}, with those that their own side had replaced by then)",
             count(listed)
         ));
     }
