@@ -13,9 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use quorumor_core::{
-    Destination, Dot, Error, Health, LogId, Mono, NodeId, Seq, StreamClass, VersionVector,
-};
+use quorumor_core::{Destination, Health, LogId, Mono, NodeId, StreamClass, VersionVector};
 
 use crate::codec::{PART_OVERHEAD_BYTES, encode_part, event_bytes};
 use crate::event::Event;
@@ -82,6 +80,10 @@ impl GossipReplica {
     /// Notes whether a peer agrees; repairs the members' table if it doesn't for long.
     pub(crate) fn note_summary(&mut self, from: NodeId, summary: Summary) {
         let mine = self.summary();
+        if summary.state == mine.state {
+            // The same vector, and so the same of this node's log.
+            self.trust_own_log();
+        }
         let now = self.now.mono();
         let pause_ms = 1_000.max(10 * self.members.len() as u64);
         let peer = self.sync.peers.entry(from).or_default();
@@ -154,10 +156,8 @@ impl GossipReplica {
         reply: bool,
         via: Via,
     ) {
-        let own = theirs.seq(self.config.node, self.me.log_id);
-        if own > self.me.seq {
-            self.lose_log();
-        }
+        self.check_own_seq(theirs.seq(self.config.node, self.me.log_id));
+        self.trust_own_log();
         if self.published.health == Health::Starting && self.sync.start_target.is_none() {
             self.sync.start_target = Some(theirs.clone());
         }
@@ -298,34 +298,6 @@ impl GossipReplica {
         self.sync.peers.remove(&peer);
         self.sync.transfers.break_off(peer);
         self.sync.wanted.remove(&peer);
-    }
-
-    // ---- the own log
-
-    /// A peer knows a write of this node's log that this node doesn't: the disk was put back to an earlier state.
-    pub(crate) fn check_own_dot(&mut self, dot: Dot) {
-        if dot.writer == self.config.node && dot.log_id == self.me.log_id && dot.seq > self.me.seq {
-            self.lose_log();
-        }
-    }
-
-    /// Goes on in a new log, so that no dot is used twice; the rest of the old one is pulled like anyone's.
-    fn lose_log(&mut self) {
-        self.counters.logs_lost += 1;
-        let old = self.me.log_id;
-        let kept = self.store.known().seq(self.config.node, old);
-        for write in self.durability.abandon() {
-            if let Some(call) = write.call {
-                let why = "this node's log was found cut back";
-                self.reply(call, Err(Error::OutcomeUnknown { why }));
-            }
-        }
-        self.requests.clear_overlays();
-        self.me.log_id = old.next().max(LogId::new(self.now.wall_ms));
-        self.me.seq = Seq::ZERO;
-        let discard = self.durability.discard_record(old, kept);
-        let (token, records) = self.durability.several(vec![discard, self.meta().record()]);
-        self.append(token, records, true);
     }
 }
 

@@ -8,7 +8,7 @@
 //! Reading order: `replica.rs` (dispatch), `requests.rs` (what callers ask), `register.rs` (how writes merge),
 //! `store.rs`, `spread.rs` (rumors), `anti_entropy.rs` (repair), `transfer.rs` (whole states),
 //! `swim.rs`, `join.rs` and `member.rs` (who is there),
-//! `durability.rs` and `recovery.rs` (the disk).
+//! `durability.rs`, `recovery.rs` and `own_log.rs` (the disk).
 //!
 //! Promises: a write is acknowledged only when it is durable here; nothing of it is shown or told before. Per writer,
 //! every node shows a prefix of its log. Nodes that know the same dots show the same entries, whatever order those came in.
@@ -26,6 +26,7 @@ mod log;
 mod member;
 mod message;
 mod outbox;
+mod own_log;
 mod probe;
 mod recovery;
 mod register;

@@ -63,6 +63,8 @@ pub struct Counters {
     pub states_installed: u64,
     /// Times this node found its own log cut back and began a new one.
     pub logs_lost: u64,
+    /// Times this node couldn't know whether its own log is whole and began a new one.
+    pub logs_doubted: u64,
     /// Checkpoints that were made.
     pub checkpoints: u64,
 }
@@ -86,6 +88,8 @@ pub(crate) struct Me {
     pub(crate) log_id: LogId,
     /// The last sequence given to a write, durable or not.
     pub(crate) seq: Seq,
+    /// Whether a peer may know more of the own log than the disk gave back: until one was heard, writes wait.
+    pub(crate) log_doubted: bool,
 }
 
 /// Eventual mode: one node of a gossip cluster. See the [crate's documentation](crate).
@@ -142,6 +146,8 @@ impl GossipReplica {
             silent_until: None,
             log_id,
             seq: past.store.known().seq(config.node, log_id),
+            // A first life has no log that anyone could know.
+            log_doubted: past.meta.is_some(),
         };
         let mut sync = Repair::default();
         sync.remembered = past.peers;
@@ -174,7 +180,7 @@ impl GossipReplica {
             counters: Counters::default(),
             config,
         };
-        replica.begin_life();
+        replica.begin_life(recovered.torn);
         replica.settle();
         Ok(replica)
     }
@@ -191,9 +197,13 @@ impl GossipReplica {
         self.store.ledger().listed()
     }
 
-    fn begin_life(&mut self) {
+    fn begin_life(&mut self, torn: bool) {
         let now = self.now.mono();
         self.persist_identity();
+        if torn {
+            // The cut may have taken what was acknowledged and told: damage looks the same as a crash.
+            self.give_up_doubted_log();
+        }
         self.spread_news_of(self.config.node);
         let first_probe = self.rng.below(self.config.probe_interval_ms * 1_000);
         self.timers.set(now.after_us(first_probe), Timer::Probe);
@@ -203,6 +213,8 @@ impl GossipReplica {
             .seeds
             .retain(|seed| *seed != self.config.peer_address);
         if self.config.seeds.is_empty() && self.sync.remembered.is_empty() {
+            // There is nobody who could know more.
+            self.trust_own_log();
             self.serve();
         } else {
             self.timers
@@ -316,7 +328,10 @@ impl GossipReplica {
                 Timer::Seed => self.call_seeds(),
                 Timer::Flush => self.flush_lazy(),
                 Timer::Fetch => self.handle_fetch_timer(),
-                Timer::Starting => self.serve(),
+                Timer::Starting => {
+                    self.give_up_doubted_log();
+                    self.serve();
+                }
                 Timer::Beacon => self.handle_beacon_timer(),
                 Timer::Status => self.refresh_contact(),
             }

@@ -27,7 +27,7 @@ pub(crate) struct Requests {
     waiting: BTreeMap<CallId, Waiting>,
     /// Each waiting call under one row that it still lacks.
     by_row: BTreeMap<Row, BTreeSet<(Seq, CallId)>>,
-    ready: Vec<CallId>,
+    ready: BTreeSet<CallId>,
     /// What the keys will be once the own writes under way are durable.
     overlays: BTreeMap<Key, Overlay>,
 }
@@ -36,8 +36,8 @@ pub(crate) struct Requests {
 struct Waiting {
     needed: VersionVector,
     command: Command,
-    row: Row,
-    seq: Seq,
+    /// The row that it waits for; `None` if it lacks nothing.
+    under: Option<(Row, Seq)>,
 }
 
 #[derive(Debug)]
@@ -100,19 +100,29 @@ impl Requests {
         };
         match first_lacking(&waiting.needed, known) {
             Some((row, seq)) => {
-                (waiting.row, waiting.seq) = (row, seq);
+                waiting.under = Some((row, seq));
                 self.by_row.entry(row).or_default().insert((seq, call));
             }
-            None => self.ready.push(call),
+            None => {
+                waiting.under = None;
+                self.ready.insert(call);
+            }
         }
     }
 
     fn remove(&mut self, call: CallId) -> Option<Waiting> {
         let waiting = self.waiting.remove(&call)?;
-        if let Some(calls) = self.by_row.get_mut(&waiting.row) {
-            calls.remove(&(waiting.seq, call));
-            if calls.is_empty() {
-                self.by_row.remove(&waiting.row);
+        match waiting.under {
+            None => {
+                self.ready.remove(&call);
+            }
+            Some((row, seq)) => {
+                if let Some(calls) = self.by_row.get_mut(&row) {
+                    calls.remove(&(seq, call));
+                    if calls.is_empty() {
+                        self.by_row.remove(&row);
+                    }
+                }
             }
         }
         Some(waiting)
@@ -130,7 +140,10 @@ impl GossipReplica {
     pub(crate) fn handle_request(&mut self, call: CallId, request: Request) {
         match self.admit(&request) {
             Err(error) => self.reply(call, Err(error)),
-            Ok(needed) if self.store.known().vector().covers(&needed) => {
+            Ok(needed)
+                if self.store.known().vector().covers(&needed)
+                    && !self.must_wait(&request.command) =>
+            {
                 self.execute(call, request.command);
             }
             Ok(needed) => self.wait(call, needed, request.command),
@@ -209,25 +222,35 @@ impl GossipReplica {
             return;
         }
         let known = self.store.known().vector().clone();
-        let Some((row, seq)) = first_lacking(&needed, &known) else {
-            self.execute(call, command);
-            return;
-        };
+        let lacking = first_lacking(&needed, &known);
         let waiting = Waiting {
             needed,
             command,
-            row,
-            seq,
+            under: None,
         };
         self.requests.waiting.insert(call, waiting);
         self.requests.place(call, &known);
-        self.fetch(row);
+        if let Some((row, _)) = lacking {
+            self.fetch(row);
+        }
+    }
+
+    /// Whether the own log can't take this yet.
+    const fn must_wait(&self, command: &Command) -> bool {
+        self.me.log_doubted && matches!(command, Command::Write { .. })
     }
 
     /// Carries out what waited and can go on now.
     pub(crate) fn wake_waiting(&mut self) {
         for call in std::mem::take(&mut self.requests.ready) {
-            let Some(waiting) = self.requests.waiting.remove(&call) else {
+            let Some(waiting) = self.requests.waiting.get(&call) else {
+                continue;
+            };
+            if self.must_wait(&waiting.command) {
+                self.requests.ready.insert(call);
+                continue;
+            }
+            let Some(waiting) = self.requests.remove(call) else {
                 continue;
             };
             let is_write = matches!(waiting.command, Command::Write { .. });
@@ -373,6 +396,7 @@ impl GossipReplica {
 
     /// A write is durable: show it, spread it, answer.
     pub(crate) fn finish_write(&mut self, write: OpenWrite) {
+        let mut is_own = true;
         for event in write.events {
             if let Some(overlay) = self.requests.overlays.get_mut(&event.key) {
                 overlay.open -= 1;
@@ -381,11 +405,24 @@ impl GossipReplica {
                 }
             }
             let merged = self.store.merge_event(Arc::clone(&event));
-            debug_assert_eq!(merged, Merged::New, "own dots are contiguous");
+            if merged != Merged::New {
+                // Its dot was taken by another write of an earlier life: this one can't be told to anyone.
+                is_own = false;
+                if event.dot.log_id == self.me.log_id {
+                    self.counters.logs_lost += 1;
+                    self.begin_log();
+                }
+                continue;
+            }
             self.spread_event(event, None);
             self.push_now = true;
         }
         if let Some(call) = write.call {
+            if !is_own {
+                let why = "this node's log was found cut back";
+                self.reply(call, Err(Error::OutcomeUnknown { why }));
+                return;
+            }
             let reply = Reply::Written {
                 results: write.results,
                 position: Position::Eventual(write.position),

@@ -2,6 +2,7 @@
 
 mod chaos;
 mod members;
+mod own_log;
 mod repair;
 mod writes;
 

@@ -159,6 +159,8 @@ impl GossipReplica {
         incoming.index += 1;
         incoming.touched = now;
         if let Some(vector) = chunk.vector {
+            self.check_own_seq(vector.seq(self.config.node, self.me.log_id));
+            self.trust_own_log();
             self.store.install(&incoming.registers, &vector);
             self.counters.states_installed += 1;
             self.schedule_beacon();

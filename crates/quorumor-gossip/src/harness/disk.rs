@@ -12,6 +12,8 @@ pub(crate) struct Disk {
     pub(super) batches: Vec<(u64, Vec<Record>)>,
     pub(super) synced: u64,
     pub(super) next: u64,
+    /// Whether the next start is told that the log's end was cut.
+    pub(crate) torn: bool,
 }
 
 impl Disk {
@@ -37,7 +39,7 @@ impl Disk {
                 .iter()
                 .flat_map(|(_, records)| records.clone())
                 .collect(),
-            torn: false,
+            torn: self.torn,
         }
     }
 
