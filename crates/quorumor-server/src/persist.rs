@@ -114,10 +114,13 @@ impl<D: Disk, P: FnMut() -> std::io::Result<u64>> Running<D, P> {
             let Next::Batch(batch) = self.next(queued) else {
                 return self.wind_up();
             };
+            let before = self.thread.store.stats().bytes;
             if !batch.is_empty() || self.thread.store.is_waiting_for_space() {
                 self.carry_out(batch)?;
             }
-            if let Some(done) = self.thread.store.step()? {
+            let appended = self.thread.store.stats().bytes - before;
+            // A checkpoint gains on the appends, however many there are.
+            if let Some(done) = self.thread.store.step_by(2 * appended)? {
                 self.tell(done.into());
             }
             if self.renewed.elapsed() >= RENEWAL {

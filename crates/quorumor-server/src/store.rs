@@ -1,8 +1,9 @@
 //! What a replica asks to persist, carried out on a write-ahead log. Synchronous: the server's log thread and the simulator
 //! both call it. It decides nothing about when; it only keeps the contract of [`Persist`].
 //!
-//! Appends that wait together become one frame. A [`Persist::Compact`] begins with a marker record of this file's own
-//! kind, since the log frees whole segments only: at an open everything before the last marker is left out.
+//! Appends that wait together become one frame. A [`Persist::Compact`] becomes as many frames as it needs, and the log frees
+//! whole segments only. So each of its frames begins with a marker record of this file's own kinds, and the last one ends
+//! with another: at an open everything before the last whole compaction is left out, and so is one that was broken off.
 
 use std::collections::HashMap;
 use std::collections::VecDeque;
@@ -10,11 +11,16 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use quorumor_core as core;
 use quorumor_core::{CheckpointSource, Input, LogRecord, Persist, PersistToken};
-use quorumor_wal::{Change, CheckpointDraft, Disk, Log, LogOptions, LogStats, Record, WalError};
+use quorumor_wal::{
+    Change, CheckpointDraft, Disk, Log, LogOptions, LogStats, Lsn, RECORD_OVERHEAD, Record,
+    WalError,
+};
 
-/// The kind of the marker that begins what a compaction keeps. Replicas have the kinds below 128.
-const COMPACTION: u8 = 255;
-/// Appends are gathered into one frame up to about this size.
+/// The kinds of the markers around what a compaction keeps. Replicas have the kinds below 128.
+const COMPACTION_BEGINS: u8 = 255;
+const COMPACTION_GOES_ON: u8 = 254;
+const COMPACTION_ENDS: u8 = 253;
+/// Appends, and the records of a compaction, are gathered into one frame up to about this size.
 const FRAME_BYTES: usize = 8 << 20;
 
 /// Something that a replica asked for is done.
@@ -42,6 +48,17 @@ pub struct Store<D: Disk> {
     /// What the disk had no room for, in order, to be tried again before anything newer.
     waiting: VecDeque<Persist>,
     checkpoint: Option<Checkpoint>,
+    /// The compaction at the front of what waits, if some of its frames are written.
+    compaction: Option<Compaction>,
+}
+
+/// How far a compaction is.
+#[derive(Clone, Copy, Debug)]
+struct Compaction {
+    /// Its first frame.
+    first: Lsn,
+    /// Records that are written.
+    written: usize,
 }
 
 #[derive(Debug)]
@@ -63,19 +80,14 @@ impl<D: Disk> Store<D> {
         let (log, found) = Log::open(disk, options)?;
         let recovered = core::Recovered {
             checkpoint: found.checkpoint.map(|checkpoint| checkpoint.chunks),
-            records: needed(
-                found
-                    .records
-                    .into_iter()
-                    .map(|(_, record)| record)
-                    .collect(),
-            ),
+            records: needed(found.records),
             torn: found.torn.is_some(),
         };
         let store = Self {
             log,
             waiting: VecDeque::new(),
             checkpoint: None,
+            compaction: None,
         };
         Ok((store, recovered))
     }
@@ -106,6 +118,7 @@ impl<D: Disk> Store<D> {
                     self.waiting.push_front(append);
                     match self.append_front()? {
                         Some(token) => done = Some(token),
+                        None if self.give_way() => {}
                         None => break,
                     }
                 }
@@ -136,6 +149,33 @@ impl<D: Disk> Store<D> {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// [`Self::step`], until the checkpoint is complete, `bytes` of it are written, or there is no room.
+    ///
+    /// # Errors
+    /// As [`Self::step`].
+    pub fn step_by(&mut self, bytes: u64) -> Result<Option<Completion>, WalError> {
+        let began = self.checkpoint_bytes();
+        loop {
+            let before = self.checkpoint_bytes();
+            if let Some(done) = self.step()? {
+                return Ok(Some(done));
+            }
+            let now = self.checkpoint_bytes();
+            if now <= before || now - began >= bytes {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Bytes of the checkpoint that is under way.
+    fn checkpoint_bytes(&self) -> u64 {
+        let draft = self
+            .checkpoint
+            .as_ref()
+            .and_then(|checkpoint| checkpoint.draft.as_ref());
+        draft.map_or(0, CheckpointDraft::bytes_written)
     }
 
     /// Whether [`Self::step`] has something to do.
@@ -207,16 +247,14 @@ impl<D: Disk> Store<D> {
                 }
                 Ok(false)
             }
-            (None, _) => match checkpoint.draft.take() {
-                Some(draft) => self.log.finish_checkpoint(draft).map(|()| true),
-                None => Ok(false),
-            },
-            (Some(_), None) => Ok(false),
+            (None, Some(draft)) => self.log.finish_checkpoint(draft).map(|()| true),
+            (None | Some(_), None) => Ok(false),
         }
     }
 
     /// Writes the appends at the front of the queue as one frame; the last one's token, or `None` if the disk is full.
     fn append_front(&mut self) -> Result<Option<PersistToken>, WalError> {
+        let frame_bytes = self.frame_bytes();
         let (mut changes, mut bytes, mut sync, mut taken, mut last) =
             (Vec::new(), 0, false, 0, None);
         for persist in &self.waiting {
@@ -229,7 +267,7 @@ impl<D: Disk> Store<D> {
                 break;
             };
             let more: usize = records.iter().map(record_bytes).sum();
-            if taken > 0 && bytes + more > FRAME_BYTES {
+            if taken > 0 && bytes + more > frame_bytes {
                 break;
             }
             changes.extend(records.iter().map(change));
@@ -250,29 +288,80 @@ impl<D: Disk> Store<D> {
         Ok(last)
     }
 
-    /// Whether there was room.
+    /// What one frame may hold.
+    fn frame_bytes(&self) -> usize {
+        let limit = usize::try_from(self.log.batch_bytes_max()).unwrap_or(usize::MAX);
+        FRAME_BYTES.min(limit.saturating_sub(2 * RECORD_OVERHEAD))
+    }
+
+    /// Lets a compaction overtake the appends that found no room, since it frees some: it holds everything that is still
+    /// needed of what came before it. Whether there is one.
+    fn give_way(&mut self) -> bool {
+        let is_compaction = |persist: &Persist| matches!(persist, Persist::Compact { .. });
+        let Some(at) = self.waiting.iter().rposition(is_compaction) else {
+            return false;
+        };
+        let behind = self.waiting.split_off(at);
+        self.waiting
+            .retain(|persist| matches!(persist, Persist::Checkpoint { .. }));
+        self.waiting.extend(behind);
+        true
+    }
+
+    /// Whether there was room. If not, it goes on from there at the next call.
     fn compact(&mut self, token: PersistToken, records: &[core::Record]) -> Result<bool, WalError> {
-        let marker = Record {
-            kind: COMPACTION,
-            position: token.0,
-            bytes: Bytes::new(),
-        };
-        let mut batch = vec![marker];
-        batch.extend(records.iter().map(record));
-        let lsn = match self.log.append_and_sync(&batch) {
-            Ok(lsn) => lsn,
-            Err(WalError::Full { .. }) => return Ok(false),
-            Err(error) => return Err(error),
-        };
-        self.log.release_before(lsn)?;
-        Ok(true)
+        loop {
+            let written = self.compaction.map_or(0, |compaction| compaction.written);
+            let count = self.fitting(&records[written..]);
+            let is_last = written + count == records.len();
+            let marker = |kind| Record {
+                kind,
+                position: token.0,
+                bytes: Bytes::new(),
+            };
+            let mut batch = vec![marker(match self.compaction {
+                None => COMPACTION_BEGINS,
+                Some(_) => COMPACTION_GOES_ON,
+            })];
+            batch.extend(records[written..written + count].iter().map(record));
+            if is_last {
+                batch.push(marker(COMPACTION_ENDS));
+            }
+            let lsn = match self.log.append_from_reserve(&batch) {
+                Ok(lsn) => lsn,
+                Err(WalError::Full { .. }) => return Ok(false),
+                Err(error) => return Err(error),
+            };
+            let first = self.compaction.map_or(lsn, |compaction| compaction.first);
+            self.compaction = Some(Compaction {
+                first,
+                written: written + count,
+            });
+            if is_last {
+                self.log.sync()?;
+                self.log.release_before(first)?;
+                self.compaction = None;
+                return Ok(true);
+            }
+        }
+    }
+
+    /// How many of these records go into one frame: at least one, if there are any.
+    fn fitting(&self, records: &[core::Record]) -> usize {
+        let limit = self.frame_bytes();
+        let mut bytes = 0;
+        let fits = records.iter().take_while(|record| {
+            bytes += record.bytes.len() + RECORD_OVERHEAD;
+            bytes <= limit
+        });
+        fits.count().max(records.len().min(1))
     }
 }
 
 fn record_bytes(step: &LogRecord) -> usize {
     match step {
-        LogRecord::Put(record) => record.bytes.len() + 14,
-        LogRecord::TruncateSuffix { .. } => 14,
+        LogRecord::Put(record) => record.bytes.len() + RECORD_OVERHEAD,
+        LogRecord::TruncateSuffix { .. } => RECORD_OVERHEAD,
     }
 }
 
@@ -295,20 +384,34 @@ fn change(step: &LogRecord) -> Change {
     }
 }
 
-/// What stands behind the last compaction, each kind and position once: the latest.
-fn needed(records: Vec<Record>) -> Vec<core::Record> {
-    let from = records
-        .iter()
-        .rposition(|record| record.kind == COMPACTION)
-        .map_or(0, |marker| marker + 1);
-    let latest: HashMap<(u8, u64), usize> = records
+/// What stands behind the beginning of the last whole compaction, each kind and position once: the latest. The records of a
+/// compaction that was broken off count for nothing.
+fn needed(found: Vec<(Lsn, Record)>) -> Vec<core::Record> {
+    let mut kept: Vec<Record> = Vec::new();
+    // What a compaction holds that hasn't ended yet, and the frame that is being read of it.
+    let mut compaction = Vec::new();
+    let mut frame = None;
+    for (lsn, record) in found {
+        match record.kind {
+            COMPACTION_BEGINS => {
+                compaction.clear();
+                frame = Some(lsn);
+            }
+            COMPACTION_GOES_ON => frame = Some(lsn),
+            COMPACTION_ENDS => {
+                kept = std::mem::take(&mut compaction);
+                frame = None;
+            }
+            _ if frame == Some(lsn) => compaction.push(record),
+            _ => kept.push(record),
+        }
+    }
+    let latest: HashMap<(u8, u64), usize> = kept
         .iter()
         .enumerate()
-        .skip(from)
         .map(|(at, record)| ((record.kind, record.position), at))
         .collect();
-    records
-        .into_iter()
+    kept.into_iter()
         .enumerate()
         .filter(|(at, record)| latest.get(&(record.kind, record.position)) == Some(at))
         .map(|(_, record)| core::Record {

@@ -106,21 +106,19 @@ impl CheckpointDraft {
     }
 
     /// Writes the footer, syncs, renames to `name` and syncs the directory. Returns the length of the file.
-    pub(crate) fn finish<D: Disk>(self, store: &mut Store<D>, name: &str) -> Result<u64, WalError> {
+    /// After [`WalError::Full`] the draft is as it was.
+    pub(crate) fn finish<D: Disk>(
+        &mut self,
+        store: &mut Store<D>,
+        name: &str,
+    ) -> Result<u64, WalError> {
         let mut footer = [0; FOOTER_BYTES];
         footer[..4].copy_from_slice(&FOOTER_MARKER.to_le_bytes());
         footer[8..16].copy_from_slice(&self.chunks.to_le_bytes());
         footer[16..].copy_from_slice(&self.bytes.to_le_bytes());
         let crc = next_crc(self.crc, FOOTER_MARKER.to_le_bytes(), &footer[8..]);
         footer[4..8].copy_from_slice(&crc.to_le_bytes());
-        match store.write_spare(&self.name, self.end, &footer) {
-            Ok(()) => {}
-            Err(error @ WalError::Full { .. }) => {
-                self.discard(store)?;
-                return Err(error);
-            }
-            Err(error) => return Err(error),
-        }
+        store.write_spare(&self.name, self.end, &footer)?;
         store.sync(&self.name)?;
         store.rename(&self.name, name)?;
         store.sync_dir()?;

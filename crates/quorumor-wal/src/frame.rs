@@ -21,6 +21,10 @@ pub(crate) const FRAME_HEADER: usize = 32;
 pub(crate) const FRAME_ALIGN: usize = 8;
 
 const MAGIC: u32 = u32::from_le_bytes(*b"QFRM");
+/// The most that a frame takes beside its changes.
+pub(crate) const FRAME_OVERHEAD: u64 = (FRAME_HEADER + FRAME_ALIGN) as u64;
+/// What a record takes on the disk beside its own bytes.
+pub const RECORD_OVERHEAD: usize = CHANGE_HEADER;
 const CHANGE_HEADER: usize = 14;
 const TAG_PUT: u8 = 0;
 const TAG_TRUNCATE: u8 = 1;

@@ -54,7 +54,7 @@ mod store;
 pub use checkpoint::{CheckpointDraft, MAX_CHUNK_BYTES, RecoveredCheckpoint};
 pub use disk::{Disk, RealDisk};
 pub use error::WalError;
-pub use frame::{Change, Lsn, Record};
+pub use frame::{Change, Lsn, RECORD_OVERHEAD, Record};
 pub use log::{Log, LogOptions, LogStats};
 pub use recovery::{Recovered, TornTail};
 pub use sim_disk::SimDisk;

@@ -113,7 +113,9 @@ impl<D: Disk> Log<D> {
             stats: LogStats::default(),
         };
         if log.segments.is_empty() {
-            log.segments.start(&mut log.store, 0, log.chain, log.next)?;
+            let reserve = options.reserve_bytes;
+            log.segments
+                .start(&mut log.store, 0, reserve, log.chain, log.next)?;
         }
         Ok((log, opened.recovered))
     }
@@ -127,7 +129,16 @@ impl<D: Disk> Log<D> {
     ///
     /// [`WalError::Full`] and [`WalError::TooLarge`]: nothing of the batch was written and the log works on.
     pub fn append(&mut self, batch: &[Record]) -> Result<Lsn, WalError> {
-        self.write_frame(batch.iter().map(ChangeRef::Put))
+        self.write_frame(batch.iter().map(ChangeRef::Put), self.options.reserve_bytes)
+    }
+
+    /// As [`append`](Self::append), but the free-space reserve may be used: for what frees space once it is written.
+    ///
+    /// # Errors
+    ///
+    /// As [`append`](Self::append).
+    pub fn append_from_reserve(&mut self, batch: &[Record]) -> Result<Lsn, WalError> {
+        self.write_frame(batch.iter().map(ChangeRef::Put), 0)
     }
 
     /// As [`append`](Self::append), for a batch that also truncates. The changes count in their order.
@@ -136,7 +147,10 @@ impl<D: Disk> Log<D> {
     ///
     /// As [`append`](Self::append).
     pub fn append_changes(&mut self, batch: &[Change]) -> Result<Lsn, WalError> {
-        self.write_frame(batch.iter().map(ChangeRef::from))
+        self.write_frame(
+            batch.iter().map(ChangeRef::from),
+            self.options.reserve_bytes,
+        )
     }
 
     /// Makes the last frame durable and returns its number. Does nothing when it's durable already.
@@ -171,10 +185,11 @@ impl<D: Disk> Log<D> {
     ///
     /// As [`append`](Self::append).
     pub fn truncate_suffix(&mut self, kind: u8, from_position: u64) -> Result<Lsn, WalError> {
-        self.write_frame(std::iter::once(ChangeRef::TruncateSuffix {
+        let change = ChangeRef::TruncateSuffix {
             kind,
             from: from_position,
-        }))
+        };
+        self.write_frame(std::iter::once(change), self.options.reserve_bytes)
     }
 
     /// Writes a checkpoint and makes it the current one: durable when this returns, and the older one is gone. Until then
@@ -201,7 +216,13 @@ impl<D: Disk> Log<D> {
                 Err(error) => return Err(error),
             }
         }
-        self.finish_checkpoint(draft)
+        match self.finish_checkpoint(&mut draft) {
+            Err(error @ WalError::Full { .. }) => {
+                self.discard_checkpoint(draft)?;
+                Err(error)
+            }
+            finished => finished,
+        }
     }
 
     /// Begins a checkpoint beside the log.
@@ -232,12 +253,12 @@ impl<D: Disk> Log<D> {
         draft.add(&mut self.store, chunk)
     }
 
-    /// Makes the draft the current checkpoint, durably, and removes the one before.
+    /// Makes the draft the current checkpoint, durably, and removes the one before. The draft is done for then.
     ///
     /// # Errors
     ///
-    /// [`WalError::Full`]: the draft is discarded, the older checkpoint stands and the log works on.
-    pub fn finish_checkpoint(&mut self, draft: CheckpointDraft) -> Result<(), WalError> {
+    /// [`WalError::Full`]: the draft is as before, the older checkpoint stands; try again or discard it.
+    pub fn finish_checkpoint(&mut self, draft: &mut CheckpointDraft) -> Result<(), WalError> {
         let number = self.checkpoint.map_or(0, |(number, _)| number) + 1;
         let len = draft.finish(&mut self.store, &checkpoint_name(number))?;
         let older = self.checkpoint.replace((number, len));
@@ -305,6 +326,13 @@ impl<D: Disk> Log<D> {
         self.synced
     }
 
+    /// The largest batch that fits into a frame: the records' own bytes, and [`RECORD_OVERHEAD`](crate::RECORD_OVERHEAD)
+    /// for each.
+    pub fn batch_bytes_max(&self) -> u64 {
+        let limit = self.options.max_batch_bytes.min(u64::from(u32::MAX));
+        limit.saturating_sub(frame::FRAME_OVERHEAD)
+    }
+
     /// Bytes of all files of the log, drafts of checkpoints not counted.
     pub fn bytes_on_disk(&self) -> u64 {
         self.segments.bytes() + FLOOR_BYTES + self.checkpoint.map_or(0, |(_, len)| len)
@@ -327,6 +355,7 @@ impl<D: Disk> Log<D> {
     fn write_frame<'a>(
         &mut self,
         changes: impl Iterator<Item = ChangeRef<'a>> + Clone,
+        reserve: u64,
     ) -> Result<Lsn, WalError> {
         self.store.check()?;
         let len = frame::frame_len(changes.clone());
@@ -339,7 +368,7 @@ impl<D: Disk> Log<D> {
         }
         self.sync()?;
         self.segments
-            .make_room(&mut self.store, len, self.chain, self.next)?;
+            .make_room(&mut self.store, len, reserve, self.chain, self.next)?;
         let active = *self.segments.active();
         self.buffer.clear();
         let chain = frame::encode(

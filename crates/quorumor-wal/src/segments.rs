@@ -86,11 +86,13 @@ impl Segments {
         Some((count, first_kept.after.lsn.next()))
     }
 
-    /// Sees to it that `len` zeroed bytes stand at [`end`](Self::end), in this segment or in a new one that continues `chain`.
+    /// Sees to it that `len` zeroed bytes stand at [`end`](Self::end), in this segment or in a new one that continues `chain`,
+    /// and that `reserve` bytes stay free.
     pub(crate) fn make_room<D: Disk>(
         &mut self,
         store: &mut Store<D>,
         len: u64,
+        reserve: u64,
         chain: Chain,
         next: Lsn,
     ) -> Result<(), WalError> {
@@ -99,10 +101,10 @@ impl Segments {
         if end <= active.len {
             Ok(())
         } else if end > self.options.segment_bytes && self.end > SEGMENT_HEADER {
-            self.start(store, len, chain, next)
+            self.start(store, len, reserve, chain, next)
         } else {
             let to = self.zeroed_len(end);
-            self.reserve(store, to - active.len)?;
+            self.reserve(store, to - active.len, reserve)?;
             store.extend(&active.name(), active.len, to)?;
             self.row
                 .back_mut()
@@ -117,6 +119,7 @@ impl Segments {
         &mut self,
         store: &mut Store<D>,
         len: u64,
+        reserve: u64,
         chain: Chain,
         next: Lsn,
     ) -> Result<(), WalError> {
@@ -133,7 +136,7 @@ impl Segments {
             None => {
                 let name = format!("{SEGMENT_TEMPORARY}{number:016x}");
                 let len = self.zeroed_len(needed);
-                self.reserve(store, len)?;
+                self.reserve(store, len, reserve)?;
                 make_file(store, &name, len)?;
                 (name, len)
             }
@@ -187,8 +190,13 @@ impl Segments {
     }
 
     /// Refuses when `bytes` more would eat into the reserve, even after the spare segment is given up.
-    fn reserve<D: Disk>(&mut self, store: &mut Store<D>, bytes: u64) -> Result<(), WalError> {
-        let needed = bytes.saturating_add(self.options.reserve_bytes);
+    fn reserve<D: Disk>(
+        &mut self,
+        store: &mut Store<D>,
+        bytes: u64,
+        reserve: u64,
+    ) -> Result<(), WalError> {
+        let needed = bytes.saturating_add(reserve);
         if store.free_bytes()? >= needed {
             return Ok(());
         }

@@ -90,7 +90,7 @@ fn appends_go_on_beside_a_checkpoint() {
         log.append_and_sync(&written[position..]).unwrap();
     }
     assert!(draft.bytes_written() > 1000);
-    log.finish_checkpoint(draft).unwrap();
+    log.finish_checkpoint(&mut draft).unwrap();
     disk.crash();
     let (_, recovered) = open(&disk);
     assert_eq!(records(&recovered), written);
@@ -101,11 +101,11 @@ fn appends_go_on_beside_a_checkpoint() {
 fn of_two_drafts_the_one_finished_last_counts() {
     let disk = SimDisk::new(1);
     let (mut log, _) = open(&disk);
-    let first = log.begin_checkpoint(5).unwrap();
-    let second = log.begin_checkpoint(10).unwrap();
+    let mut first = log.begin_checkpoint(5).unwrap();
+    let mut second = log.begin_checkpoint(10).unwrap();
     let third = log.begin_checkpoint(15).unwrap();
-    log.finish_checkpoint(second).unwrap();
-    log.finish_checkpoint(first).unwrap();
+    log.finish_checkpoint(&mut second).unwrap();
+    log.finish_checkpoint(&mut first).unwrap();
     log.discard_checkpoint(third).unwrap();
     assert_eq!(names(&disk, "new-checkpoint-").len(), 0);
     disk.crash();
