@@ -7,14 +7,12 @@
 use quorumor_core::limits::{BATCH_BYTES_MAX, BATCH_OPERATIONS_MAX};
 use quorumor_core::{CallId, ClientSeq, DiskState, Error, NodeId, Operation, Output, StreamClass};
 
+use crate::append::ENTRY_BYTES_MAX;
 use crate::codec::message::{Forward, PeerMessage, Refusal, Refused};
 use crate::codec::proposal::{Body, Proposal, WriteId};
 use crate::membership::MemberRecord;
 use crate::pending::{Queued, Stage};
 use crate::replica::RaftReplica;
-
-/// A forwarded write: one batch, and its framing (at most 16 bytes and two lengths an operation).
-const FORWARD_BYTES_MAX: usize = BATCH_BYTES_MAX + BATCH_OPERATIONS_MAX * 64 + 1_024;
 
 impl RaftReplica {
     /// A client's write at this node.
@@ -50,6 +48,13 @@ impl RaftReplica {
             counter: self.writes.next_counter(),
         };
         let data = Proposal { id, body }.encode();
+        if data.len() > ENTRY_BYTES_MAX {
+            return Err(Error::too_large(
+                "batch_bytes_max",
+                BATCH_BYTES_MAX,
+                data.len(),
+            ));
+        }
         if self.standing.leads {
             if self.is_log_full() {
                 return Err(Error::Overloaded {
@@ -73,7 +78,7 @@ impl RaftReplica {
 
     /// Another node's write, for this leader.
     pub(crate) fn take_forward(&mut self, from: NodeId, forward: Forward) {
-        if forward.proposal.len() > FORWARD_BYTES_MAX {
+        if forward.proposal.len() > ENTRY_BYTES_MAX {
             return;
         }
         let Ok(proposal) = Proposal::decode(forward.proposal.clone()) else {

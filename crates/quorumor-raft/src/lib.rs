@@ -7,8 +7,9 @@
 //! Reading order: `replica.rs` (which input goes where), `ready.rs` (what raft wants done, and in which order disk and network
 //! see it), `state_machine.rs` (what committed entries mean), `pending.rs` and `reads.rs` (who waits for what), `forward.rs`
 //! (writes taken by a node that doesn't lead), `gate.rs` (what a peer may make raft do), `log.rs` and `transfer.rs` (the log,
-//! its compaction, snapshots).
+//! its compaction, snapshots), `append.rs` (how heavy a message may be).
 
+mod append;
 mod codec;
 mod config;
 mod election;

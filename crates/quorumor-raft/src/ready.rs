@@ -11,6 +11,7 @@ use quorumor_core::{
 use raft::Ready;
 use raft::eraftpb::{Entry, EntryType, Message, MessageType};
 
+use crate::append;
 use crate::codec::message::{PeerMessage, RaftMessage};
 use crate::codec::proposal::Proposal;
 use crate::election;
@@ -143,8 +144,13 @@ impl RaftReplica {
                 if !self.begin_transfer(to, message.term, metadata.index) {
                     failed.push(message.to);
                 }
-            } else if let Some(message) = RaftMessage::from_raft(message) {
-                self.send(to, StreamClass::Control, PeerMessage::Raft(message));
+            } else {
+                for message in append::split(message)
+                    .into_iter()
+                    .filter_map(RaftMessage::from_raft)
+                {
+                    self.send(to, StreamClass::Control, PeerMessage::Raft(message));
+                }
             }
         }
         failed

@@ -11,6 +11,7 @@ use raft::eraftpb::Message;
 use raft::{RawNode, ReadOnlyOption, StateRole};
 use slog::{Discard, Logger, o};
 
+use crate::append::{APPEND_BYTES_MAX, APPENDS_IN_FLIGHT_MAX};
 use crate::codec::checkpoint;
 use crate::codec::message::{PeerMessage, RaftMessage};
 use crate::config::RaftConfig;
@@ -28,10 +29,6 @@ use crate::repeats::Repeats;
 use crate::state_machine::StateMachine;
 use crate::transfer::{Incoming, Outgoing, Staged};
 
-/// An append message's entries: a quarter of a second on a 32 Mbit/s link.
-const APPEND_BYTES_MAX: u64 = 1024 * 1024;
-/// Appends on their way to one follower: at 1 MiB each, what a stream's queue holds.
-const APPENDS_IN_FLIGHT_MAX: usize = 64;
 /// Entries in the leader's log that no majority has: beyond it proposals are refused.
 const UNCOMMITTED_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// One batch to apply: at 200 MB/s of decoding, 80 ms.

@@ -1,7 +1,9 @@
 //! Replicas on a virtual network with virtual time and disks that lose what was not synced. For this crate's own stories;
 //! the lab's simulator does the same over the real log.
 
+mod digest;
 mod disk;
+mod lanes;
 mod words;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -14,7 +16,9 @@ use quorumor_core::{
     Revision, Role, StoreId, StreamClass, View,
 };
 
+use digest::digest;
 use disk::{Image, Node, Work};
+use lanes::Lanes;
 pub(crate) use words::{cas, id, key, put};
 
 use crate::hash::mix;
@@ -59,6 +63,7 @@ pub(crate) struct Net {
     pub(crate) trace: u64,
     /// Messages sent.
     pub(crate) sent: u64,
+    pub(crate) lanes: Lanes,
     /// Whether some messages come twice, the second time late.
     pub(crate) repeats: bool,
     /// Who led in each term.
@@ -88,6 +93,7 @@ impl Net {
             seed,
             trace: 0,
             sent: 0,
+            lanes: Lanes::default(),
             repeats: false,
             led: BTreeMap::new(),
         };
@@ -240,8 +246,7 @@ impl Net {
             assert_eq!(first, node, "two leaders in one term");
         }
         for output in outputs {
-            let bytes = format!("{node} {output:?}");
-            self.trace = mix(&[self.trace, self.now, crate::hash::text(&bytes)]);
+            self.trace = mix(&[self.trace, self.now, digest(node, &output)]);
             self.carry_out(node, output, &view);
         }
     }
@@ -265,7 +270,7 @@ impl Net {
 
     fn transmit(&mut self, from: u64, to: u64, class: StreamClass, payload: Bytes) {
         self.sent += 1;
-        if !self.is_up(to) {
+        if !self.is_up(to) || !self.lanes.enter((from, to, class), payload.len()) {
             let contact = Contact::Dropped;
             self.schedule(
                 10,
@@ -344,6 +349,7 @@ impl Net {
                 class,
                 payload,
             } => {
+                self.lanes.leave((from, to, class), payload.len());
                 if !self.cuts.contains(&(from, to)) && self.is_up(from) {
                     let from = id(from);
                     self.input(

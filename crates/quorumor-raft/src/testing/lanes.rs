@@ -1,0 +1,40 @@
+//! What a real stream holds back: how long messages are, and how many bytes are on their way between two nodes at once.
+
+use std::collections::BTreeMap;
+
+use quorumor_core::StreamClass;
+use quorumor_core::limits::STREAM_MESSAGE_BYTES_MAX;
+
+/// One direction between two nodes, in one class.
+type Lane = (u64, u64, StreamClass);
+
+/// Every stream's load.
+#[derive(Default)]
+pub(crate) struct Lanes {
+    under_way: BTreeMap<Lane, usize>,
+    /// The longest message so far.
+    pub(crate) longest: usize,
+    /// The most bytes that one stream had to hold at once.
+    pub(crate) fullest: usize,
+}
+
+impl Lanes {
+    /// A message enters a stream. False if no stream takes one that long.
+    pub(crate) fn enter(&mut self, lane: Lane, bytes: usize) -> bool {
+        self.longest = self.longest.max(bytes);
+        if bytes > STREAM_MESSAGE_BYTES_MAX {
+            return false;
+        }
+        let under_way = self.under_way.entry(lane).or_default();
+        *under_way += bytes;
+        self.fullest = self.fullest.max(*under_way);
+        true
+    }
+
+    /// It has left it.
+    pub(crate) fn leave(&mut self, lane: Lane, bytes: usize) {
+        if let Some(under_way) = self.under_way.get_mut(&lane) {
+            *under_way = under_way.saturating_sub(bytes);
+        }
+    }
+}
