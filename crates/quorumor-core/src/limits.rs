@@ -25,6 +25,10 @@ pub const LIST_ENTRIES_DEFAULT: usize = 1_000;
 /// Keys and values in one page; a page ends early rather than exceed it. Under a client's default limit of 4 MiB.
 pub const LIST_BYTES_MAX: usize = 2 * 1024 * 1024;
 
+/// Concurrent values of one key that a put may leave, itself included. Of those that lost only the dots are kept, 41 bytes
+/// each; values that came together from 1,000 sides of a partition fit in one message of [`STREAM_MESSAGE_BYTES_MAX`] still.
+pub const SIBLINGS_MAX: usize = 128;
+
 /// A request id's length: room for a UUID, a trace id and a prefix.
 pub const REQUEST_ID_BYTES_MAX: usize = 128;
 
@@ -73,6 +77,7 @@ pub const PUBLISHED: &[(&str, usize)] = &[
     ("request_bytes_max", REQUEST_BYTES_MAX),
     ("list_entries_max", LIST_ENTRIES_MAX),
     ("list_bytes_max", LIST_BYTES_MAX),
+    ("siblings_max", SIBLINGS_MAX),
     ("request_id_bytes_max", REQUEST_ID_BYTES_MAX),
     ("token_rows_max", TOKEN_ROWS_MAX),
     ("token_bytes_max", TOKEN_BYTES_MAX),

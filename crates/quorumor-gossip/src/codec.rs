@@ -11,7 +11,7 @@ use quorumor_core::{Dot, Generation, Incarnation, MemberState, NodeId, Seq, Stam
 use crate::config::CLIENT_ADDRESS_BYTES_MAX;
 use crate::event::{CONTEXT_ROWS_MAX, Event};
 use crate::message::{Part, StateChunk, Summary, Update};
-use crate::register::{Register, Sibling};
+use crate::register::{Loser, Register};
 use crate::vector::Context;
 use crate::wire::{Malformed, Reader, Writer, number_bytes};
 
@@ -367,16 +367,17 @@ pub(crate) fn encode_registers(registers: &[Register], out: &mut Writer) {
     }
 }
 
-/// Encodes one register with a checksum of its own.
+/// Encodes one register with a checksum of its own. One that nothing was merged into can't be written.
 pub(crate) fn encode_register(register: &Register, out: &mut Writer) {
     let mut body = Writer::default();
     body.rows(register.superseded().rows());
     body.number(register.stamp_max().as_u64());
-    body.count(register.siblings().len());
-    for sibling in register.siblings() {
-        body.flag(sibling.counted);
-        body.bytes(sibling.event.encoded());
-    }
+    body.bytes(register.winner().map_or(&[][..], |winner| winner.encoded()));
+    encode_list(register.losers(), &mut body, |loser, body| {
+        encode_dot(loser.dot, body);
+        body.number(loser.stamp.as_u64());
+        body.flag(loser.counted);
+    });
     let crc = crc32c::crc32c(&body.0);
     body.raw(&crc.to_le_bytes());
     out.bytes(&body.0);
@@ -404,26 +405,20 @@ fn decode_register(bytes: &[u8]) -> Result<Register, Malformed> {
     }
     let superseded = Context::from_rows(rows).ok_or(Malformed("a register's context"))?;
     let stamp_max = Stamp::from_u64(body.number()?);
-    let count = body.count(6)?;
-    let mut siblings: Vec<Sibling> = Vec::with_capacity(count);
-    for _ in 0..count {
-        let counted = body.flag()?;
-        let event = Arc::new(Event::decode(body.bytes()?)?);
-        if siblings
-            .first()
-            .is_some_and(|first| first.event.key != event.key)
-        {
-            return Err(Malformed("a register of two keys"));
-        }
-        siblings.push(Sibling { event, counted });
+    let winner = Arc::new(Event::decode(body.bytes()?)?);
+    let count = body.count(5)?;
+    let loser = |_| {
+        Ok(Loser {
+            dot: decode_dot(&mut body)?,
+            stamp: Stamp::from_u64(body.number()?),
+            counted: body.flag()?,
+        })
+    };
+    let losers: Vec<Loser> = (0..count).map(loser).collect::<Result<_, Malformed>>()?;
+    if !body.is_empty() {
+        return Err(Malformed("bytes after a register's siblings"));
     }
-    if siblings.is_empty() || !body.is_empty() {
-        return Err(Malformed("a register without siblings"));
-    }
-    let register = Register::from_parts(superseded, siblings, stamp_max);
-    if register.winner().is_none() {
-        return Err(Malformed("a register whose siblings replace each other"));
-    }
+    let register = Register::from_parts(superseded, winner, losers, stamp_max);
     Ok(register)
 }
 

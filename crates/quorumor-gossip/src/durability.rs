@@ -33,7 +33,7 @@ pub(crate) const KIND_DISCARD: u8 = 3;
 pub(crate) const KIND_PEERS: u8 = 4;
 
 /// The checkpoint's format.
-pub(crate) const CHECKPOINT_FORMAT: u8 = 1;
+pub(crate) const CHECKPOINT_FORMAT: u8 = 2;
 
 /// Bytes of own writes in one append, beyond the first write.
 const GROUP_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -390,11 +390,7 @@ pub(crate) fn registers_after(
     let mut bytes = 0;
     for (key, register) in registers.range((from, std::ops::Bound::Unbounded)) {
         if wanted(register) {
-            let weight: usize = register
-                .siblings()
-                .iter()
-                .map(|sibling| sibling.event.encoded().len())
-                .sum();
+            let weight = register.weight();
             if bytes > 0 && bytes + weight > bytes_max {
                 return chosen;
             }

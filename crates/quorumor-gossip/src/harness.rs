@@ -105,6 +105,8 @@ pub(crate) struct World {
     calls: u64,
     pub(crate) trace: u64,
     pub(crate) datagrams: u64,
+    /// The longest stream message.
+    pub(crate) message_max: usize,
     seed: u64,
 }
 
@@ -124,6 +126,7 @@ impl World {
             calls: 0,
             trace: 0,
             datagrams: 0,
+            message_max: 0,
             seed,
         }
     }
@@ -470,6 +473,7 @@ impl World {
     }
 
     fn send_stream(&mut self, id: NodeId, to: NodeId, class: StreamClass, payload: Bytes) {
+        self.message_max = self.message_max.max(payload.len());
         assert!(
             self.nodes[&id].addresses.contains_key(&to),
             "an address was given"

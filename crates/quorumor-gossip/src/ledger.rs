@@ -38,8 +38,8 @@ impl Ledger {
             self.listed.pop_front();
         }
         self.listed.push_back(Conflict {
-            key: lost.loser.key.clone(),
-            loser: lost.loser.dot,
+            key: lost.key.clone(),
+            loser: lost.loser,
             winner: lost.winner,
         });
     }

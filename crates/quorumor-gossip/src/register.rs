@@ -4,26 +4,47 @@
 //! A register is a function of the *set* of events merged into it: `superseded` is the union of their contexts, the
 //! siblings are the events that it doesn't cover. So merging is commutative, associative and idempotent, and no clock of
 //! the merging node has a say. Among siblings the highest stored stamp wins, tie by writer.
+//!
+//! Of the siblings that lost only the dots are kept. None of them can win later: a write's stamp exceeds those of all
+//! that it replaces, so whatever replaces the winner ranks above every loser too. That bounds a register's bytes: one
+//! value, its context, and a few bytes for each loser.
 
 use std::sync::Arc;
 
-use quorumor_core::{Dot, Entry, Stamp, Version, VersionVector};
+use quorumor_core::{Dot, Entry, Key, LogId, NodeId, Seq, Stamp, Version, VersionVector};
 
-use crate::event::Event;
+use crate::event::{Event, Rank};
 use crate::vector::Context;
 
-/// A concurrent value or delete.
-#[derive(Clone, Debug)]
-pub(crate) struct Sibling {
-    pub(crate) event: Arc<Event>,
+/// What a loser takes when it is written: three numbers, a stamp and a flag.
+const LOSER_BYTES_MAX: usize = 41;
+/// What a row of a context takes when it is written.
+const ROW_BYTES_MAX: usize = 30;
+
+/// A concurrent value or delete that isn't the winner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Loser {
+    pub(crate) dot: Dot,
+    pub(crate) stamp: Stamp,
     /// Whether this node's ledger has counted it as discarded. Local: no part of the merge.
     pub(crate) counted: bool,
+}
+
+impl Loser {
+    const fn rank(&self) -> Rank {
+        rank(self.stamp, self.dot)
+    }
+}
+
+const fn rank(stamp: Stamp, dot: Dot) -> (Stamp, NodeId, LogId, Seq) {
+    (stamp, dot.writer, dot.log_id, dot.seq)
 }
 
 /// A write that lost to a concurrent one, counted for the first time here.
 #[derive(Clone, Debug)]
 pub(crate) struct Lost {
-    pub(crate) loser: Arc<Event>,
+    pub(crate) key: Key,
+    pub(crate) loser: Dot,
     pub(crate) winner: Dot,
 }
 
@@ -31,8 +52,10 @@ pub(crate) struct Lost {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Register {
     superseded: Context,
-    /// By rank, so the last one is the winner.
-    siblings: Vec<Sibling>,
+    /// The sibling that readers see. `None` only before anything was merged.
+    winner: Option<Arc<Event>>,
+    /// The other siblings, by rank.
+    losers: Vec<Loser>,
     /// The highest stamp ever merged: a later write here exceeds it.
     stamp_max: Stamp,
 }
@@ -41,29 +64,27 @@ impl Register {
     /// From its parts, as read from a disk or a peer.
     pub(crate) fn from_parts(
         superseded: Context,
-        siblings: Vec<Sibling>,
+        winner: Arc<Event>,
+        losers: Vec<Loser>,
         stamp_max: Stamp,
     ) -> Self {
         let mut register = Self {
             superseded,
-            siblings: Vec::new(),
+            winner: None,
+            losers: Vec::new(),
             stamp_max,
         };
-        for sibling in siblings {
-            register.superseded.merge(&sibling.event.context);
-            register.insert(sibling);
+        for loser in losers {
+            register.insert(loser);
         }
-        register.settle();
+        register.merge_event(&winner);
         register
     }
 
     /// Merges one event.
     pub(crate) fn merge_event(&mut self, event: &Arc<Event>) {
         self.superseded.merge(&event.context);
-        self.insert(Sibling {
-            event: Arc::clone(event),
-            counted: false,
-        });
+        self.offer(event);
         self.settle();
     }
 
@@ -71,57 +92,102 @@ impl Register {
     pub(crate) fn merge(&mut self, other: &Self) {
         self.superseded.merge(&other.superseded);
         self.stamp_max = self.stamp_max.max(other.stamp_max);
-        for sibling in &other.siblings {
-            self.insert(Sibling {
-                event: Arc::clone(&sibling.event),
+        for loser in &other.losers {
+            self.insert(Loser {
                 counted: false,
+                ..*loser
             });
+        }
+        if let Some(winner) = &other.winner {
+            self.offer(winner);
         }
         self.settle();
     }
 
-    fn insert(&mut self, sibling: Sibling) {
-        self.stamp_max = self.stamp_max.max(sibling.event.stamp);
-        let rank = sibling.event.rank();
-        if let Err(at) = self
-            .siblings
-            .binary_search_by_key(&rank, |known| known.event.rank())
-        {
-            self.siblings.insert(at, sibling);
+    /// Chooses between the winner and another event; the one that isn't chosen is a loser.
+    fn offer(&mut self, event: &Arc<Event>) {
+        self.stamp_max = self.stamp_max.max(event.stamp);
+        let Some(winner) = self.winner.take() else {
+            self.winner = Some(Arc::clone(event));
+            return;
+        };
+        // A peer that breaks the rule on stamps could make both replaced; something must be shown even then.
+        let standing = |event: &Event| (!self.superseded.covers(event.dot), event.rank());
+        let (chosen, other) = if standing(event) > standing(&winner) {
+            (Arc::clone(event), winner)
+        } else {
+            (winner, Arc::clone(event))
+        };
+        if other.dot != chosen.dot {
+            self.insert(Loser {
+                dot: other.dot,
+                stamp: other.stamp,
+                counted: false,
+            });
+        }
+        self.winner = Some(chosen);
+    }
+
+    fn insert(&mut self, loser: Loser) {
+        self.stamp_max = self.stamp_max.max(loser.stamp);
+        if let Err(at) = self.losers.binary_search_by_key(&loser.rank(), Loser::rank) {
+            self.losers.insert(at, loser);
         }
     }
 
     fn settle(&mut self) {
-        let superseded = &self.superseded;
-        self.siblings
-            .retain(|sibling| !superseded.covers(sibling.event.dot));
+        let (superseded, winner) = (&self.superseded, self.winner.as_ref());
+        self.losers.retain(|loser| {
+            !superseded.covers(loser.dot) && winner.is_none_or(|winner| winner.dot != loser.dot)
+        });
     }
 
     /// Marks the siblings that lost and weren't counted yet, and names them.
     pub(crate) fn count_losers(&mut self) -> Vec<Lost> {
-        let Some((winner, losers)) = self.siblings.split_last_mut() else {
+        let Some(winner) = &self.winner else {
             return Vec::new();
         };
-        let winner = winner.event.dot;
-        losers
+        self.losers
             .iter_mut()
             .filter(|loser| !loser.counted)
             .map(|loser| {
                 loser.counted = true;
                 Lost {
-                    loser: Arc::clone(&loser.event),
-                    winner,
+                    key: winner.key.clone(),
+                    loser: loser.dot,
+                    winner: winner.dot,
                 }
             })
             .collect()
     }
 
-    pub(crate) fn winner(&self) -> Option<&Arc<Event>> {
-        self.siblings.last().map(|sibling| &sibling.event)
+    pub(crate) const fn winner(&self) -> Option<&Arc<Event>> {
+        self.winner.as_ref()
     }
 
-    pub(crate) fn siblings(&self) -> &[Sibling] {
-        &self.siblings
+    pub(crate) fn losers(&self) -> &[Loser] {
+        &self.losers
+    }
+
+    /// How many concurrent values and deletes there are.
+    pub(crate) fn sibling_count(&self) -> usize {
+        self.losers.len() + usize::from(self.winner.is_some())
+    }
+
+    /// How many siblings a write with this context would leave beside itself.
+    pub(crate) fn left_by(&self, context: &VersionVector) -> usize {
+        let dots = self.losers.iter().map(|loser| loser.dot);
+        dots.chain(self.winner.iter().map(|winner| winner.dot))
+            .filter(|dot| !context.covers_dot(*dot))
+            .count()
+    }
+
+    /// What it takes when it is written, at most.
+    pub(crate) fn weight(&self) -> usize {
+        let winner = self.winner.as_ref();
+        winner.map_or(0, |winner| winner.encoded().len())
+            + self.losers.len() * LOSER_BYTES_MAX
+            + self.superseded.rows().len() * ROW_BYTES_MAX
     }
 
     pub(crate) const fn superseded(&self) -> &Context {
@@ -135,19 +201,18 @@ impl Register {
     /// Every write of this key that was merged: what a put without a context replaces.
     pub(crate) fn seen(&self) -> Context {
         let mut seen = self.superseded.clone();
-        for sibling in &self.siblings {
-            seen.add_dot(sibling.event.dot);
+        for loser in &self.losers {
+            seen.add_dot(loser.dot);
+        }
+        if let Some(winner) = &self.winner {
+            seen.add_dot(winner.dot);
         }
         seen
     }
 
     /// Whether whoever knows this vector has merged all of it.
     pub(crate) fn is_within(&self, vector: &VersionVector) -> bool {
-        self.superseded.is_within(vector)
-            && self
-                .siblings
-                .iter()
-                .all(|sibling| vector.covers_dot(sibling.event.dot))
+        self.superseded.is_within(vector) && self.left_by(vector) == 0
     }
 
     /// The version that this sibling, or a reader of it, has.
@@ -156,7 +221,7 @@ impl Register {
             dot: event.dot,
             stamp: event.stamp,
             context: self.seen().to_vector(),
-            siblings: u32::try_from(self.siblings.len()).unwrap_or(u32::MAX),
+            siblings: u32::try_from(self.sibling_count()).unwrap_or(u32::MAX),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use quorumor_core::limits::{PENDING_READS_MAX, PENDING_WRITES_MAX};
+use quorumor_core::limits::{PENDING_READS_MAX, PENDING_WRITES_MAX, SIBLINGS_MAX};
 use quorumor_core::{
     CallId, Command, Dot, Error, Key, Level, LogId, Mode, NodeId, Operation, OperationResult,
     Position, Reply, Request, Seq, Stamp, Value, VersionVector,
@@ -284,6 +284,10 @@ impl GossipReplica {
     }
 
     fn execute_write(&mut self, call: CallId, operations: Vec<Operation>) {
+        if let Err(error) = self.check_siblings(&operations) {
+            self.reply(call, Err(error));
+            return;
+        }
         let mut write = OpenWrite {
             call: Some(call),
             events: Vec::new(),
@@ -313,6 +317,27 @@ impl GossipReplica {
             write.results.push(result);
         }
         self.durability.queue(write);
+    }
+
+    /// Refuses puts that would keep too many values of a key side by side: only a context that leaves some out can.
+    fn check_siblings(&self, operations: &[Operation]) -> Result<(), Error> {
+        let mut added: BTreeMap<&Key, usize> = BTreeMap::new();
+        for operation in operations {
+            if let Operation::Put {
+                key,
+                context: Some(context),
+                ..
+            } = operation
+            {
+                let added = added.entry(key).or_default();
+                *added += 1;
+                let siblings = self.working(key).left_by(context) + *added;
+                if siblings > SIBLINGS_MAX {
+                    return Err(Error::too_large("siblings_max", SIBLINGS_MAX, siblings));
+                }
+            }
+        }
+        Ok(())
     }
 
     fn execute_put(

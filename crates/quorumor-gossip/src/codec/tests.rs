@@ -13,7 +13,7 @@ use super::{decode, encode_part};
 use crate::event::Event;
 use crate::harness::{World, address, key, node, put};
 use crate::message::{Part, StateChunk, Summary, Update};
-use crate::register::{Register, Sibling};
+use crate::register::{Loser, Register};
 use crate::vector::Context;
 
 fn some_node() -> impl Strategy<Value = NodeId> {
@@ -87,17 +87,20 @@ fn summary() -> impl Strategy<Value = Summary> {
 }
 
 fn register() -> impl Strategy<Value = Register> {
-    (event(), vector()).prop_map(|(event, superseded)| {
-        let mut superseded = Context::from_vector(&superseded);
-        if superseded.covers(event.dot) {
-            superseded = Context::default();
-        }
-        let sibling = Sibling {
-            event,
-            counted: true,
-        };
-        Register::from_parts(superseded, vec![sibling], Stamp::from_u64(3))
-    })
+    let loser = (dot(), any::<u64>(), any::<bool>()).prop_map(|(dot, stamp, counted)| Loser {
+        dot,
+        stamp: Stamp::from_u64(stamp),
+        counted,
+    });
+    (event(), vector(), prop::collection::vec(loser, 0..4)).prop_map(
+        |(event, superseded, losers)| {
+            let mut superseded = Context::from_vector(&superseded);
+            if superseded.covers(event.dot) {
+                superseded = Context::default();
+            }
+            Register::from_parts(superseded, event, losers, Stamp::from_u64(3))
+        },
+    )
 }
 
 fn part() -> impl Strategy<Value = Part> {

@@ -51,6 +51,12 @@ impl Disk {
             .sum()
     }
 
+    /// The longest piece of the checkpoint.
+    pub(crate) fn piece_max(&self) -> usize {
+        let pieces = self.checkpoint.iter().flatten();
+        pieces.map(Bytes::len).max().unwrap_or_default()
+    }
+
     pub(crate) fn has_checkpoint(&self) -> bool {
         self.checkpoint.is_some()
     }

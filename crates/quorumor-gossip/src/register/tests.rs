@@ -93,11 +93,9 @@ fn play(steps: &[Step]) -> (Vec<Register>, Vec<Arc<Event>>) {
 
 /// All that a merge depends on and yields.
 fn essence(register: &Register) -> (Context, Vec<Dot>, Stamp) {
-    let dots = register
-        .siblings()
-        .iter()
-        .map(|sibling| sibling.event.dot)
-        .collect();
+    let losers = register.losers().iter().map(|loser| loser.dot);
+    let winner = register.winner().map(|winner| winner.dot);
+    let dots = losers.chain(winner).collect();
     (register.superseded().clone(), dots, register.stamp_max())
 }
 
@@ -156,7 +154,7 @@ proptest! {
         let mut counted = Vec::new();
         for event in &events {
             register.merge_event(event);
-            counted.extend(register.count_losers().iter().map(|lost| lost.loser.dot));
+            counted.extend(register.count_losers().iter().map(|lost| lost.loser));
             prop_assert!(register.count_losers().is_empty());
         }
         let all = counted.len();
@@ -164,4 +162,23 @@ proptest! {
         counted.dedup();
         prop_assert_eq!(all, counted.len());
     }
+}
+
+#[test]
+fn a_register_keeps_one_value_however_many_are_concurrent() {
+    let big = Value::parse(vec![7; 100_000].into()).unwrap();
+    let mut register = Register::default();
+    for seq in 1..=100 {
+        let dot = Dot {
+            writer: node(1),
+            log_id: LogId::new(1),
+            seq: Seq::new(seq),
+        };
+        let stamp = Stamp::from_u64(seq);
+        let value = Some(big.clone());
+        let event = Event::new(dot, stamp, key("k"), value, Context::default());
+        register.merge_event(&Arc::new(event));
+    }
+    assert_eq!(register.sibling_count(), 100);
+    assert!(register.weight() < 110_000, "{} bytes", register.weight());
 }

@@ -277,3 +277,43 @@ fn watchers_hear_every_visible_change_in_order() {
         .collect();
     assert_eq!(told, ["1", "2", "deleted"]);
 }
+
+#[test]
+fn puts_that_replace_nothing_are_bounded_and_travel_whole() {
+    let mut world = World::new(36);
+    for id in 1..=2 {
+        let mut config = world.config(id);
+        config.log_bytes_max = 1024 * 1024;
+        world.start_with(config, 0);
+    }
+    world.run_ms(1_000);
+    let big = quorumor_core::Value::parse(vec![7; 1024 * 1024].into()).unwrap();
+    let blind = |text: &str| Operation::Put {
+        key: key("a"),
+        value: value(text),
+        context: Some(quorumor_core::VersionVector::new()),
+    };
+    for _ in 0..18 {
+        let put = Operation::Put {
+            key: key("a"),
+            value: big.clone(),
+            context: Some(quorumor_core::VersionVector::new()),
+        };
+        world.write(1, vec![put]);
+    }
+    world.start(3);
+    world.until("the late one has it", 5_000, World::agrees);
+    world.write(1, (18..128).map(|n| blind(&n.to_string())).collect());
+    let refused = Error::too_large("siblings_max", 128, 129);
+    let call = world.begin_write(1, vec![put("b", "no"), blind("128")]);
+    assert_eq!(world.answer(1, call), Some(&Err(refused)));
+    world.write(1, vec![put("a", "all replaced")]);
+    world.write(1, vec![blind("beside it")]);
+    world.until("agreement", 5_000, World::agrees);
+    assert!(everyone_reads(&world, "a", Some("beside it")));
+    assert!(everyone_reads(&world, "b", None));
+    assert_eq!(world.conflicts(1), 128, "127 of the first, then one");
+    let longest = world.nodes.values().map(|node| node.disk.piece_max()).max();
+    assert!(longest.unwrap() < 2 * 1024 * 1024, "{longest:?}");
+    assert!(world.message_max < 2 * 1024 * 1024, "{}", world.message_max);
+}
