@@ -65,8 +65,15 @@ impl RaftReplica {
             self.writes.wait(id.counter, call, Stage::Queued);
             self.writes.enqueue(Queued { id, data });
         } else {
-            self.writes
-                .wait(id.counter, call, Stage::Forwarded { to: leader });
+            let bytes = data.len();
+            if self.writes.is_stream_full(bytes) {
+                return Err(Error::Overloaded {
+                    queue: "writes at the leader",
+                    retry_after_ms: 100,
+                });
+            }
+            let stage = Stage::Forwarded { to: leader, bytes };
+            self.writes.wait(id.counter, call, stage);
             let forward = Forward {
                 term: self.standing.term,
                 proposal: data,
@@ -168,10 +175,7 @@ impl RaftReplica {
 
     /// Contact with this peer was lost: what was sent to it may have been proposed or not.
     pub(crate) fn lose_forwards(&mut self, peer: NodeId) {
-        for call in self
-            .writes
-            .finish_where(|stage| stage == Stage::Forwarded { to: peer })
-        {
+        for call in self.writes.finish_where(|stage| stage.is_with(peer)) {
             let why = "contact with the leader was lost while the write was with it";
             self.reply(call, Err(Error::OutcomeUnknown { why }));
         }

@@ -18,6 +18,12 @@ const PROPOSAL_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Bytes that wait for their turn. Twice raft's own limit on uncommitted entries.
 const QUEUE_BYTES_MAX: usize = 128 * 1024 * 1024;
 
+/// Writes at the leader that nobody has answered: half of what a stream's queue holds. A stream that overflows loses what
+/// it can't name, and every write on it is *unknown*; a refusal before is *not applied*, and concerns one.
+const FORWARDED_MAX: usize = 2_048;
+/// Their bytes, likewise.
+const FORWARDED_BYTES_MAX: usize = 16 * 1024 * 1024;
+
 /// How far a write of this node has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
@@ -34,7 +40,19 @@ pub(crate) enum Stage {
     Forwarded {
         /// The leader.
         to: NodeId,
+        /// Its length.
+        bytes: usize,
     },
+}
+
+impl Stage {
+    /// Whether the write was sent to this node.
+    pub(crate) fn is_with(self, peer: NodeId) -> bool {
+        match self {
+            Self::Forwarded { to, .. } => to == peer,
+            Self::Queued | Self::Proposed { .. } => false,
+        }
+    }
 }
 
 /// A write of this node that has no outcome yet.
@@ -63,6 +81,8 @@ pub(crate) struct Writes {
     proposed: BTreeMap<u64, u64>,
     queue: VecDeque<Queued>,
     queue_bytes: usize,
+    forwarded: usize,
+    forwarded_bytes: usize,
 }
 
 impl Writes {
@@ -82,6 +102,11 @@ impl Writes {
         self.queue.len() >= PENDING_WRITES_MAX || self.queue_bytes >= QUEUE_BYTES_MAX
     }
 
+    /// Whether a write of this length can't be sent to the leader now.
+    pub(crate) const fn is_stream_full(&self, bytes: usize) -> bool {
+        self.forwarded >= FORWARDED_MAX || self.forwarded_bytes + bytes > FORWARDED_BYTES_MAX
+    }
+
     /// How many writes of this node have no outcome yet.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
@@ -90,6 +115,10 @@ impl Writes {
 
     /// A write of this node begins to wait.
     pub(crate) fn wait(&mut self, counter: u64, call: Option<CallId>, stage: Stage) {
+        if let Stage::Forwarded { bytes, .. } = stage {
+            self.forwarded += 1;
+            self.forwarded_bytes += bytes;
+        }
         self.pending.insert(counter, Pending { call, stage });
         if let Some(call) = call {
             self.calls.insert(call, counter);
@@ -147,14 +176,21 @@ impl Writes {
     pub(crate) fn is_with(&self, counter: u64, peer: NodeId) -> bool {
         self.pending
             .get(&counter)
-            .is_some_and(|pending| pending.stage == Stage::Forwarded { to: peer })
+            .is_some_and(|pending| pending.stage.is_with(peer))
     }
 
     /// The write has its outcome; gives whom to answer.
     pub(crate) fn finish(&mut self, counter: u64) -> Option<CallId> {
         let pending = self.pending.remove(&counter)?;
-        if let Stage::Proposed { index, .. } = pending.stage {
-            self.proposed.remove(&index);
+        match pending.stage {
+            Stage::Queued => {}
+            Stage::Proposed { index, .. } => {
+                self.proposed.remove(&index);
+            }
+            Stage::Forwarded { bytes, .. } => {
+                self.forwarded -= 1;
+                self.forwarded_bytes -= bytes;
+            }
         }
         let call = pending.call?;
         self.calls.remove(&call);
@@ -172,14 +208,17 @@ impl Writes {
         }
     }
 
-    /// The caller has gone.
+    /// The caller has gone. What is with the leader needs no place here any more: if it was lost on the way, nothing would
+    /// ever give the place back.
     pub(crate) fn cancel(&mut self, call: CallId) {
-        if let Some(pending) = self
-            .calls
-            .remove(&call)
-            .and_then(|counter| self.pending.get_mut(&counter))
-        {
+        let Some(counter) = self.calls.remove(&call) else {
+            return;
+        };
+        if let Some(pending) = self.pending.get_mut(&counter) {
             pending.call = None;
+            if matches!(pending.stage, Stage::Forwarded { .. }) {
+                self.finish(counter);
+            }
         }
     }
 
@@ -292,5 +331,30 @@ mod tests {
             ..id(1)
         };
         assert!(seen.is_new(restarted));
+    }
+
+    #[test]
+    fn forwarded_writes_are_bounded_and_give_their_place_back_however_they_end() {
+        let mut writes = Writes::default();
+        let forwarded = |bytes| Stage::Forwarded {
+            to: NodeId::try_from(2).unwrap(),
+            bytes,
+        };
+        for end in 0..3 {
+            for counter in 0..FORWARDED_MAX as u64 {
+                assert!(!writes.is_stream_full(100));
+                writes.wait(counter, Some(CallId::new(counter)), forwarded(100));
+            }
+            assert!(writes.is_stream_full(0));
+            match end {
+                0 => (0..FORWARDED_MAX as u64).for_each(|i| writes.cancel(CallId::new(i))),
+                1 => drop(writes.finish_where(|stage| matches!(stage, Stage::Forwarded { .. }))),
+                _ => assert!((0..FORWARDED_MAX as u64).all(|i| writes.finish(i).is_some())),
+            }
+            assert_eq!((writes.forwarded, writes.forwarded_bytes), (0, 0));
+            assert_eq!(writes.len(), 0);
+        }
+        writes.wait(1, None, forwarded(FORWARDED_BYTES_MAX));
+        assert!(writes.is_stream_full(1));
     }
 }

@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 use quorumor_core::StreamClass;
 use quorumor_core::limits::STREAM_MESSAGE_BYTES_MAX;
 
+/// What one stream holds.
+const QUEUE_BYTES_MAX: usize = 4 * STREAM_MESSAGE_BYTES_MAX;
+
 /// One direction between two nodes, in one class.
 type Lane = (u64, u64, StreamClass);
 
@@ -19,13 +22,13 @@ pub(crate) struct Lanes {
 }
 
 impl Lanes {
-    /// A message enters a stream. False if no stream takes one that long.
+    /// A message enters a stream. False if it is too long for one, or the stream is full.
     pub(crate) fn enter(&mut self, lane: Lane, bytes: usize) -> bool {
         self.longest = self.longest.max(bytes);
-        if bytes > STREAM_MESSAGE_BYTES_MAX {
+        let under_way = self.under_way.entry(lane).or_default();
+        if bytes > STREAM_MESSAGE_BYTES_MAX || *under_way + bytes > QUEUE_BYTES_MAX {
             return false;
         }
-        let under_way = self.under_way.entry(lane).or_default();
         *under_way += bytes;
         self.fullest = self.fullest.max(*under_way);
         true

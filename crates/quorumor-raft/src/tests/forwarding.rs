@@ -4,7 +4,7 @@ use quorumor_core::{
     Certainty, Contact, Error, Expected, Input, OperationResult, Reply, StreamClass,
 };
 
-use crate::testing::{Net, cas, id};
+use crate::testing::{Net, cas, id, put};
 
 #[test]
 fn a_write_at_a_follower_is_carried_out_and_found_there() {
@@ -76,7 +76,7 @@ fn a_forward_that_comes_twice_is_proposed_once() {
                 counter: 5,
             },
             body: crate::codec::proposal::Body::Write {
-                operations: vec![crate::testing::put("a", "1")],
+                operations: vec![put("a", "1")],
                 client: None,
             },
         }
@@ -122,4 +122,27 @@ fn without_a_leader_a_write_is_refused_at_once_and_was_not_applied() {
     net.run_for_ms(5_000);
     let call = net.put(1, "a", "1");
     assert_eq!(net.answers[&call], Err(Error::NoQuorum));
+}
+
+#[test]
+fn heavy_writes_at_a_follower_are_refused_before_the_stream_loses_any() {
+    let mut net = Net::started(3, 46);
+    let follower = net.follower();
+    let heavy = "x".repeat(1024 * 1024);
+    let calls: Vec<_> = (0..48)
+        .map(|i| net.write(follower, vec![put(&format!("k{i}"), &heavy)]))
+        .collect();
+    let (mut written, mut refused) = (0, 0);
+    for call in calls {
+        match net.answer(call) {
+            Ok(_) => written += 1,
+            Err(error) => {
+                assert_eq!(error.certainty(), Certainty::NotApplied, "{error}");
+                assert!(matches!(error, Error::Overloaded { .. }), "{error}");
+                refused += 1;
+            }
+        }
+    }
+    assert!(written >= 15 && refused > 0, "{written} and {refused}");
+    net.put_acked(follower, "after", "v");
 }
