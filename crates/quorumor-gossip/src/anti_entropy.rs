@@ -70,6 +70,13 @@ pub(crate) struct PeerSync {
     stream_broken: bool,
 }
 
+#[cfg(test)]
+impl PeerSync {
+    pub(crate) const fn stream_broken(&self) -> bool {
+        self.stream_broken
+    }
+}
+
 pub(crate) fn is_recent(at: Option<Mono>, now: Mono, ms: u64) -> bool {
     at.is_some_and(|at| now.since_us(at) < ms * 1_000)
 }

@@ -346,7 +346,12 @@ impl GossipReplica {
                 self.probes.ring.hasten(peer);
                 true
             }
-            Contact::Closed | Contact::Dropped => true,
+            Contact::Closed => true,
+            Contact::Dropped => {
+                // Something was lost, but the stream may be as good as before: a queue was full.
+                self.sync.transfers.break_off(peer);
+                return;
+            }
         };
         self.note_stream(peer, broken);
     }

@@ -1,7 +1,7 @@
 //! Stories about crashes, disks, partitions and loss.
 
 use bytes::Bytes;
-use quorumor_core::{LogId, MemberState, Operation, Reply, Value, VersionVector};
+use quorumor_core::{Contact, Input, LogId, MemberState, Operation, Reply, Value, VersionVector};
 
 use super::everyone_reads;
 use crate::harness::{World, key, node, put};
@@ -201,4 +201,40 @@ fn the_same_seed_gives_the_same_trace() {
     };
     assert_eq!(run(1), run(1));
     assert_ne!(run(1).0, run(2).0);
+}
+
+#[test]
+fn a_dropped_message_does_not_end_the_use_of_a_stream() {
+    let mut world = World::cluster(2, 37);
+    let contact = Contact::Dropped;
+    world.input(
+        1,
+        Input::Contact {
+            peer: node(2),
+            contact,
+        },
+    );
+    assert!(!world.replica(1).sync.peers[&node(2)].stream_broken());
+    let big = Value::parse(Bytes::from(vec![7; 512 * 1024])).unwrap();
+    let operation = |name: &str| Operation::Put {
+        key: key(name),
+        value: big.clone(),
+        context: None,
+    };
+    world.partition(&[1], &[2]);
+    for n in 0..4 {
+        world.write(1, vec![operation(&format!("big{n}"))]);
+    }
+    world.run_ms(100);
+    world.heal();
+    let contact = Contact::Dropped;
+    world.input(
+        1,
+        Input::Contact {
+            peer: node(2),
+            contact,
+        },
+    );
+    world.until("agreement", 3_000, World::agrees);
+    assert!(!world.replica(1).sync.peers[&node(2)].stream_broken());
 }
