@@ -18,6 +18,12 @@ use crate::vector::Context;
 
 /// Bytes of writes that may wait for the disk.
 const OPEN_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Bytes of callers that may wait for writes of other nodes, or for the own log.
+const WAITING_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// What a waiting caller takes beside what it sent.
+const WAITING_OVERHEAD_BYTES: usize = 256;
+/// What a row of a vector takes in memory.
+const ROW_BYTES: usize = 32;
 
 type Row = (NodeId, LogId);
 
@@ -25,6 +31,7 @@ type Row = (NodeId, LogId);
 #[derive(Debug, Default)]
 pub(crate) struct Requests {
     waiting: BTreeMap<CallId, Waiting>,
+    waiting_bytes: usize,
     /// Each waiting call under one row that it still lacks.
     by_row: BTreeMap<Row, BTreeSet<(Seq, CallId)>>,
     ready: BTreeSet<CallId>,
@@ -36,6 +43,7 @@ pub(crate) struct Requests {
 struct Waiting {
     needed: VersionVector,
     command: Command,
+    bytes: usize,
     /// The row that it waits for; `None` if it lacks nothing.
     under: Option<(Row, Seq)>,
 }
@@ -112,6 +120,7 @@ impl Requests {
 
     fn remove(&mut self, call: CallId) -> Option<Waiting> {
         let waiting = self.waiting.remove(&call)?;
+        self.waiting_bytes -= waiting.bytes;
         match waiting.under {
             None => {
                 self.ready.remove(&call);
@@ -150,6 +159,7 @@ impl GossipReplica {
         }
     }
 
+    /// Nobody wants the answer any more. Nothing of a call that still waits was done, and nothing will be.
     pub(crate) fn cancel(&mut self, call: CallId) {
         if self.requests.remove(call).is_none() {
             self.durability.cancel(call);
@@ -217,15 +227,20 @@ impl GossipReplica {
     }
 
     fn wait(&mut self, call: CallId, needed: VersionVector, command: Command) {
-        if self.requests.waiting.len() >= PENDING_READS_MAX {
+        let bytes = command_bytes(&command) + needed.len() * ROW_BYTES;
+        if self.requests.waiting.len() >= PENDING_READS_MAX
+            || self.requests.waiting_bytes + bytes > WAITING_BYTES_MAX
+        {
             self.reply(call, Err(overloaded("pending_reads")));
             return;
         }
+        self.requests.waiting_bytes += bytes;
         let known = self.store.known().vector().clone();
         let lacking = first_lacking(&needed, &known);
         let waiting = Waiting {
             needed,
             command,
+            bytes,
             under: None,
         };
         self.requests.waiting.insert(call, waiting);
@@ -265,6 +280,7 @@ impl GossipReplica {
     pub(crate) fn refuse_waiting(&mut self) {
         self.requests.by_row.clear();
         self.requests.ready.clear();
+        self.requests.waiting_bytes = 0;
         for call in std::mem::take(&mut self.requests.waiting).into_keys() {
             self.reply(call, Err(Error::Stopping));
         }
@@ -456,6 +472,30 @@ impl GossipReplica {
             self.reply(call, Ok(reply));
         }
     }
+}
+
+/// What a command takes while it waits.
+fn command_bytes(command: &Command) -> usize {
+    let operations = match command {
+        Command::ReadBarrier { level: _ } => return WAITING_OVERHEAD_BYTES,
+        Command::Write {
+            operations,
+            client: _,
+        } => operations,
+    };
+    let each = operations.iter().map(|operation| match operation {
+        Operation::Put {
+            key,
+            value,
+            context,
+        } => {
+            let rows = context.as_ref().map_or(0, VersionVector::len);
+            key.as_str().len() + value.as_bytes().len() + rows * ROW_BYTES
+        }
+        Operation::CompareAndSet { key, value, .. } => key.as_str().len() + value.as_bytes().len(),
+        Operation::Delete { key } | Operation::Get { key } => key.as_str().len(),
+    });
+    WAITING_OVERHEAD_BYTES + each.sum::<usize>() + operations.len() * ROW_BYTES
 }
 
 fn compare_refused() -> Error {

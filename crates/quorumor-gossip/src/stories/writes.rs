@@ -317,3 +317,44 @@ fn puts_that_replace_nothing_are_bounded_and_travel_whole() {
     assert!(longest.unwrap() < 2 * 1024 * 1024, "{longest:?}");
     assert!(world.message_max < 2 * 1024 * 1024, "{}", world.message_max);
 }
+
+#[test]
+fn waiting_callers_are_bounded_by_their_bytes() {
+    let mut world = World::cluster(2, 38);
+    world.partition(&[1], &[2]);
+    let token = world.write(1, vec![put("a", "1")]);
+    let big = quorumor_core::Value::parse(vec![7; 1024 * 1024].into()).unwrap();
+    let mut calls = Vec::new();
+    for n in 0..70 {
+        let operation = Operation::Put {
+            key: key(&format!("big{n}")),
+            value: big.clone(),
+            context: None,
+        };
+        let command = Command::write(vec![operation], None).unwrap();
+        calls.push(world.request(2, command, Some(Position::Eventual(token.clone()))));
+    }
+    let is_refused = |world: &World, call| {
+        matches!(
+            world.answer(2, call),
+            Some(Err(Error::Overloaded {
+                queue: "pending_reads",
+                ..
+            }))
+        )
+    };
+    let refused = calls.iter().filter(|call| is_refused(&world, **call));
+    assert_eq!(refused.count(), 7, "64 MiB hold 63 of them");
+    world.input(2, Input::Cancel { call: calls[0] });
+    let command = Command::write(vec![put("b", "1")], None).unwrap();
+    let after = Some(Position::Eventual(token));
+    let call = world.request(2, command, after);
+    assert!(world.answer(2, call).is_none(), "there is room again");
+    world.heal();
+    world.until("all are answered", 5_000, |world| {
+        calls[1..]
+            .iter()
+            .chain([&call])
+            .all(|call| world.answer(2, *call).is_some())
+    });
+}
