@@ -4,7 +4,7 @@
 //! At most one synced append is under way; whatever comes meanwhile goes into the next one. An own write is shown,
 //! spread and acknowledged only after its append is durable, so its sequence is never used again.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -37,6 +37,10 @@ pub(crate) const CHECKPOINT_FORMAT: u8 = 2;
 
 /// Bytes of own writes in one append, beyond the first write.
 const GROUP_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// A checkpoint's compaction writes again what came after the checkpoint began: beyond so many bytes of it, writes wait
+/// for the checkpoint. With one more group and what is lazy the compaction stays under half of a log's largest frame.
+const SINCE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// What a node remembers of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,11 +122,24 @@ pub(crate) struct Durability {
     queued: VecDeque<OpenWrite>,
     queued_bytes: usize,
     in_flight: Option<(PersistToken, Vec<OpenWrite>)>,
+    /// The calls of open writes whose callers are still there.
+    callers: BTreeSet<CallId>,
+    /// The last append of lazy events alone, until it is done.
+    lazy_in_flight: Option<PersistToken>,
     lazy: Vec<Arc<Event>>,
     lazy_bytes: usize,
     /// Bytes of records since the last checkpoint.
     pub(crate) log_bytes: u64,
-    checkpoint: Option<(PersistToken, Vec<Record>)>,
+    checkpoint: Option<Checkpoint>,
+}
+
+/// A checkpoint under way.
+#[derive(Debug)]
+struct Checkpoint {
+    token: PersistToken,
+    /// What was appended since it began, and what was under way then.
+    since: Vec<Record>,
+    since_bytes: usize,
 }
 
 impl Durability {
@@ -133,6 +150,8 @@ impl Durability {
             queued: VecDeque::new(),
             queued_bytes: 0,
             in_flight: None,
+            callers: BTreeSet::new(),
+            lazy_in_flight: None,
             lazy: Vec::new(),
             lazy_bytes: 0,
             log_bytes,
@@ -151,6 +170,7 @@ impl Durability {
 
     pub(crate) fn queue(&mut self, write: OpenWrite) {
         self.queued_bytes += write.bytes();
+        self.callers.extend(write.call);
         self.queued.push_back(write);
     }
 
@@ -183,7 +203,7 @@ impl Durability {
 
     /// The next synced append, if own writes wait and none is under way. Lazy events go with it.
     pub(crate) fn next_group(&mut self) -> Option<(PersistToken, Vec<Record>)> {
-        if self.in_flight.is_some() || self.queued.is_empty() {
+        if self.in_flight.is_some() || self.queued.is_empty() || self.must_await_checkpoint() {
             return None;
         }
         let mut records = self.take_lazy();
@@ -206,13 +226,20 @@ impl Durability {
         Some((token, self.note(records)))
     }
 
-    /// Everything lazy as an append without a sync.
+    /// Everything lazy as an append without a sync, if none is under way: a slow disk isn't given more and more.
     pub(crate) fn next_lazy(&mut self) -> Option<(PersistToken, Vec<Record>)> {
-        if self.lazy.is_empty() {
+        if self.lazy.is_empty() || self.lazy_in_flight.is_some() || self.must_await_checkpoint() {
             return None;
         }
         let records = self.take_lazy();
-        Some((self.token(), self.note(records)))
+        let token = self.token();
+        self.lazy_in_flight = Some(token);
+        Some((token, self.note(records)))
+    }
+
+    fn must_await_checkpoint(&self) -> bool {
+        let checkpoint = self.checkpoint.as_ref();
+        checkpoint.is_some_and(|checkpoint| checkpoint.since_bytes >= SINCE_BYTES_MAX)
     }
 
     /// Records for an append of their own.
@@ -222,8 +249,9 @@ impl Durability {
 
     /// The writes that are durable now that this token is.
     pub(crate) fn persisted(&mut self, token: PersistToken) -> Vec<OpenWrite> {
+        self.lazy_in_flight = self.lazy_in_flight.filter(|waiting| *waiting > token);
         match self.in_flight.take() {
-            Some((waiting, writes)) if waiting <= token => writes,
+            Some((waiting, writes)) if waiting <= token => self.without_the_gone(writes),
             other => {
                 self.in_flight = other;
                 Vec::new()
@@ -240,20 +268,19 @@ impl Durability {
             .map(|(_, writes)| writes)
             .unwrap_or_default();
         writes.extend(self.queued.drain(..));
+        self.without_the_gone(writes)
+    }
+
+    /// Forgets the calls of these writes whose callers have gone.
+    fn without_the_gone(&mut self, mut writes: Vec<OpenWrite>) -> Vec<OpenWrite> {
+        for write in &mut writes {
+            write.call = write.call.filter(|call| self.callers.remove(call));
+        }
         writes
     }
 
     pub(crate) fn cancel(&mut self, call: CallId) {
-        let in_flight = self
-            .in_flight
-            .iter_mut()
-            .flat_map(|(_, writes)| writes.iter_mut());
-        if let Some(write) = in_flight
-            .chain(&mut self.queued)
-            .find(|write| write.call == Some(call))
-        {
-            write.call = None;
-        }
+        self.callers.remove(&call);
     }
 
     pub(crate) const fn is_checkpointing(&self) -> bool {
@@ -269,21 +296,25 @@ impl Durability {
             .flat_map(|(_, writes)| writes.iter())
             .flat_map(|write| write.events.iter().cloned())
             .collect();
-        let since = events
+        let since: Vec<Record> = events
             .iter()
             .map(|event| self.event_record(event))
             .collect();
         let token = self.token();
-        self.checkpoint = Some((token, since));
+        self.checkpoint = Some(Checkpoint {
+            token,
+            since_bytes: since.iter().map(|record| record.bytes.len()).sum(),
+            since,
+        });
         token
     }
 
     /// What the log must still hold after this checkpoint, beside the node's identity.
     pub(crate) fn checkpointed(&mut self, token: PersistToken) -> Option<Vec<Record>> {
         match self.checkpoint.take() {
-            Some((waiting, since)) if waiting == token => {
-                self.log_bytes = since.iter().map(|record| record.bytes.len() as u64).sum();
-                Some(since)
+            Some(checkpoint) if checkpoint.token == token => {
+                self.log_bytes = checkpoint.since_bytes as u64;
+                Some(checkpoint.since)
             }
             other => {
                 self.checkpoint = other;
@@ -324,14 +355,15 @@ impl Durability {
             .iter()
             .map(|record| record.bytes.len() as u64 + 32)
             .sum::<u64>();
-        if let Some((_, since)) = &mut self.checkpoint {
+        if let Some(checkpoint) = &mut self.checkpoint {
             // Identity and peers are written again anyway.
-            since.extend(
-                records
-                    .iter()
-                    .filter(|record| record.kind != KIND_META && record.kind != KIND_PEERS)
-                    .cloned(),
-            );
+            let needed = records
+                .iter()
+                .filter(|record| record.kind != KIND_META && record.kind != KIND_PEERS);
+            for record in needed {
+                checkpoint.since_bytes += record.bytes.len();
+                checkpoint.since.push(record.clone());
+            }
         }
         records
     }
@@ -401,3 +433,6 @@ pub(crate) fn registers_after(
     }
     chosen
 }
+
+#[cfg(test)]
+mod tests;

@@ -52,6 +52,7 @@ pub(crate) fn delete(name: &str) -> Operation {
 #[derive(Debug)]
 enum Done {
     Append { batch: u64 },
+    Unsynced,
     Compact { batch: u64 },
     Checkpoint { chunks: Vec<Bytes> },
 }
@@ -383,6 +384,7 @@ impl World {
                 node.disk.synced = node.disk.synced.max(batch);
                 Input::Persisted { token }
             }
+            Done::Unsynced => Input::Persisted { token },
             Done::Compact { batch } => {
                 node.disk.synced = node.disk.synced.max(batch);
                 node.disk.batches.retain(|(id, _)| *id >= batch);
@@ -500,7 +502,7 @@ impl World {
     }
 
     fn persist(&mut self, id: NodeId, persist: Persist) {
-        let delay = 1_000 + self.rng.below(2_000);
+        let delay = 1_000 + self.rng.below(2_000) + self.nodes[&id].disk.stall_us;
         let (now_us, life) = (self.now_us, self.nodes[&id].life);
         let disk = &mut self.nodes.get_mut(&id).unwrap().disk;
         let (at, token, done) = match persist {
@@ -517,11 +519,12 @@ impl World {
                     })
                     .collect();
                 let batch = disk.append(records);
-                if !sync {
-                    // Completion without a sync says nothing about durability.
-                    return;
-                }
-                (now_us + delay, token, Done::Append { batch })
+                let done = if sync {
+                    Done::Append { batch }
+                } else {
+                    Done::Unsynced
+                };
+                (now_us + delay, token, done)
             }
             Persist::Compact { token, records } => {
                 let batch = disk.append(records);

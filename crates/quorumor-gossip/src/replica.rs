@@ -33,6 +33,8 @@ use std::sync::Arc;
 
 /// Lazy events are written out when they weigh this much, or after [`FLUSH_MS`].
 const LAZY_BYTES_MAX: usize = 256 * 1024;
+/// Lazy events that wait for a slow disk weigh at most this: more are left to the next checkpoint.
+const LAZY_HELD_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// The longest that a peer's write stays out of this node's log, in milliseconds.
 const FLUSH_MS: u64 = 200;
 
@@ -434,6 +436,10 @@ impl GossipReplica {
             self.durability.forget_lazy();
         } else if let Some((token, records)) = self.durability.next_lazy() {
             self.append(token, records, false);
+        } else if self.durability.lazy_bytes() > LAZY_HELD_BYTES_MAX {
+            // A crash before it loses them here; they are pulled again.
+            self.durability.forget_lazy();
+            self.sync.checkpoint_wanted = true;
         }
     }
 }

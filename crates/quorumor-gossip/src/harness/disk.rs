@@ -12,6 +12,8 @@ pub(crate) struct Disk {
     pub(super) batches: Vec<(u64, Vec<Record>)>,
     pub(super) synced: u64,
     pub(super) next: u64,
+    /// How much longer than usual everything takes.
+    pub(crate) stall_us: u64,
     /// Whether the next start is told that the log's end was cut.
     pub(crate) torn: bool,
 }

@@ -238,3 +238,31 @@ fn a_dropped_message_does_not_end_the_use_of_a_stream() {
     world.until("agreement", 3_000, World::agrees);
     assert!(!world.replica(1).sync.peers[&node(2)].stream_broken());
 }
+
+#[test]
+fn a_slow_disk_is_not_given_more_and_more() {
+    let mut world = World::cluster(2, 39);
+    world.nodes.get_mut(&node(2)).unwrap().disk.stall_us = 5_000_000;
+    let big = Value::parse(Bytes::from(vec![7; 1024 * 1024])).unwrap();
+    for n in 0..12 {
+        let operation = Operation::Put {
+            key: key(&format!("big{n}")),
+            value: big.clone(),
+            context: None,
+        };
+        world.write(1, vec![operation]);
+    }
+    world.until("seen by both", 3_000, World::agrees);
+    let bytes = world.nodes[&node(2)].disk.bytes();
+    assert!(bytes < 4 * 1024 * 1024, "{bytes} bytes are under way");
+    world.nodes.get_mut(&node(2)).unwrap().disk.stall_us = 0;
+    world.until("a checkpoint holds what wasn't appended", 40_000, |world| {
+        world.replica(2).counters().checkpoints > 0
+    });
+    world.run_ms(100);
+    world.partition(&[1], &[2]);
+    world.crash(2);
+    world.restart(2);
+    let kept = world.view(2).entries.len();
+    assert!(kept >= 9, "only {kept} survived");
+}
