@@ -45,6 +45,8 @@ pub(crate) struct Repair {
     pub(crate) start_target: Option<VersionVector>,
     pub(crate) checkpoint_wanted: bool,
     pub(crate) seed_backoff_ms: u64,
+    /// When the seeds are called on next: there is one such rhythm, however often it is begun.
+    pub(crate) seeds_due: Option<Mono>,
     /// Calls on seeds by number, and who answered at which: a seed's address may be a proxy's.
     pub(crate) seed_calls: BTreeMap<u64, SocketAddr>,
     pub(crate) seed_nodes: BTreeMap<SocketAddr, NodeId>,

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use quorumor_core::{Destination, NodeId, StreamClass};
+use quorumor_core::{Destination, Mono, NodeId, StreamClass};
 
 use crate::anti_entropy::is_recent;
 use crate::codec::update_bytes;
@@ -34,7 +34,7 @@ const WELCOME_MEMBERS: usize = 8;
 
 impl GossipReplica {
     /// Calls on the seeds: often while some aren't found among the members, now and then afterwards.
-    pub(crate) fn call_seeds(&mut self) {
+    fn call_seeds(&mut self) {
         if self.me.silent_until.is_some() {
             return;
         }
@@ -64,10 +64,24 @@ impl GossipReplica {
             self.config.seed_interval_ms
         };
         let jitter = self.rng.below(pause_ms * 500);
-        self.timers.set(
-            self.now.mono().after_us(pause_ms * 750 + jitter),
-            Timer::Seed,
-        );
+        self.schedule_seeds(self.now.mono().after_us(pause_ms * 750 + jitter));
+    }
+
+    pub(crate) fn schedule_seeds(&mut self, at: Mono) {
+        self.sync.seeds_due = Some(at);
+        self.timers.set(at, Timer::Seed);
+    }
+
+    pub(crate) fn handle_seed_timer(&mut self) {
+        // A timer that another one replaced has no effect.
+        if self
+            .sync
+            .seeds_due
+            .is_some_and(|due| due <= self.now.mono())
+        {
+            self.sync.seeds_due = None;
+            self.call_seeds();
+        }
     }
 
     /// Seeds, and peers of an earlier life, where no present member is: perhaps another island after a partition in which

@@ -222,7 +222,6 @@ impl GossipReplica {
             self.timers
                 .set(now.after_ms(self.config.starting_ms_max), Timer::Starting);
         }
-        self.timers.set(now, Timer::Seed);
         self.timers.set(now.after_ms(1_000), Timer::Status);
     }
 
@@ -327,7 +326,7 @@ impl GossipReplica {
                 Timer::Suspicion(node) => self.judge_suspicion(node),
                 Timer::Gossip => self.handle_gossip_timer(),
                 Timer::DownProbe => self.probe_down(),
-                Timer::Seed => self.call_seeds(),
+                Timer::Seed => self.handle_seed_timer(),
                 Timer::Flush => self.flush_lazy(),
                 Timer::Fetch => self.handle_fetch_timer(),
                 Timer::Starting => {
@@ -361,7 +360,7 @@ impl GossipReplica {
     fn handle_persisted(&mut self, token: PersistToken) {
         if self.me.silent_until.is_some_and(|waiting| waiting <= token) {
             self.me.silent_until = None;
-            self.timers.set(self.now.mono(), Timer::Seed);
+            self.schedule_seeds(self.now.mono());
         }
         for write in self.durability.persisted(token) {
             self.finish_write(write);

@@ -1,9 +1,11 @@
 //! Stories about coming, going, suspicion and silence.
 
-use quorumor_core::{Error, Health, Input, MemberState, Replica};
+use quorumor_core::{Error, Generation, Health, Input, MemberState, Replica};
 
 use super::everyone_reads;
+use crate::codec::encode_part;
 use crate::harness::{World, node, put};
+use crate::message::Part;
 
 #[test]
 fn nodes_join_by_one_seed_and_serve() {
@@ -185,4 +187,33 @@ fn a_seed_behind_another_address_is_found_once() {
     // A call on an unanswered seed would be a join, and its welcome a stream.
     let seeds = &world.replica(2).sync.seed_nodes;
     assert_eq!(seeds.values().copied().collect::<Vec<_>>(), [node(1)]);
+}
+
+#[test]
+fn seeds_are_called_on_in_one_rhythm_however_often_a_life_begins() {
+    let mut world = World::new(40);
+    world.start(2);
+    world.run_ms(10_000);
+    let calls = |world: &mut World| {
+        let before = world.datagrams;
+        world.run_ms(20_000);
+        world.datagrams - before
+    };
+    let usual = calls(&mut world);
+    for generation in 1..=5 {
+        // Someone remembers a later life of this id each time.
+        let mut update = world.replica(2).my_update();
+        update.generation = Generation::new(update.generation.as_u64() + generation);
+        update.accuser = node(3);
+        world.input(
+            2,
+            Input::Datagram {
+                from: node(3),
+                payload: encode_part(&Part::Members(vec![update])),
+            },
+        );
+        world.run_ms(100);
+    }
+    let later = calls(&mut world);
+    assert!(later <= usual + 3, "{later} calls instead of {usual}");
 }
