@@ -174,14 +174,14 @@ async fn a_node_that_lost_its_disk_is_refused_under_its_old_id() {
             .any(|id| cluster.log(*id).contains("store"))
     })
     .await;
-    // It gets nothing, so it can't vote with a log that it lost, and shows nothing that it doesn't have.
+    // It gets nothing, so it can't vote with a log that it lost; it hears why, and shows nothing that it doesn't have.
     assert!(client.get("k").await.is_err());
-    assert!(
-        local
-            .get("k")
-            .await
-            .is_ok_and(|answer| answer.entry.is_none())
-    );
+    eventually_async("it calls itself damaged", async || {
+        let refused = local.get("k").await.err();
+        refused.is_some_and(|error| error.reason() == "DAMAGED")
+    })
+    .await;
+    assert!(cluster.log(3).contains("new node id"));
     cluster
         .client()
         .put("k2", "v2")

@@ -339,6 +339,9 @@ pub(crate) struct StoreConflict {
     pub(crate) remembered: u64,
 }
 
+/// Stores that are remembered: far more than nodes that a cluster ever had, so that strangers can't fill the disk.
+const STORES_MAX: usize = 4_096;
+
 /// The store id of each peer met, kept in `peers.toml`.
 #[derive(Debug)]
 pub(crate) struct PeerStores {
@@ -383,20 +386,34 @@ impl PeerStores {
         })
     }
 
-    /// Whether this store is the node's. The first one met is; `true` says that it is new and must be saved.
+    /// Whether this store is the node's, after a handshake. The first one met is; `true` says that it is new and must be
+    /// saved. When there are too many, a new one is taken but not remembered.
     pub(crate) fn meet(&self, node: NodeId, store: StoreId) -> Result<bool, StoreConflict> {
-        match self.known.lock().entry(node) {
+        let mut known = self.known.lock();
+        let is_full = known.len() >= STORES_MAX;
+        match known.entry(node) {
+            Entry::Vacant(_) if is_full => Ok(false),
             Entry::Vacant(vacant) => {
                 vacant.insert(store);
                 Ok(true)
             }
-            Entry::Occupied(remembered) if *remembered.get() == store => Ok(false),
-            Entry::Occupied(remembered) => Err(StoreConflict {
-                node,
-                found: store.as_u64(),
-                remembered: remembered.get().as_u64(),
-            }),
+            Entry::Occupied(remembered) => {
+                same_store(node, store, *remembered.get()).map(|()| false)
+            }
         }
+    }
+
+    /// Whether this store can be the node's. Learns nothing.
+    pub(crate) fn check(&self, node: NodeId, store: StoreId) -> Result<(), StoreConflict> {
+        match self.remembered(node) {
+            Some(remembered) => same_store(node, store, remembered),
+            None => Ok(()),
+        }
+    }
+
+    /// The store that a node was first met with.
+    pub(crate) fn remembered(&self, node: NodeId) -> Option<StoreId> {
+        self.known.lock().get(&node).copied()
     }
 
     /// Writes the file. Blocks on the disk.
@@ -417,6 +434,17 @@ impl PeerStores {
             },
         )
     }
+}
+
+fn same_store(node: NodeId, found: StoreId, remembered: StoreId) -> Result<(), StoreConflict> {
+    if found == remembered {
+        return Ok(());
+    }
+    Err(StoreConflict {
+        node,
+        found: found.as_u64(),
+        remembered: remembered.as_u64(),
+    })
 }
 
 /// Writes a file aside, makes it durable, and puts it in the place of the old one.

@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 use quorumor_core::limits::DRIVER_QUEUE_MAX;
-use quorumor_core::{CallId, Error, Mode, Reply, Request, View};
+use quorumor_core::{CallId, Error, Health, Mode, Reply, Request, Status, View};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::clock::Clock;
+use crate::standing::Standing;
 use crate::watch::{ChangeNumber, Hub};
 
 /// When a caller may try again whose request found the queue full: the queue is worth 80 ms of work.
@@ -66,11 +67,18 @@ struct Shared {
     next_call: AtomicU64,
     published: RwLock<Arc<Published>>,
     hub: Hub,
+    standing: Arc<Standing>,
 }
 
 impl Handle {
     /// A front door to a replica whose state is `view` now. `hub_id` tells this life of the node from others.
-    pub(crate) fn new(mode: Mode, clock: Clock, view: View, hub_id: u64) -> (Self, Requests) {
+    pub(crate) fn new(
+        mode: Mode,
+        clock: Clock,
+        view: View,
+        hub_id: u64,
+        standing: Arc<Standing>,
+    ) -> (Self, Requests) {
         let (calls, calls_taken) = mpsc::channel(DRIVER_QUEUE_MAX);
         let (cancels, cancels_taken) = mpsc::unbounded_channel();
         let shared = Shared {
@@ -81,6 +89,7 @@ impl Handle {
             next_call: AtomicU64::new(1),
             hub: Hub::new(hub_id, view.position.clone()),
             published: RwLock::new(Arc::new(Published { view, number: 0 })),
+            standing,
         };
         let handle = Self {
             shared: Arc::new(shared),
@@ -104,8 +113,23 @@ impl Handle {
         &self.shared.hub
     }
 
+    /// The newest state. A node that its peers refuse is damaged, whatever its replica knows.
     pub(crate) fn published(&self) -> Arc<Published> {
-        Arc::clone(&self.shared.published.read())
+        let published = Arc::clone(&self.shared.published.read());
+        let status = &published.view.status;
+        let Some(why) = self.shared.standing.damage() else {
+            return published;
+        };
+        if matches!(status.health, Health::Damaged { .. }) {
+            return published;
+        }
+        let mut view = published.view.clone();
+        view.status = Arc::new(Status {
+            health: Health::Damaged { why },
+            ..(**status).clone()
+        });
+        let number = published.number;
+        Arc::new(Published { view, number })
     }
 
     /// How many requests wait.
@@ -124,6 +148,9 @@ impl Handle {
         request: Request,
         until: Instant,
     ) -> Result<Result<Reply, Error>, Unanswered> {
+        if let Some(why) = self.shared.standing.damage() {
+            return Err(Unanswered::Refused(Error::Damaged { why }));
+        }
         let call = CallId::new(self.shared.next_call.fetch_add(1, Ordering::Relaxed));
         let (reply, answered) = oneshot::channel();
         let sent = self.shared.calls.try_send(Call {

@@ -38,6 +38,7 @@ mod persist;
 mod server;
 mod service;
 mod shutdown;
+mod standing;
 mod watch;
 
 pub use config::{Config, ConfigError, Settings, TlsSettings};

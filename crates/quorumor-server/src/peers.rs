@@ -1,17 +1,21 @@
 //! The peer transport of both modes: who is where, streams that this node dials, streams that it accepted, datagrams.
 //!
-//! A node dials one stream a peer and class and only writes to it; the peer's own stream brings the answers. What can't be
+//! A node dials one stream a peer, class and mode and only writes to it; the peer's own stream brings the answers. Modes
+//! share no stream, so that a busy one holds up only itself. What can't be
 //! sent is dropped and told, never queued without limit. What came from a stranger, another cluster or another store is
 //! refused and counted here, so a replica sees only its own cluster. It knows nothing of what the bytes mean.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use quorumor_core::{ClusterId, Contact, Destination, Input, Mode, NodeId, StoreId, StreamClass};
 use tokio::net::{TcpListener, UdpSocket};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -19,6 +23,7 @@ use crate::data_dir::{PeerStores, StoreConflict};
 use crate::driver::Inbox;
 use crate::envelope::Frame;
 use crate::metrics;
+use crate::standing::Standing;
 
 mod accept;
 mod book;
@@ -28,6 +33,9 @@ mod udp;
 
 pub(crate) use book::Book;
 use lane::Lane;
+
+/// How often a node that isn't who it was is told so.
+const CONFLICT_TOLD_EVERY: Duration = Duration::from_secs(2);
 
 /// Who this node is, to its peers.
 #[derive(Clone, Debug)]
@@ -86,9 +94,10 @@ struct Shared {
     book: Book,
     stores: Arc<PeerStores>,
     inboxes: BTreeMap<Mode, Inbox>,
-    lanes: Mutex<BTreeMap<(NodeId, StreamClass), Lane>>,
-    /// Nodes that came with another store than before: each is logged once.
-    conflicts: Mutex<BTreeSet<NodeId>>,
+    lanes: Mutex<BTreeMap<(NodeId, StreamClass, Mode), Lane>>,
+    /// Nodes that came with another store than before, and when each was told so: each is logged once.
+    conflicts: Mutex<BTreeMap<NodeId, Option<Instant>>>,
+    standing: Arc<Standing>,
     accepted: accept::Accepted,
     udp: UdpSocket,
     tasks: TaskTracker,
@@ -112,7 +121,8 @@ impl Peers {
             stores: Arc::new(stores),
             inboxes,
             lanes: Mutex::new(BTreeMap::new()),
-            conflicts: Mutex::new(BTreeSet::new()),
+            conflicts: Mutex::new(BTreeMap::new()),
+            standing: Arc::new(Standing::default()),
             accepted: accept::Accepted::default(),
             udp: sockets.udp,
             tasks: TaskTracker::new(),
@@ -127,14 +137,18 @@ impl Peers {
         peers
     }
 
-    /// Dials these nodes' control lanes and keeps them.
+    /// Whether other nodes take this one for who it was.
+    pub(crate) fn standing(&self) -> Arc<Standing> {
+        Arc::clone(&self.shared.standing)
+    }
+
+    /// Dials strong mode's control lanes of these nodes and keeps them.
     pub(crate) fn keep_connected(&self, members: impl IntoIterator<Item = NodeId>) {
         let mut lanes = self.shared.lanes.lock();
         for peer in members {
             if peer != self.shared.me.node {
-                let class = StreamClass::Control;
-                let lane = lane::spawn(self.clone(), peer, class, lane::Life::Kept);
-                lanes.insert((peer, class), lane);
+                let line = (peer, StreamClass::Control, Mode::Strong);
+                lanes.insert(line, lane::spawn(self.clone(), line, lane::Life::Kept));
             }
         }
     }
@@ -164,8 +178,8 @@ impl Peers {
         self.shared
             .lanes
             .lock()
-            .entry((to, class))
-            .or_insert_with(|| lane::spawn(self.clone(), to, class, lane::Life::OnUse))
+            .entry((to, class, mode))
+            .or_insert_with(|| lane::spawn(self.clone(), (to, class, mode), lane::Life::OnUse))
             .send(frame)
     }
 
@@ -180,9 +194,9 @@ impl Peers {
         self.shared.tasks.wait().await;
     }
 
-    /// Tells the modes what was noticed about a peer.
-    async fn contact(&self, peer: NodeId, contact: Contact) {
-        for inbox in self.shared.inboxes.values() {
+    /// Tells a mode what was noticed about a peer.
+    async fn contact(&self, mode: Mode, peer: NodeId, contact: Contact) {
+        if let Some(inbox) = self.shared.inboxes.get(&mode) {
             // A driver that is gone needs no news.
             let _ = inbox.control.send(Input::Contact { peer, contact }).await;
         }
@@ -190,21 +204,37 @@ impl Peers {
 
     /// An accepted stream broke: whoever was at its other end may be gone, and dialling tells.
     fn verify(&self, peer: NodeId) {
-        if let Some(lane) = self.shared.lanes.lock().get(&(peer, StreamClass::Control)) {
+        let line = (peer, StreamClass::Control, Mode::Strong);
+        if let Some(lane) = self.shared.lanes.lock().get(&line) {
             lane.dial_now();
         }
+    }
+
+    /// A datagram came from a node that isn't who it was. It may never dial this one, so it's dialled and told, now and then.
+    fn tell_conflict(&self, mode: Mode, peer: NodeId) {
+        let now = Instant::now();
+        {
+            let mut conflicts = self.shared.conflicts.lock();
+            let told = conflicts.entry(peer).or_default();
+            if told.is_some_and(|told| now - told < CONFLICT_TOLD_EVERY) {
+                return;
+            }
+            *told = Some(now);
+        }
+        let (peers, stop) = (self.clone(), self.shared.stop.clone());
+        self.shared.tasks.spawn(async move {
+            let line = (peer, StreamClass::Control, mode);
+            // It's refused, which is all that is to be said.
+            let _ = stop.run_until_cancelled(lane::connect(&peers, line)).await;
+        });
     }
 }
 
 impl Shared {
-    /// Whether this store is the one that the node always had. A first meeting is remembered.
+    /// Whether this store is the one that the node always had, after a handshake. A first meeting is remembered.
     fn meet(&self, node: NodeId, store: StoreId) -> Result<(), StoreConflict> {
         let met = self.stores.meet(node, store);
-        if let Err(conflict) = &met
-            && self.conflicts.lock().insert(node)
-        {
-            tracing::warn!(%conflict, "refused a peer");
-        }
+        self.note(&met);
         if met? {
             let stores = Arc::clone(&self.stores);
             self.tasks.spawn_blocking(move || {
@@ -214,6 +244,22 @@ impl Shared {
             });
         }
         Ok(())
+    }
+
+    /// The same without a handshake: a datagram proves nothing, so nothing is learned from it.
+    fn check(&self, node: NodeId, store: StoreId) -> Result<(), StoreConflict> {
+        let checked = self.stores.check(node, store);
+        self.note(&checked);
+        checked
+    }
+
+    fn note<T>(&self, met: &Result<T, StoreConflict>) {
+        if let Err(conflict) = met
+            && let Entry::Vacant(vacant) = self.conflicts.lock().entry(conflict.node)
+        {
+            vacant.insert(None);
+            tracing::warn!(%conflict, "refused a peer");
+        }
     }
 }
 

@@ -406,7 +406,9 @@ impl Running {
             inboxes,
             stop.clone(),
         );
-        peers.keep_connected(config.initial_members.keys().copied());
+        if config.modes.contains(&Mode::Strong) {
+            peers.keep_connected(config.initial_members.keys().copied());
+        }
         let running = Self {
             node,
             peers,
@@ -458,7 +460,8 @@ impl Running {
         arrivals: Arrivals,
     ) -> Result<(), StartError> {
         let clock = self.node.clock;
-        let (handle, requests) = Handle::new(mode, clock, replica.view(), rand::random());
+        let standing = self.peers.standing();
+        let (handle, requests) = Handle::new(mode, clock, replica.view(), rand::random(), standing);
         let (finished, told) = mpsc::unbounded_channel();
         let reserve = self.node.config.disk_reserve_bytes;
         // The lock is held until the last thread that writes has ended.

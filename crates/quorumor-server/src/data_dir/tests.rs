@@ -132,3 +132,17 @@ fn a_peer_with_another_store_is_refused_also_after_a_restart() {
     assert!(conflict.to_string().contains("new node id"), "{conflict}");
     assert_eq!(again.meet(node(2), StoreId::new(5)), Ok(false));
 }
+
+#[test]
+fn strangers_do_not_fill_the_memory_of_stores() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = DataDir::open(dir.path(), &wanted(&[STRONG])).unwrap();
+    let peers = data.peer_stores().unwrap();
+    for id in 2..STORES_MAX as u64 + 2 {
+        assert_eq!(peers.meet(node(id), StoreId::new(5)), Ok(true));
+    }
+    let last = node(1_000_000);
+    assert_eq!(peers.meet(last, StoreId::new(5)), Ok(false));
+    assert_eq!(peers.remembered(last), None);
+    assert!(peers.meet(node(2), StoreId::new(6)).is_err());
+}

@@ -191,7 +191,6 @@ async fn start(replica: Scripted) -> Running {
     };
     let data_dir = DataDir::open(dir.path(), &wanted).unwrap();
     let clock = Clock::new(0);
-    let (handle, requests) = Handle::new(Mode::Strong, clock, replica.view(), 1);
     let (inbox, arrivals) = lanes();
     let (leave, stop) = (CancellationToken::new(), CancellationToken::new());
     let identity = Identity {
@@ -208,6 +207,7 @@ async fn start(replica: Scripted) -> Running {
         [(Mode::Strong, inbox)].into(),
         stop.clone(),
     );
+    let (handle, requests) = Handle::new(Mode::Strong, clock, replica.view(), 1, peers.standing());
     let (fatal, _) = mpsc::channel(4);
     let (finished, told) = mpsc::unbounded_channel();
     let (store, _) = Store::open(SimDisk::new(1), LogOptions::small(1)).unwrap();

@@ -1,5 +1,5 @@
 //! Streams that peers dialled: a handshake under a timeout, then frames into the mode's inbox until the stream ends.
-//! A peer has one accepted stream a class; a newer one takes the place of the older.
+//! A peer has one accepted stream a class and mode; a newer one takes the place of the older.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use parking_lot::Mutex;
-use quorumor_core::{Contact, Input, Mode, NodeId, StreamClass};
+use quorumor_core::{Contact, Input, Mode, NodeId, StoreId, StreamClass};
 use quorumor_proto::pb;
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
@@ -16,7 +16,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::Peers;
-use super::handshake::{self, HandshakeError};
+use super::handshake::{self, HandshakeError, Refusal};
 use crate::envelope::{EnvelopeError, Frame};
 use crate::metrics;
 
@@ -29,31 +29,32 @@ const READ_BYTES: usize = 64 * 1024;
 /// After an accept that failed, such as for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// What a stream is for.
+type Line = (NodeId, StreamClass, Mode);
+
 /// The streams that are open, with what ends each.
 #[derive(Debug, Default)]
 pub(super) struct Accepted {
-    streams: Mutex<BTreeMap<(NodeId, StreamClass), (u64, CancellationToken)>>,
+    streams: Mutex<BTreeMap<Line, (u64, CancellationToken)>>,
 }
 
 impl Accepted {
     /// Makes room for a new stream: the older one is told to end.
-    fn replace(&self, peer: NodeId, class: StreamClass) -> (u64, CancellationToken) {
+    fn replace(&self, line: Line) -> (u64, CancellationToken) {
         let mut streams = self.streams.lock();
-        let number = streams
-            .get(&(peer, class))
-            .map_or(0, |(number, _)| number + 1);
+        let number = streams.get(&line).map_or(0, |(number, _)| number + 1);
         let end = CancellationToken::new();
-        if let Some((_, older)) = streams.insert((peer, class), (number, end.clone())) {
+        if let Some((_, older)) = streams.insert(line, (number, end.clone())) {
             older.cancel();
         }
         (number, end)
     }
 
     /// Whether this stream was still the one in use; it no longer is.
-    fn ended(&self, peer: NodeId, class: StreamClass, number: u64) -> bool {
+    fn ended(&self, line: Line, number: u64) -> bool {
         let streams = self.streams.lock();
         streams
-            .get(&(peer, class))
+            .get(&line)
             .is_some_and(|(current, _)| *current == number)
     }
 }
@@ -85,8 +86,8 @@ pub(super) async fn run(peers: Peers, listener: TcpListener) {
             let served = stop.run_until_cancelled(async {
                 let greeted = greet(&serving, stream).await;
                 drop(permit);
-                if let Some((stream, peer, class)) = greeted {
-                    serve(&serving, stream, peer, class).await;
+                if let Some((stream, line)) = greeted {
+                    serve(&serving, stream, line).await;
                 }
             });
             served.await.unwrap_or_default();
@@ -94,16 +95,18 @@ pub(super) async fn run(peers: Peers, listener: TcpListener) {
     }
 }
 
-async fn greet(peers: &Peers, mut stream: TcpStream) -> Option<(TcpStream, NodeId, StreamClass)> {
+async fn greet(peers: &Peers, mut stream: TcpStream) -> Option<(TcpStream, Line)> {
     let answered = timeout(HANDSHAKE_TIMEOUT, answer(peers, &mut stream)).await;
     let error = match answered {
-        Ok(Ok((peer, class))) => return Some((stream, peer, class)),
+        Ok(Ok(line)) => return Some((stream, line)),
         Ok(Err(error)) => error,
         Err(_) => HandshakeError::Io(std::io::ErrorKind::TimedOut.into()),
     };
     metrics::handshake_failed("accepted", error.as_str());
     match &error {
-        HandshakeError::Refused(reason) => tracing::warn!(reason, "refused a peer's stream"),
+        HandshakeError::Refused(refusal) => {
+            tracing::warn!(reason = refusal.why, "refused a peer's stream");
+        }
         HandshakeError::Io(_)
         | HandshakeError::Envelope(_)
         | HandshakeError::Malformed(_)
@@ -112,49 +115,55 @@ async fn greet(peers: &Peers, mut stream: TcpStream) -> Option<(TcpStream, NodeI
     None
 }
 
-async fn answer(
-    peers: &Peers,
-    stream: &mut TcpStream,
-) -> Result<(NodeId, StreamClass), HandshakeError> {
+async fn answer(peers: &Peers, stream: &mut TcpStream) -> Result<Line, HandshakeError> {
     stream.set_nodelay(true)?;
     let shared = &peers.shared;
     let (class, hello) = handshake::read::<pb::Handshake>(stream).await?;
-    let judged = handshake::judge(&shared.me, &hello).and_then(|(version, node, store)| {
+    let judged = handshake::judge(&shared.me, &hello).and_then(|dialler| {
         shared
-            .meet(node, store)
-            .map_err(|conflict| conflict.to_string())?;
-        Ok((version, node))
+            .meet(dialler.node, dialler.store)
+            .map_err(Refusal::dialler_store)?;
+        Ok(dialler)
     });
-    let version = judged
-        .as_ref()
-        .map(|(version, _)| *version)
-        .map_err(Clone::clone);
-    handshake::write(stream, class, &handshake::reply(&shared.me, &version)).await?;
+    let version = judged.as_ref().map(|dialler| dialler.version);
+    handshake::write(stream, class, &handshake::reply(&shared.me, version)).await?;
     match judged {
-        Ok((_, node)) => Ok((node, class)),
-        Err(reason) => Err(HandshakeError::Refused(reason)),
+        Ok(dialler) => Ok((dialler.node, class, dialler.mode)),
+        Err(refusal) => {
+            if refusal.reason == pb::RefusalReason::TargetStore {
+                note_own_store(peers, &hello);
+            }
+            Err(HandshakeError::Refused(refusal))
+        }
     }
 }
 
-async fn serve(peers: &Peers, stream: TcpStream, peer: NodeId, class: StreamClass) {
-    let (number, end) = peers.shared.accepted.replace(peer, class);
-    let read = end
-        .run_until_cancelled(read(peers, stream, peer, class))
-        .await;
+/// The dialler remembers this node with another store. It counts unless the dialler itself isn't who it was.
+fn note_own_store(peers: &Peers, hello: &pb::Handshake) {
+    let shared = &peers.shared;
+    if let Ok(dialler) = NodeId::try_from(hello.node_id)
+        && shared.check(dialler, StoreId::new(hello.store_id)).is_ok()
+    {
+        shared
+            .standing
+            .refused(dialler, shared.me.node, shared.me.store);
+    }
+}
+
+async fn serve(peers: &Peers, stream: TcpStream, line: Line) {
+    let (peer, class, mode) = line;
+    let (number, end) = peers.shared.accepted.replace(line);
+    let read = end.run_until_cancelled(read(peers, stream, line)).await;
     if let Some(Err(error)) = read {
         metrics::envelope_refused("stream", error.as_str());
         tracing::warn!(%peer, ?class, %error, "a peer's stream can't be read on");
     }
-    if !peers.shared.accepted.ended(peer, class, number) {
+    if !peers.shared.accepted.ended(line, number) {
         return;
     }
     // Elections wait for this news; gossip closes idle streams, and its news would say nothing.
-    if class == StreamClass::Control
-        && let Some(inbox) = peers.shared.inboxes.get(&Mode::Strong)
-    {
-        let contact = Contact::Closed;
-        // A driver that is gone needs no news.
-        let _ = inbox.control.send(Input::Contact { peer, contact }).await;
+    if (class, mode) == (StreamClass::Control, Mode::Strong) {
+        peers.contact(mode, peer, Contact::Closed).await;
         peers.verify(peer);
     }
 }
@@ -163,8 +172,7 @@ async fn serve(peers: &Peers, stream: TcpStream, peer: NodeId, class: StreamClas
 async fn read(
     peers: &Peers,
     mut stream: TcpStream,
-    peer: NodeId,
-    class: StreamClass,
+    (peer, class, mode): Line,
 ) -> Result<(), EnvelopeError> {
     let mut bytes = BytesMut::with_capacity(READ_BYTES);
     loop {
@@ -174,7 +182,7 @@ async fn read(
             Ok(count) => metrics::peer_received(class.into(), count),
         }
         while let Some(frame) = Frame::decode(&mut bytes)? {
-            if frame.class != class {
+            if (frame.class, frame.mode) != (class, mode) {
                 return Err(EnvelopeError::Kind);
             }
             deliver(peers, peer, frame).await;

@@ -1,4 +1,4 @@
-//! What two nodes say when a stream opens: cluster, node, store, versions, modes. Each side refuses with a reason that a
+//! What two nodes say when a stream opens: cluster, node, stores, versions, mode. Each side refuses with a reason that a
 //! person understands. The judging here is pure; the reading and writing is for `lane.rs` and `accept.rs`.
 
 use prost::Message;
@@ -8,6 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::Identity;
+use crate::data_dir::StoreConflict;
 use crate::envelope::{EnvelopeError, Hello, mode_byte};
 
 /// Why a handshake failed.
@@ -21,10 +22,44 @@ pub(super) enum HandshakeError {
     Malformed(#[from] prost::DecodeError),
     /// This side refuses, and has told so.
     #[error("refused: {0}")]
-    Refused(String),
+    Refused(Refusal),
     /// The other side refuses.
     #[error("the peer refused: {0}")]
-    RefusedByPeer(String),
+    RefusedByPeer(Refusal),
+}
+
+/// A reason for programs, and one for a person.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{why}")]
+pub(super) struct Refusal {
+    pub(super) reason: pb::RefusalReason,
+    pub(super) why: String,
+}
+
+impl Refusal {
+    const fn new(reason: pb::RefusalReason, why: String) -> Self {
+        Self { reason, why }
+    }
+
+    /// The dialler isn't who it was.
+    pub(super) fn dialler_store(conflict: StoreConflict) -> Self {
+        Self::new(pb::RefusalReason::DiallerStore, conflict.to_string())
+    }
+
+    /// The node that was dialled isn't who it was.
+    pub(super) fn target_store(conflict: StoreConflict) -> Self {
+        Self::new(pb::RefusalReason::TargetStore, conflict.to_string())
+    }
+}
+
+/// Who dialled, judged fit to be heard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Dialler {
+    pub(super) version: u32,
+    pub(super) node: NodeId,
+    pub(super) store: StoreId,
+    /// The stream's mode.
+    pub(super) mode: Mode,
 }
 
 impl HandshakeError {
@@ -40,8 +75,13 @@ impl HandshakeError {
     }
 }
 
-/// What the dialler says.
-pub(super) fn handshake(me: &Identity, target: NodeId) -> pb::Handshake {
+/// What the dialler says. `remembered` is the store that it met the target with.
+pub(super) fn handshake(
+    me: &Identity,
+    mode: Mode,
+    target: NodeId,
+    remembered: Option<StoreId>,
+) -> pb::Handshake {
     pb::Handshake {
         version_min: *PEER_PROTOCOL.start(),
         version_max: *PEER_PROTOCOL.end(),
@@ -49,25 +89,19 @@ pub(super) fn handshake(me: &Identity, target: NodeId) -> pb::Handshake {
         node_id: me.node.as_u64(),
         store_id: me.store.as_u64(),
         target_node_id: target.as_u64(),
-        modes: me
-            .modes
-            .iter()
-            .map(|(mode, cluster)| pb::PeerMode {
-                mode: mode_byte(*mode).into(),
-                cluster_id: cluster.as_u64(),
-            })
-            .collect(),
+        mode: me.cluster(mode).map(|cluster| pb::PeerMode {
+            mode: mode_byte(mode).into(),
+            cluster_id: cluster.as_u64(),
+        }),
+        target_store_id: remembered.map_or(0, StoreId::as_u64),
     }
 }
 
-/// What the node that was dialled makes of it: the version to speak, and who dialled, or why not.
-pub(super) fn judge(
-    me: &Identity,
-    dialler: &pb::Handshake,
-) -> Result<(u32, NodeId, StoreId), String> {
+/// What the node that was dialled makes of it: who dialled, or why not.
+pub(super) fn judge(me: &Identity, dialler: &pb::Handshake) -> Result<Dialler, Refusal> {
     let version = (*PEER_PROTOCOL.end()).min(dialler.version_max);
     if version < *PEER_PROTOCOL.start() || version < dialler.version_min {
-        return Err(format!(
+        let why = format!(
             "node {} speaks peer protocol {} to {}, node {} speaks {} to {}",
             dialler.node_id,
             dialler.version_min,
@@ -75,14 +109,36 @@ pub(super) fn judge(
             me.node,
             PEER_PROTOCOL.start(),
             PEER_PROTOCOL.end()
-        ));
+        );
+        return Err(Refusal::new(pb::RefusalReason::Version, why));
     }
     if dialler.cluster_name != me.cluster_name {
-        return Err(format!(
+        let why = format!(
             "this is cluster {:?}, not {:?}",
             me.cluster_name, dialler.cluster_name
-        ));
+        );
+        return Err(Refusal::new(pb::RefusalReason::Cluster, why));
     }
+    let node =
+        judge_nodes(me, dialler).map_err(|why| Refusal::new(pb::RefusalReason::Node, why))?;
+    let mode = judge_mode(me, dialler.mode.as_ref())?;
+    if dialler.target_store_id != 0 && dialler.target_store_id != me.store.as_u64() {
+        let conflict = StoreConflict {
+            node: me.node,
+            found: me.store.as_u64(),
+            remembered: dialler.target_store_id,
+        };
+        return Err(Refusal::target_store(conflict));
+    }
+    Ok(Dialler {
+        version,
+        node,
+        store: StoreId::new(dialler.store_id),
+        mode,
+    })
+}
+
+fn judge_nodes(me: &Identity, dialler: &pb::Handshake) -> Result<NodeId, String> {
     if dialler.target_node_id != 0 && dialler.target_node_id != me.node.as_u64() {
         return Err(format!(
             "this is node {}, not {}",
@@ -93,45 +149,43 @@ pub(super) fn judge(
     if node == me.node {
         return Err(format!("node id {node} is this node's own"));
     }
-    judge_modes(me, dialler)?;
-    Ok((version, node, StoreId::new(dialler.store_id)))
+    Ok(node)
 }
 
-fn judge_modes(me: &Identity, dialler: &pb::Handshake) -> Result<(), String> {
-    let theirs = |mode: Mode| {
-        dialler
-            .modes
+fn judge_mode(me: &Identity, theirs: Option<&pb::PeerMode>) -> Result<Mode, Refusal> {
+    let found = theirs.and_then(|theirs| {
+        me.modes
             .iter()
-            .find(|theirs| theirs.mode == u32::from(mode_byte(mode)))
+            .find(|(mode, _)| u32::from(mode_byte(*mode)) == theirs.mode)
+            .map(|(mode, cluster)| (*mode, *cluster, theirs.cluster_id))
+    });
+    let Some((mode, here, there)) = found else {
+        let why = "the stream's mode isn't served here".to_owned();
+        return Err(Refusal::new(pb::RefusalReason::Mode, why));
     };
-    let mut shared = false;
-    for (mode, cluster) in &me.modes {
-        let Some(theirs) = theirs(*mode) else {
-            continue;
-        };
-        if theirs.cluster_id != cluster.as_u64() {
-            return Err(format!(
-                "the {mode} cluster ids differ: {:016x} here, {:016x} there; the founding members must be the same on all nodes",
-                cluster.as_u64(),
-                theirs.cluster_id
-            ));
-        }
-        shared = true;
+    if here.as_u64() != there {
+        let why = format!(
+            "the {mode} cluster ids differ: {:016x} here, {there:016x} there; the founding members must be the same on all nodes",
+            here.as_u64(),
+        );
+        return Err(Refusal::new(pb::RefusalReason::Cluster, why));
     }
-    if shared {
-        Ok(())
-    } else {
-        Err("the nodes have no mode in common".to_owned())
-    }
+    Ok(mode)
 }
 
 /// The answer of the node that was dialled.
-pub(super) fn reply(me: &Identity, judged: &Result<u32, String>) -> pb::HandshakeReply {
+pub(super) fn reply(me: &Identity, judged: Result<u32, &Refusal>) -> pb::HandshakeReply {
+    let refusal = judged.err();
     pb::HandshakeReply {
-        version: judged.as_ref().copied().unwrap_or(0),
-        refusal: judged.as_ref().err().cloned().unwrap_or_default(),
+        version: judged.unwrap_or(0),
+        refusal: refusal
+            .map(|refusal| refusal.why.clone())
+            .unwrap_or_default(),
         node_id: me.node.as_u64(),
         store_id: me.store.as_u64(),
+        refusal_reason: refusal
+            .map_or(pb::RefusalReason::Unspecified, |refusal| refusal.reason)
+            .into(),
     }
 }
 
@@ -141,19 +195,21 @@ pub(super) fn judge_reply(
     reply: &pb::HandshakeReply,
 ) -> Result<StoreId, HandshakeError> {
     if !reply.refusal.is_empty() {
-        return Err(HandshakeError::RefusedByPeer(reply.refusal.clone()));
+        let refusal = Refusal::new(reply.refusal_reason(), reply.refusal.clone());
+        return Err(HandshakeError::RefusedByPeer(refusal));
     }
     if !PEER_PROTOCOL.contains(&reply.version) {
-        return Err(HandshakeError::Refused(format!(
-            "the peer chose protocol version {}",
-            reply.version
-        )));
+        let why = format!("the peer chose protocol version {}", reply.version);
+        let refusal = Refusal::new(pb::RefusalReason::Version, why);
+        return Err(HandshakeError::Refused(refusal));
     }
     if reply.node_id != target.as_u64() {
-        return Err(HandshakeError::Refused(format!(
+        let why = format!(
             "node {} answered where node {target} was expected",
             reply.node_id
-        )));
+        );
+        let refusal = Refusal::new(pb::RefusalReason::Node, why);
+        return Err(HandshakeError::Refused(refusal));
     }
     Ok(StoreId::new(reply.store_id))
 }
@@ -206,44 +262,85 @@ mod tests {
     const BOTH: [(Mode, u64); 2] = [(Mode::Strong, 1), (Mode::Eventual, 2)];
 
     #[track_caller]
-    fn refused(change: impl FnOnce(&mut pb::Handshake), part: &str) {
-        let mut hello = handshake(&identity(2, &BOTH), node(1));
+    fn refused(change: impl FnOnce(&mut pb::Handshake), reason: pb::RefusalReason, part: &str) {
+        let mut hello = handshake(&identity(2, &BOTH), Mode::Strong, node(1), None);
         change(&mut hello);
-        let reason = judge(&identity(1, &BOTH), &hello).unwrap_err();
-        assert!(reason.contains(part), "{reason:?} doesn't say {part:?}");
-        let answer = reply(&identity(1, &BOTH), &Err(reason.clone()));
-        let told = judge_reply(node(1), &answer).unwrap_err().to_string();
-        assert!(told.contains(&reason), "{told}");
+        let refusal = judge(&identity(1, &BOTH), &hello).unwrap_err();
+        assert_eq!(refusal.reason, reason);
+        let why = &refusal.why;
+        assert!(why.contains(part), "{why:?} doesn't say {part:?}");
+        let answer = reply(&identity(1, &BOTH), Err(&refusal));
+        match judge_reply(node(1), &answer) {
+            Err(HandshakeError::RefusedByPeer(told)) => assert_eq!(told, refusal),
+            other => panic!("not refused: {other:?}"),
+        }
     }
 
     #[test]
     fn a_peer_of_the_same_cluster_is_taken() {
-        let hello = handshake(&identity(2, &BOTH[1..]), node(1));
         let me = identity(1, &BOTH);
-        let (version, from, store) = judge(&me, &hello).unwrap();
-        assert_eq!((from, store), (node(2), StoreId::new(20)));
-        let answer = reply(&me, &Ok(version));
+        let hello = handshake(
+            &identity(2, &BOTH[1..]),
+            Mode::Eventual,
+            node(1),
+            Some(me.store),
+        );
+        let dialler = judge(&me, &hello).unwrap();
+        assert_eq!(
+            (dialler.node, dialler.store, dialler.mode),
+            (node(2), StoreId::new(20), Mode::Eventual)
+        );
+        let answer = reply(&me, Ok(dialler.version));
         assert_eq!(judge_reply(node(1), &answer).unwrap(), StoreId::new(10));
     }
 
     #[test]
     fn strangers_are_refused_with_a_reason_on_both_sides() {
+        use pb::RefusalReason as Reason;
         refused(
             |hello| hello.cluster_name = "d".into(),
+            Reason::Cluster,
             "this is cluster \"c\"",
         );
-        refused(|hello| hello.target_node_id = 7, "this is node 1, not 7");
-        refused(|hello| hello.node_id = 0, "from 1 up");
-        refused(|hello| hello.node_id = 1, "this node's own");
-        refused(|hello| hello.version_min = 9, "speaks peer protocol 9");
-        refused(|hello| hello.version_max = 0, "peer protocol");
-        refused(|hello| hello.modes[0].cluster_id = 9, "founding members");
-        refused(|hello| hello.modes.clear(), "no mode in common");
+        refused(
+            |hello| hello.target_node_id = 7,
+            Reason::Node,
+            "this is node 1, not 7",
+        );
+        refused(|hello| hello.node_id = 0, Reason::Node, "from 1 up");
+        refused(|hello| hello.node_id = 1, Reason::Node, "this node's own");
+        refused(
+            |hello| hello.version_min = 9,
+            Reason::Version,
+            "speaks peer protocol 9",
+        );
+        refused(
+            |hello| hello.version_max = 0,
+            Reason::Version,
+            "peer protocol",
+        );
+        let mode = |mode, cluster_id| Some(pb::PeerMode { mode, cluster_id });
+        refused(
+            |hello| hello.mode = mode(1, 9),
+            Reason::Cluster,
+            "founding members",
+        );
+        refused(|hello| hello.mode = None, Reason::Mode, "isn't served");
+        refused(
+            |hello| hello.mode = mode(7, 1),
+            Reason::Mode,
+            "isn't served",
+        );
+        refused(
+            |hello| hello.target_store_id = 9,
+            Reason::TargetStore,
+            "new node id",
+        );
     }
 
     #[test]
     fn an_answer_of_another_node_is_refused() {
-        let answer = reply(&identity(3, &BOTH), &Ok(1));
+        let answer = reply(&identity(3, &BOTH), Ok(1));
         let error = judge_reply(node(1), &answer).unwrap_err().to_string();
         assert!(error.contains("node 3 answered"), "{error}");
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use quorumor_core::limits::STREAM_MESSAGE_BYTES_MAX;
-use quorumor_core::{Contact, NodeId, StreamClass};
+use quorumor_core::{Contact, Mode, NodeId, StreamClass};
 use quorumor_proto::pb;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -18,7 +18,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::Peers;
-use super::handshake::{self, HandshakeError};
+use super::handshake::{self, HandshakeError, Refusal};
 use crate::envelope::Frame;
 use crate::metrics;
 
@@ -39,6 +39,9 @@ const BACKOFF_MIN: Duration = Duration::from_millis(20);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 /// A connection that lived this long has proved itself: the next dial comes at once.
 const LIVED: Duration = Duration::from_secs(1);
+
+/// What a lane is for.
+pub(super) type Line = (NodeId, StreamClass, Mode);
 
 /// How long a lane holds its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,7 +86,8 @@ impl Lane {
 }
 
 /// Starts a lane.
-pub(super) fn spawn(peers: Peers, peer: NodeId, class: StreamClass, life: Life) -> Lane {
+pub(super) fn spawn(peers: Peers, line: Line, life: Life) -> Lane {
+    let (peer, class, mode) = line;
     let (queue, queued) = mpsc::channel(QUEUE_MAX);
     let lane = Lane {
         class,
@@ -94,6 +98,7 @@ pub(super) fn spawn(peers: Peers, peer: NodeId, class: StreamClass, life: Life) 
     let task = Task {
         peer,
         class,
+        mode,
         life,
         queued,
         queued_bytes: Arc::clone(&lane.queued_bytes),
@@ -110,6 +115,7 @@ struct Task {
     peers: Peers,
     peer: NodeId,
     class: StreamClass,
+    mode: Mode,
     life: Life,
     queued: mpsc::Receiver<Frame>,
     queued_bytes: Arc<AtomicUsize>,
@@ -120,7 +126,7 @@ struct Task {
 }
 
 #[derive(Debug, thiserror::Error)]
-enum DialError {
+pub(super) enum DialError {
     #[error("no address is known")]
     NoAddress,
     #[error("nobody listens there")]
@@ -161,18 +167,18 @@ impl Task {
 
     /// One connection's life, with the pause before the next.
     async fn connection(&mut self, first: Option<Frame>) {
-        match self.connect().await {
+        match connect(&self.peers, (self.peer, self.class, self.mode)).await {
             Ok(stream) => {
                 self.told = None;
                 tracing::debug!(peer = %self.peer, class = ?self.class, "connected");
-                self.peers.contact(self.peer, Contact::Connected).await;
+                self.contact(Contact::Connected).await;
                 let began = Instant::now();
                 match self.pump(stream, first).await {
                     End::Idle | End::Stopped => return,
                     End::Broken => {}
                 }
                 tracing::info!(peer = %self.peer, class = ?self.class, "the stream broke");
-                self.peers.contact(self.peer, Contact::Closed).await;
+                self.contact(Contact::Closed).await;
                 if began.elapsed() >= LIVED {
                     self.failures = 0;
                     return;
@@ -195,48 +201,17 @@ impl Task {
         }
         dropped += self.discard();
         match error {
-            DialError::Refused => self.peers.contact(self.peer, Contact::Refused).await,
+            DialError::Refused => self.contact(Contact::Refused).await,
             DialError::Failed(error) => metrics::handshake_failed("dialled", error.as_str()),
             DialError::NoAddress | DialError::Timeout => {}
         }
         if dropped > 0 {
-            self.peers.contact(self.peer, Contact::Dropped).await;
+            self.contact(Contact::Dropped).await;
         }
     }
 
-    async fn connect(&self) -> Result<TcpStream, DialError> {
-        let address = self
-            .peers
-            .shared
-            .book
-            .address(self.peer)
-            .ok_or(DialError::NoAddress)?;
-        let dial = async {
-            let mut stream = TcpStream::connect(address).await.map_err(|error| {
-                if error.kind() == io::ErrorKind::ConnectionRefused {
-                    DialError::Refused
-                } else {
-                    DialError::Failed(error.into())
-                }
-            })?;
-            stream.set_nodelay(true).map_err(HandshakeError::from)?;
-            self.greet(&mut stream).await?;
-            Ok(stream)
-        };
-        timeout(DIAL_TIMEOUT, dial)
-            .await
-            .map_err(|_| DialError::Timeout)?
-    }
-
-    async fn greet(&self, stream: &mut TcpStream) -> Result<(), HandshakeError> {
-        let shared = &self.peers.shared;
-        let hello = handshake::handshake(&shared.me, self.peer);
-        handshake::write(stream, self.class, &hello).await?;
-        let (_, reply) = handshake::read::<pb::HandshakeReply>(stream).await?;
-        let store = handshake::judge_reply(self.peer, &reply)?;
-        shared
-            .meet(self.peer, store)
-            .map_err(|conflict| HandshakeError::Refused(conflict.to_string()))
+    async fn contact(&self, contact: Contact) {
+        self.peers.contact(self.mode, self.peer, contact).await;
     }
 
     async fn pump(&mut self, stream: TcpStream, first: Option<Frame>) -> End {
@@ -293,7 +268,7 @@ impl Task {
                     metrics::peer_drop(self.class.into(), "no_connection");
                     if !told {
                         told = true;
-                        self.peers.contact(self.peer, Contact::Dropped).await;
+                        self.contact(Contact::Dropped).await;
                     }
                 }
             }
@@ -315,6 +290,56 @@ impl Task {
         self.queued_bytes
             .fetch_sub(frame.payload.len(), Ordering::Relaxed);
     }
+}
+
+/// Dials a peer and shakes hands.
+pub(super) async fn connect(peers: &Peers, line: Line) -> Result<TcpStream, DialError> {
+    let (peer, ..) = line;
+    let address = peers
+        .shared
+        .book
+        .address(peer)
+        .ok_or(DialError::NoAddress)?;
+    let dial = async {
+        let mut stream = TcpStream::connect(address).await.map_err(|error| {
+            if error.kind() == io::ErrorKind::ConnectionRefused {
+                DialError::Refused
+            } else {
+                DialError::Failed(error.into())
+            }
+        })?;
+        stream.set_nodelay(true).map_err(HandshakeError::from)?;
+        greet(peers, line, &mut stream).await?;
+        Ok(stream)
+    };
+    timeout(DIAL_TIMEOUT, dial)
+        .await
+        .map_err(|_| DialError::Timeout)?
+}
+
+async fn greet(
+    peers: &Peers,
+    (peer, class, mode): Line,
+    stream: &mut TcpStream,
+) -> Result<(), HandshakeError> {
+    let shared = &peers.shared;
+    let hello = handshake::handshake(&shared.me, mode, peer, shared.stores.remembered(peer));
+    handshake::write(stream, class, &hello).await?;
+    let (_, reply) = handshake::read::<pb::HandshakeReply>(stream).await?;
+    let store = handshake::judge_reply(peer, &reply).inspect_err(|error| {
+        if let HandshakeError::RefusedByPeer(refusal) = error
+            && refusal.reason == pb::RefusalReason::DiallerStore
+        {
+            shared
+                .standing
+                .refused(peer, shared.me.node, shared.me.store);
+        }
+    })?;
+    shared
+        .meet(peer, store)
+        .map_err(|conflict| HandshakeError::Refused(Refusal::target_store(conflict)))?;
+    shared.standing.accepted(peer);
+    Ok(())
 }
 
 /// Writes everything, unless the stream breaks or stands still.

@@ -11,12 +11,16 @@ use crate::data_dir::{DataDir, Wanted};
 use crate::driver::{Inbox, testing};
 
 const CLUSTER: ClusterId = ClusterId::new(5);
+const MODES: [(Mode, ClusterId); 2] =
+    [(Mode::Strong, CLUSTER), (Mode::Eventual, ClusterId::new(6))];
 
 struct Node {
     peers: Peers,
     control: mpsc::Receiver<Input>,
     bulk: mpsc::Receiver<Input>,
     datagrams: mpsc::Receiver<Input>,
+    /// The control lane of eventual mode; the others are strong mode's.
+    eventual: mpsc::Receiver<Input>,
     stop: CancellationToken,
     address: SocketAddr,
     _dir: TempDir,
@@ -28,32 +32,33 @@ fn id(node: u64) -> NodeId {
 
 async fn start(node: u64, store: u64, at: &str, book: Book) -> Node {
     let dir = tempfile::tempdir().unwrap();
-    let modes = [(Mode::Strong, CLUSTER)];
     let wanted = Wanted {
         cluster: "c",
         node: id(node),
-        modes: &modes,
+        modes: &MODES,
         new_store: StoreId::new(store),
     };
     let data_dir = DataDir::open(dir.path(), &wanted).unwrap();
     let (inbox, control, datagrams, bulk): (Inbox, _, _, _) = testing::lanes();
+    let (second, eventual, ..) = testing::lanes();
     let identity = Identity {
         cluster_name: "c".into(),
         node: id(node),
         store: data_dir.store(),
-        modes: modes.to_vec(),
+        modes: MODES.to_vec(),
     };
     let sockets = Sockets::bind(at.parse().unwrap()).await.unwrap();
     let address = sockets.tcp.local_addr().unwrap();
     let stop = CancellationToken::new();
     let stores = data_dir.peer_stores().unwrap();
-    let inboxes = [(Mode::Strong, inbox)].into();
+    let inboxes = [(Mode::Strong, inbox), (Mode::Eventual, second)].into();
     let peers = Peers::spawn(identity, sockets, book, stores, inboxes, stop.clone());
     Node {
         peers,
         control,
         bulk,
         datagrams,
+        eventual,
         stop,
         address,
         _dir: dir,
@@ -238,4 +243,169 @@ async fn a_queue_that_is_full_says_so() {
         "no address"
     );
     from.end().await;
+}
+
+/// Waits until peers refuse a node.
+async fn refused(node: &Node) {
+    let standing = node.peers.standing();
+    for _ in 0..2_000 {
+        if standing.damage().is_some() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("nobody refuses it");
+}
+
+/// Sends until something arrives, since the first datagram may find the socket not writable.
+async fn datagrams_arrive(from: &Node, to: &mut Node) {
+    let send = async {
+        loop {
+            let hello = Bytes::from_static(b"hello");
+            from.peers
+                .datagram(Mode::Strong, Destination::Node(id(2)), hello);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::select! {
+        () = send => {}
+        input = next(&mut to.datagrams) => assert!(matches!(input, Input::Datagram { .. })),
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_lost_its_store_hears_it_from_the_peer_that_it_dials() {
+    let mut to = start(2, 20, ANYWHERE, book(&[])).await;
+    let mut first = start(1, 10, ANYWHERE, book(&[(2, to.address)])).await;
+    first.peers.keep_connected([id(2)]);
+    contact(&mut first, Contact::Connected).await;
+    assert_eq!(first.peers.standing().damage(), None);
+    first.end().await;
+    contact(&mut to, Contact::Closed).await;
+    let second = start(1, 11, ANYWHERE, book(&[(2, to.address)])).await;
+    second.peers.keep_connected([id(2)]);
+    refused(&second).await;
+    assert_eq!(to.peers.standing().damage(), None, "the other is well");
+    second.end().await;
+    to.end().await;
+}
+
+#[tokio::test]
+async fn a_node_that_lost_its_store_hears_it_from_the_peer_that_dials_it() {
+    let first = start(2, 20, ANYWHERE, book(&[])).await;
+    let mut from = start(1, 10, ANYWHERE, book(&[(2, first.address)])).await;
+    from.peers.keep_connected([id(2)]);
+    contact(&mut from, Contact::Connected).await;
+    let address = first.address.to_string();
+    first.end().await;
+    let second = start(2, 21, &address, book(&[])).await;
+    refused(&second).await;
+    second.end().await;
+    from.end().await;
+}
+
+#[tokio::test]
+async fn a_node_that_lost_its_store_and_sends_only_datagrams_hears_it_too() {
+    let first = start(1, 10, ANYWHERE, book(&[])).await;
+    let mut to = start(2, 20, ANYWHERE, book(&[(1, first.address)])).await;
+    let address = first.address.to_string();
+    assert!(
+        to.peers
+            .stream(Mode::Strong, id(1), StreamClass::Control, Bytes::new())
+    );
+    contact(&mut to, Contact::Connected).await;
+    first.end().await;
+    let second = start(1, 11, &address, book(&[(2, to.address)])).await;
+    let send = async {
+        loop {
+            second
+                .peers
+                .datagram(Mode::Eventual, Destination::Node(id(2)), Bytes::new());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::select! {
+        () = send => {}
+        () = refused(&second) => {}
+    }
+    second.end().await;
+    to.end().await;
+}
+
+#[tokio::test]
+async fn a_datagram_teaches_no_store() {
+    let mut to = start(2, 20, ANYWHERE, book(&[])).await;
+    let impostor = start(1, 66, ANYWHERE, book(&[(2, to.address)])).await;
+    datagrams_arrive(&impostor, &mut to).await;
+    impostor.end().await;
+    let mut real = start(1, 10, ANYWHERE, book(&[(2, to.address)])).await;
+    real.peers.keep_connected([id(2)]);
+    contact(&mut real, Contact::Connected).await;
+    real.end().await;
+    to.end().await;
+}
+
+#[tokio::test]
+async fn a_mode_that_takes_nothing_holds_up_no_other() {
+    let mut to = start(2, 20, ANYWHERE, book(&[])).await;
+    let from = start(1, 10, ANYWHERE, book(&[(2, to.address)])).await;
+    let send = |mode| {
+        let payload = Bytes::from_static(b"x");
+        from.peers
+            .stream(mode, id(2), StreamClass::Control, payload)
+    };
+    // More than the inbox of eventual mode holds, which nobody empties.
+    while to.eventual.len() < 1_000 {
+        for _ in 0..100 {
+            send(Mode::Eventual);
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    for _ in 0..1_000 {
+        send(Mode::Eventual);
+    }
+    assert!(send(Mode::Strong));
+    let arrived = next(&mut to.control).await;
+    assert!(matches!(arrived, Input::Stream { .. }), "{arrived:?}");
+    from.end().await;
+    to.end().await;
+}
+
+#[tokio::test]
+async fn a_frame_of_a_mode_that_was_not_agreed_on_ends_the_stream() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    let mut to = start(2, 20, ANYWHERE, book(&[])).await;
+    let me = Identity {
+        cluster_name: "c".into(),
+        node: id(1),
+        store: StoreId::new(10),
+        modes: MODES.to_vec(),
+    };
+    let mut stream = tokio::net::TcpStream::connect(to.address).await.unwrap();
+    let hello = handshake::handshake(&me, Mode::Strong, id(2), None);
+    let class = StreamClass::Control;
+    handshake::write(&mut stream, class, &hello).await.unwrap();
+    let (_, reply) = handshake::read::<quorumor_proto::pb::HandshakeReply>(&mut stream)
+        .await
+        .unwrap();
+    assert_eq!(reply.refusal, "");
+    let mut out = bytes::BytesMut::new();
+    for mode in [Mode::Strong, Mode::Eventual, Mode::Strong] {
+        let payload = Bytes::from_static(b"x");
+        let frame = Frame {
+            mode,
+            class,
+            payload,
+        };
+        frame.encode(&mut out);
+    }
+    stream.write_all(&out).await.unwrap();
+    assert!(matches!(next(&mut to.control).await, Input::Stream { .. }));
+    let closed = next(&mut to.control).await;
+    assert!(matches!(closed, Input::Contact { .. }), "{closed:?}");
+    // An end or a reset, as the system likes.
+    assert_eq!(stream.read(&mut [0; 1]).await.unwrap_or(0), 0);
+    assert!(to.eventual.try_recv().is_err());
+    to.end().await;
 }

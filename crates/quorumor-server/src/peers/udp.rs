@@ -53,7 +53,7 @@ pub(super) async fn run(peers: Peers) {
             Ok((count, _)) => {
                 metrics::peer_received(LaneName::Datagram, count);
                 let bytes = buffer.split().freeze();
-                if let Err(why) = take(&peers.shared, &bytes) {
+                if let Err(why) = take(&peers, &bytes) {
                     metrics::envelope_refused("datagram", why);
                 }
             }
@@ -64,7 +64,8 @@ pub(super) async fn run(peers: Peers) {
 }
 
 /// Hands a datagram to its mode, or says why not.
-fn take(shared: &Shared, bytes: &Bytes) -> Result<(), &'static str> {
+fn take(peers: &Peers, bytes: &Bytes) -> Result<(), &'static str> {
+    let shared = &peers.shared;
     let datagram = Datagram::decode(bytes).map_err(|error| error.as_str())?;
     let inbox = shared
         .inboxes
@@ -80,9 +81,10 @@ fn take(shared: &Shared, bytes: &Bytes) -> Result<(), &'static str> {
             "own_id_used_twice"
         });
     }
-    shared
-        .meet(datagram.from, datagram.store)
-        .map_err(|_| "store_conflict")?;
+    if shared.check(datagram.from, datagram.store).is_err() {
+        peers.tell_conflict(datagram.mode, datagram.from);
+        return Err("store_conflict");
+    }
     let input = Input::Datagram {
         from: datagram.from,
         payload: datagram.payload,

@@ -1,6 +1,7 @@
 //! Eventual mode: writes anywhere, seen everywhere, kept over restarts, and what it refuses.
 
 use quorumor_proto::pb;
+use quorumor_proto::status::from_status;
 use tonic::Code;
 
 use crate::support::{Cluster, eventually, failure, get, local, put, value};
@@ -209,11 +210,16 @@ async fn a_node_that_lost_its_disk_cannot_come_back_under_its_old_id() {
     cluster.stop_node(2).await;
     std::fs::remove_dir_all(cluster.dir().join("2")).unwrap();
     cluster.start_node(2).await;
-    cluster
-        .client(2)
-        .put(put("k", "from the new disk"))
-        .await
-        .unwrap();
+    // A write here would spread to nobody, so soon there are none.
+    eventually("it hears that it is refused", || async {
+        let answer = cluster.client(2).put(put("k", "from the new disk")).await;
+        let refused = answer.err()?;
+        (from_status(&refused).reason == "DAMAGED").then_some(())
+    })
+    .await;
+    let read = failure(cluster.client(2).get(get("k", local())).await);
+    assert_eq!(read.reason, "DAMAGED");
+    assert!(read.message.contains("new node id"), "{}", read.message);
     eventually("the old node refuses the new store", || async {
         let metrics = tokio::task::block_in_place(|| crate::support::http(&cluster, "/metrics"));
         metrics.contains("reason=\"store_conflict\"").then_some(())
