@@ -1,8 +1,10 @@
 //! A node that missed a lot, while the leader's log still holds all of it: what comes over the streams, and how fast.
 
 use quorumor_core::limits::STREAM_MESSAGE_BYTES_MAX;
+use quorumor_core::{ChangeEvent, Contact, Input};
+use raft::ProgressState;
 
-use crate::testing::{Net, put};
+use crate::testing::{Net, id, put};
 
 /// A cluster whose log keeps all that these stories write.
 fn keeping_all(nodes: u64, seed: u64) -> Net {
@@ -47,7 +49,7 @@ fn fifty_heavy_entries_come_in_few_round_trips_and_none_in_a_message_too_long() 
         assert!(took < 300, "{took} ms, crashed: {crashed}");
         let reset = net.changes[&follower]
             .iter()
-            .any(|change| change.events == [quorumor_core::ChangeEvent::Reset]);
+            .any(|change| change.events == [ChangeEvent::Reset]);
         assert!(!reset, "no snapshot is needed");
         let longest = net.lanes.longest;
         assert!(longest <= STREAM_MESSAGE_BYTES_MAX / 2, "{longest} bytes");
@@ -100,4 +102,32 @@ fn small_entries_that_were_missed_share_messages() {
     let sent = net.sent - before;
     assert!(took < 300, "{took} ms");
     assert!(sent < 60, "{sent} messages for 2,000 entries");
+}
+
+#[test]
+fn a_follower_that_a_message_was_dropped_for_is_back_with_the_next_write_or_heartbeat() {
+    let mut net = Net::started(3, 64);
+    let (leader, follower) = (net.leader().unwrap(), net.follower());
+    net.put_acked(leader, "before", "v");
+    net.await_equal();
+    let dropped = |net: &mut Net| {
+        let (peer, contact) = (id(follower), Contact::Dropped);
+        net.input(leader, Input::Contact { peer, contact });
+    };
+    dropped(&mut net);
+    net.put_acked(leader, "next", "v");
+    assert!(await_key_ms(&mut net, follower, "next") < 20);
+    // And if what was lost is the last for now, a heartbeat's answer brings it.
+    net.cuts.insert((leader, follower));
+    net.put_acked(leader, "lost", "v");
+    net.run_for_ms(5);
+    net.cuts.clear();
+    dropped(&mut net);
+    let begun = net.now;
+    await_key_ms(&mut net, follower, "lost");
+    net.run_until("it is sent entries as they come", |net| {
+        let progress = net.replica(leader).raw.raft.prs().get(follower);
+        progress.is_some_and(|progress| progress.state == ProgressState::Replicate)
+    });
+    assert!(net.now - begun < 150_000, "{} us", net.now - begun);
 }
