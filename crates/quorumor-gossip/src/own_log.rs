@@ -5,7 +5,8 @@
 //! which looks like a write that was under way at a crash. Only peers can tell. So after a restart writes wait until a
 //! peer has said how far it knows this log; if nobody answers in time, or if the end was found torn, a new log begins.
 //!
-//! The limit: one peer's word counts for all. If only an absent peer heard what was lost, dots are used twice.
+//! The limits: one peer's word counts for all, so if only an absent peer heard what was lost, dots are used twice. And a
+//! node without seeds whose disk remembers no peer takes itself for the only one.
 
 use quorumor_core::{Dot, Error, LogId, Seq};
 

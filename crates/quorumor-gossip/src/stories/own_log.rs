@@ -6,6 +6,7 @@ use super::everyone_reads;
 use crate::codec::encode_part;
 use crate::harness::{World, node, put};
 use crate::message::{Part, StateChunk};
+use crate::rng::Rng;
 
 fn log_of(vector: &VersionVector, writer: u64) -> LogId {
     let mut rows = vector.rows();
@@ -144,4 +145,41 @@ fn a_state_that_knows_more_of_this_log_than_this_node_ends_the_log() {
     let after = world.write(1, vec![put("b", "2")]);
     assert!(log_of(&after, 1) > log);
     assert_eq!(world.read(1, "b").as_deref(), Some("2"));
+}
+
+#[test]
+fn disks_put_back_at_random_leave_all_nodes_equal() {
+    let mut begun = 0;
+    for seed in 0..20 {
+        let mut rng = Rng::new(seed);
+        let mut world = World::cluster(3, 700 + seed);
+        for round in 0..6 {
+            let id = 1 + rng.below(3);
+            // Long enough for the addresses of peers to be on the disk.
+            world.run_ms(1_100);
+            let image = world.disk_image(id);
+            for n in 0..1 + rng.below(5) {
+                world.write(id, vec![put("x", &format!("old {round}.{n}"))]);
+            }
+            world.until("spread", 1_000, World::agrees);
+            let others: Vec<u64> = (1..=3).filter(|other| *other != id).collect();
+            let cut = 1 + rng.index(2);
+            world.partition(&[id], &others[..cut]);
+            world.crash(id);
+            world.put_back(id, &image);
+            world.restart(id);
+            for n in 0..rng.below(7) {
+                world.begin_write(id, vec![put("x", &format!("new {round}.{n}"))]);
+                world.run_ms(rng.below(600));
+            }
+            world.heal();
+            world.until("agreement", 10_000, World::agrees);
+        }
+        let counters = world.ids().into_iter().map(|id| {
+            let counters = world.replica(id).counters();
+            counters.logs_lost + counters.logs_doubted
+        });
+        begun += counters.sum::<u64>();
+    }
+    assert!(begun > 20, "only {begun} logs were begun");
 }
