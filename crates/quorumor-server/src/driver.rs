@@ -163,7 +163,8 @@ impl<R: Replica> Driver<R> {
             () = timer => Wake::Input(Input::Timer),
             Some(input) = around.arrivals.datagrams.recv() => Wake::Input(input),
             Some(call) = around.requests.calls.recv() => Wake::Call(call),
-            Some(input) = around.arrivals.bulk.recv() => Wake::Input(input),
+            // While the disk is behind, what is heavy is left to wait at the peers.
+            Some(input) = around.arrivals.bulk.recv(), if !around.log.is_behind() => Wake::Input(input),
         }
     }
 
@@ -188,7 +189,9 @@ impl<R: Replica> Driver<R> {
             taken += self.take_timer();
             taken += self.take_from(|arrivals| &mut arrivals.datagrams, DATAGRAMS_PER_ROUND);
             taken += self.take_calls();
-            taken += self.take_from(|arrivals| &mut arrivals.bulk, BULK_PER_ROUND);
+            if !self.around.log.is_behind() {
+                taken += self.take_from(|arrivals| &mut arrivals.bulk, BULK_PER_ROUND);
+            }
             if taken == before {
                 break;
             }
@@ -234,8 +237,10 @@ impl<R: Replica> Driver<R> {
         let Call {
             call,
             request,
+            weight,
             reply,
         } = call;
+        drop(weight);
         // Its caller has gone while it waited: it was never begun.
         if reply.is_closed() {
             return;

@@ -5,14 +5,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::RwLock;
-use quorumor_core::limits::DRIVER_QUEUE_MAX;
-use quorumor_core::{CallId, Error, Health, Mode, Reply, Request, Status, View};
+use quorumor_core::limits::{BATCH_BYTES_MAX, DRIVER_QUEUE_MAX};
+use quorumor_core::{
+    CallId, Command, Error, Health, Mode, Operation, Reply, Request, Status, View,
+};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::standing::Standing;
 use crate::watch::{ChangeNumber, Hub};
+use crate::weight::{Bytes, Weight};
+
+/// Bytes of the requests that wait in front of one driver: 32 of the heaviest.
+const QUEUE_BYTES_MAX: usize = 32 * BATCH_BYTES_MAX;
+/// Bytes that wait for one log's disk before writes are refused. What peers send may come on top.
+pub(crate) const LOG_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// When a caller may try again whose request found the queue full: the queue is worth 80 ms of work.
 const RETRY_AFTER_MS: u64 = 100;
@@ -30,6 +38,8 @@ pub(crate) struct Published {
 pub(crate) struct Call {
     pub(crate) call: CallId,
     pub(crate) request: Request,
+    /// Its share of the queue, until the driver takes it.
+    pub(crate) weight: Weight,
     pub(crate) reply: oneshot::Sender<Result<Reply, Error>>,
 }
 
@@ -67,6 +77,8 @@ struct Shared {
     next_call: AtomicU64,
     published: RwLock<Arc<Published>>,
     hub: Hub,
+    queued_bytes: Bytes,
+    log_bytes: Bytes,
     standing: Arc<Standing>,
 }
 
@@ -77,6 +89,7 @@ impl Handle {
         clock: Clock,
         view: View,
         hub_id: u64,
+        log_bytes: Bytes,
         standing: Arc<Standing>,
     ) -> (Self, Requests) {
         let (calls, calls_taken) = mpsc::channel(DRIVER_QUEUE_MAX);
@@ -89,6 +102,8 @@ impl Handle {
             next_call: AtomicU64::new(1),
             hub: Hub::new(hub_id, view.position.clone()),
             published: RwLock::new(Arc::new(Published { view, number: 0 })),
+            queued_bytes: Bytes::default(),
+            log_bytes,
             standing,
         };
         let handle = Self {
@@ -142,6 +157,21 @@ impl Handle {
         *self.shared.published.write() = Arc::new(published);
     }
 
+    /// Finds room for a request's bytes in the queue; a write needs some in front of the log too.
+    fn weigh(&self, request: &Request) -> Result<Weight, Error> {
+        let bytes = match &request.command {
+            Command::Write { operations, .. } => {
+                if self.shared.log_bytes.get() >= LOG_BYTES_MAX {
+                    return Err(overloaded("log_queue_bytes_max"));
+                }
+                operations.iter().map(Operation::bytes).sum()
+            }
+            Command::ReadBarrier { .. } => 0,
+        };
+        let weight = self.shared.queued_bytes.try_add(bytes, QUEUE_BYTES_MAX);
+        weight.ok_or_else(|| overloaded("driver_queue_bytes_max"))
+    }
+
     /// Hands a request over and waits for its answer until the deadline.
     pub(crate) async fn call(
         &self,
@@ -151,19 +181,18 @@ impl Handle {
         if let Some(why) = self.shared.standing.damage() {
             return Err(Unanswered::Refused(Error::Damaged { why }));
         }
+        let weight = self.weigh(&request).map_err(Unanswered::Refused)?;
         let call = CallId::new(self.shared.next_call.fetch_add(1, Ordering::Relaxed));
         let (reply, answered) = oneshot::channel();
         let sent = self.shared.calls.try_send(Call {
             call,
             request,
+            weight,
             reply,
         });
         sent.map_err(|error| {
             Unanswered::Refused(match error {
-                mpsc::error::TrySendError::Full(_) => Error::Overloaded {
-                    queue: "driver_queue_max",
-                    retry_after_ms: RETRY_AFTER_MS,
-                },
+                mpsc::error::TrySendError::Full(_) => overloaded("driver_queue_max"),
                 mpsc::error::TrySendError::Closed(_) => Error::Stopping,
             })
         })?;
@@ -179,6 +208,13 @@ impl Handle {
             }
             Err(_) => Err(Unanswered::Deadline),
         }
+    }
+}
+
+fn overloaded(queue: &'static str) -> Error {
+    Error::Overloaded {
+        queue,
+        retry_after_ms: RETRY_AFTER_MS,
     }
 }
 

@@ -40,6 +40,7 @@ mod service;
 mod shutdown;
 mod standing;
 mod watch;
+mod weight;
 
 pub use config::{Config, ConfigError, Settings, TlsSettings};
 pub use data_dir::DataDirError;

@@ -7,13 +7,15 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel}
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use quorumor_core::{DiskState, Input, Mode, Persist};
+use quorumor_core::{DiskState, Input, LogRecord, Mode, Persist};
 use quorumor_wal::{Disk, WalError};
 use tokio::sync::mpsc::UnboundedSender;
 
+use crate::handle::LOG_BYTES_MAX;
 use crate::metrics;
 use crate::shutdown::Alarm;
 use crate::store::Store;
+use crate::weight::{Bytes, Weight};
 
 /// Requests that one batch takes from the queue.
 const BATCH_MAX: usize = 4_096;
@@ -22,14 +24,42 @@ const RENEWAL: Duration = Duration::from_secs(1);
 /// How long a batch waits that found no room.
 const SPACE_WAIT: Duration = Duration::from_millis(200);
 
-/// Where a driver puts what must become durable. Unbounded, but never more than the replica's own limits hold open.
+/// Where a driver puts what must become durable. It takes everything, and says when it is too much: then writes are refused
+/// and bulk messages wait.
 #[derive(Clone, Debug)]
-pub(crate) struct LogQueue(Sender<Persist>);
+pub(crate) struct LogQueue {
+    queue: Sender<Queued>,
+    bytes: Bytes,
+}
+
+/// A request, with its share of what waits until the request is done.
+type Queued = (Persist, Weight);
 
 impl LogQueue {
     pub(crate) fn push(&self, persist: Persist) {
         // A log thread that is gone has sounded its alarm, and the node stops.
-        let _ = self.0.send(persist);
+        let weight = self.bytes.add(bytes(&persist));
+        let _ = self.queue.send((persist, weight));
+    }
+
+    /// Whether so much waits that no more should come.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.bytes.get() >= LOG_BYTES_MAX
+    }
+}
+
+/// What a request holds in memory. A checkpoint shares the state.
+fn bytes(persist: &Persist) -> usize {
+    match persist {
+        Persist::Append { records, .. } => records
+            .iter()
+            .map(|step| match step {
+                LogRecord::Put(record) => record.bytes.len(),
+                LogRecord::TruncateSuffix { .. } => 0,
+            })
+            .sum(),
+        Persist::Compact { records, .. } => records.iter().map(|record| record.bytes.len()).sum(),
+        Persist::Checkpoint { .. } => 0,
     }
 }
 
@@ -67,6 +97,8 @@ pub(crate) struct LogThread<D: Disk, P> {
     pub(crate) free_bytes: P,
     pub(crate) limits: SpaceLimits,
     pub(crate) finished: UnboundedSender<Input>,
+    /// Counts what waits in the queue.
+    pub(crate) bytes: Bytes,
 }
 
 impl<D, P> LogThread<D, P>
@@ -77,6 +109,7 @@ where
     /// Starts the thread. It ends when every clone of the queue is gone and all that was queued is done.
     pub(crate) fn spawn(self, alarm: Alarm) -> std::io::Result<(LogQueue, JoinHandle<()>)> {
         let (queue, queued) = channel();
+        let bytes = self.bytes.clone();
         let thread = std::thread::Builder::new()
             .name(format!("wal-{}", self.mode))
             .spawn(move || {
@@ -85,13 +118,14 @@ where
                     disk: DiskState::Available,
                     renewed: Instant::now(),
                     syncs: 0,
+                    weights: Vec::new(),
                 };
                 match running.run(&queued) {
                     Ok(()) => alarm.disarm(),
                     Err(error) => alarm.log_failed(error.to_string()),
                 }
             })?;
-        Ok((LogQueue(queue), thread))
+        Ok((LogQueue { queue, bytes }, thread))
     }
 }
 
@@ -100,15 +134,17 @@ struct Running<D: Disk, P> {
     disk: DiskState,
     renewed: Instant,
     syncs: u64,
+    /// Of what was handed to the store and isn't written yet.
+    weights: Vec<Weight>,
 }
 
 enum Next {
-    Batch(Vec<Persist>),
+    Batch(Vec<Queued>),
     End,
 }
 
 impl<D: Disk, P: FnMut() -> std::io::Result<u64>> Running<D, P> {
-    fn run(&mut self, queued: &Receiver<Persist>) -> Result<(), WalError> {
+    fn run(&mut self, queued: &Receiver<Queued>) -> Result<(), WalError> {
         self.check_space();
         loop {
             let Next::Batch(batch) = self.next(queued) else {
@@ -131,7 +167,7 @@ impl<D: Disk, P: FnMut() -> std::io::Result<u64>> Running<D, P> {
         }
     }
 
-    fn next(&self, queued: &Receiver<Persist>) -> Next {
+    fn next(&self, queued: &Receiver<Queued>) -> Next {
         let first = if self.disk == DiskState::Full || self.thread.store.is_waiting_for_space() {
             queued.recv_timeout(SPACE_WAIT)
         } else if self.thread.store.is_writing_checkpoint() {
@@ -153,16 +189,22 @@ impl<D: Disk, P: FnMut() -> std::io::Result<u64>> Running<D, P> {
         }
     }
 
-    fn carry_out(&mut self, batch: Vec<Persist>) -> Result<(), WalError> {
+    fn carry_out(&mut self, batch: Vec<Queued>) -> Result<(), WalError> {
         let began = Instant::now();
+        let (batch, weights): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
+        self.weights.extend(weights);
         let done = self.thread.store.carry_out(batch)?;
         let syncs = self.thread.store.stats().syncs;
         metrics::log_batch(self.thread.mode, syncs - self.syncs, began.elapsed());
         self.syncs = syncs;
+        let is_waiting = self.thread.store.is_waiting_for_space();
+        if !is_waiting {
+            self.weights.clear();
+        }
         for done in done {
             self.tell(done.into());
         }
-        if self.thread.store.is_waiting_for_space() {
+        if is_waiting {
             self.check_space();
         }
         Ok(())

@@ -28,6 +28,7 @@ use crate::persist::{LogThread, SpaceLimits};
 use crate::service::Service;
 use crate::shutdown::{Alarm, FatalError, FatalSender};
 use crate::store::Store;
+use crate::weight;
 
 /// How long calls that are under way may take once the node leaves.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -461,7 +462,10 @@ impl Running {
     ) -> Result<(), StartError> {
         let clock = self.node.clock;
         let standing = self.peers.standing();
-        let (handle, requests) = Handle::new(mode, clock, replica.view(), rand::random(), standing);
+        let bytes = weight::Bytes::default();
+        let hub_id = rand::random();
+        let (handle, requests) =
+            Handle::new(mode, clock, replica.view(), hub_id, bytes.clone(), standing);
         let (finished, told) = mpsc::unbounded_channel();
         let reserve = self.node.config.disk_reserve_bytes;
         // The lock is held until the last thread that writes has ended.
@@ -475,6 +479,7 @@ impl Running {
             },
             limits: SpaceLimits::new(reserve, log_options(reserve).zero_step),
             finished,
+            bytes,
         };
         let alarm = |part| Alarm::new(part, mode, self.alarm.clone());
         let (log, joined) = thread.spawn(alarm("log"))?;

@@ -133,7 +133,12 @@ impl StateService for Service {
                     receipt: Some(receipt),
                     version: Some(version_to_wire(&version)),
                 }),
-                _ => Err(asking::misfit()),
+                (
+                    OperationResult::Deleted { .. }
+                    | OperationResult::Compared { .. }
+                    | OperationResult::Got { .. },
+                    _,
+                ) => Err(asking::misfit()),
             }
         };
         self.serve("Put", Kind::Write, request, |put| put.header.take(), run)
@@ -170,7 +175,12 @@ impl StateService for Service {
                     found: previous.is_some(),
                     previous: optional_entry(previous.as_ref()),
                 }),
-                _ => Err(asking::misfit()),
+                (
+                    OperationResult::Put { .. }
+                    | OperationResult::Compared { .. }
+                    | OperationResult::Got { .. },
+                    _,
+                ) => Err(asking::misfit()),
             }
         };
         self.serve(
@@ -211,7 +221,12 @@ impl StateService for Service {
                         entry: optional_entry(entry.as_ref()),
                     })
                 }
-                _ => Err(asking::misfit()),
+                (
+                    OperationResult::Put { .. }
+                    | OperationResult::Deleted { .. }
+                    | OperationResult::Got { .. },
+                    _,
+                ) => Err(asking::misfit()),
             }
         };
         self.serve(

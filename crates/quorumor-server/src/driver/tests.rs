@@ -171,12 +171,31 @@ impl Replica for Scripted {
 
 struct Running {
     service: Service,
+    log_bytes: crate::weight::Bytes,
     handle: Handle,
     noted: Arc<Mutex<Vec<String>>>,
     leave: CancellationToken,
     stop: CancellationToken,
     driver: JoinHandle<()>,
     _dir: tempfile::TempDir,
+}
+
+fn log(
+    bytes: crate::weight::Bytes,
+    fatal: crate::shutdown::FatalSender,
+) -> (LogQueue, mpsc::UnboundedReceiver<Input>) {
+    let (finished, told) = mpsc::unbounded_channel();
+    let (store, _) = Store::open(SimDisk::new(1), LogOptions::small(1)).unwrap();
+    let thread = LogThread {
+        mode: Mode::Strong,
+        store,
+        free_bytes: || Ok(u64::MAX),
+        limits: SpaceLimits::new(1, 1),
+        finished,
+        bytes,
+    };
+    let alarm = Alarm::new("log", Mode::Strong, fatal);
+    (thread.spawn(alarm).unwrap().0, told)
 }
 
 async fn start(replica: Scripted) -> Running {
@@ -207,20 +226,17 @@ async fn start(replica: Scripted) -> Running {
         [(Mode::Strong, inbox)].into(),
         stop.clone(),
     );
-    let (handle, requests) = Handle::new(Mode::Strong, clock, replica.view(), 1, peers.standing());
+    let bytes = crate::weight::Bytes::default();
+    let (handle, requests) = Handle::new(
+        Mode::Strong,
+        clock,
+        replica.view(),
+        1,
+        bytes.clone(),
+        peers.standing(),
+    );
     let (fatal, _) = mpsc::channel(4);
-    let (finished, told) = mpsc::unbounded_channel();
-    let (store, _) = Store::open(SimDisk::new(1), LogOptions::small(1)).unwrap();
-    let thread = LogThread {
-        mode: Mode::Strong,
-        store,
-        free_bytes: || Ok(u64::MAX),
-        limits: SpaceLimits::new(1, 1),
-        finished,
-    };
-    let (log, _) = thread
-        .spawn(Alarm::new("log", Mode::Strong, fatal.clone()))
-        .unwrap();
+    let (log, told) = log(bytes.clone(), fatal.clone());
     let noted = Arc::clone(&replica.noted);
     let around = Surroundings {
         clock,
@@ -237,6 +253,7 @@ async fn start(replica: Scripted) -> Running {
         service: Service::new("c".into(), vec![handle.clone()], leave.clone()),
         handle,
         noted,
+        log_bytes: bytes,
         leave,
         stop,
         driver,
@@ -427,5 +444,69 @@ async fn the_view_is_there_before_the_reply_and_the_change_reaches_watchers() {
         .await
         .unwrap_err();
     assert_eq!(from_status(&refused).reason, "STOPPING");
+    running.end().await;
+}
+
+#[tokio::test]
+async fn requests_are_bounded_by_their_bytes_too() {
+    let running = start(Scripted::new(false)).await;
+    let request = || Request {
+        command: Command::Write {
+            operations: vec![quorumor_core::Operation::Put {
+                key: Key::parse("k").unwrap(),
+                value: Value::parse(vec![0; 1024 * 1024].into()).unwrap(),
+                context: None,
+            }],
+            client: None,
+        },
+        after: None,
+        request_id: quorumor_core::RequestId::default(),
+    };
+    let soon = tokio::time::Instant::now() + Duration::from_millis(50);
+    // None of them runs before all have asked, so the driver takes nothing meanwhile.
+    let calls: Vec<_> = (0..100)
+        .map(|_| running.handle.call(request(), soon))
+        .collect();
+    let answers = futures_util::future::join_all(calls).await;
+    let refused = answers.iter().filter(|answer| {
+        matches!(
+            answer,
+            Err(crate::handle::Unanswered::Refused(Error::Overloaded {
+                queue: "driver_queue_bytes_max",
+                ..
+            }))
+        )
+    });
+    assert_eq!(refused.count(), 37, "64 MiB have room for 63");
+    // The driver has taken them all, and the queue has room again.
+    let status = running
+        .service
+        .put(within(put("k"), "100m"))
+        .await
+        .unwrap_err();
+    assert_eq!(from_status(&status).reason, "DEADLINE_EXCEEDED");
+    running.end().await;
+}
+
+#[tokio::test]
+async fn writes_are_refused_while_the_log_is_behind_and_reads_are_not() {
+    let running = start(Scripted::new(false)).await;
+    let behind = running.log_bytes.add(crate::handle::LOG_BYTES_MAX);
+    let refused = running
+        .service
+        .put(within(put("k"), "5S"))
+        .await
+        .unwrap_err();
+    let failure = from_status(&refused);
+    assert_eq!(failure.reason, "OVERLOADED");
+    assert_eq!(failure.certainty, quorumor_core::Certainty::NotApplied);
+    assert!(running.noted.lock().is_empty(), "it was never handed over");
+    drop(behind);
+    let taken = running
+        .service
+        .put(within(put("k"), "100m"))
+        .await
+        .unwrap_err();
+    assert_eq!(from_status(&taken).reason, "DEADLINE_EXCEEDED");
     running.end().await;
 }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bytes::Bytes;
 use quorumor_core::{LogRecord, PersistToken, Record};
 use quorumor_wal::{LogOptions, SimDisk};
 use tokio::sync::mpsc;
@@ -17,7 +16,7 @@ fn append(token: u64) -> Persist {
         records: vec![LogRecord::Put(Record {
             kind: 1,
             position: token,
-            bytes: Bytes::from_static(b"x"),
+            bytes: bytes::Bytes::from_static(b"x"),
         })],
         sync: true,
     }
@@ -43,6 +42,7 @@ fn start(disk: SimDisk) -> Started {
         free_bytes: move || Ok(reading.load(Ordering::SeqCst)),
         limits: SpaceLimits::new(1_000, 1_000),
         finished,
+        bytes: Bytes::default(),
     };
     let alarm = Alarm::new("log", Mode::Strong, fatal);
     let (queue, thread) = log.spawn(alarm).unwrap();
@@ -150,5 +150,40 @@ async fn a_batch_without_room_waits_and_is_done_when_there_is_some() {
         }
     }
     drop(started.queue);
+    started.thread.join().unwrap();
+}
+
+#[tokio::test]
+async fn what_waits_for_the_disk_is_counted_until_it_is_written() {
+    let disk = SimDisk::new(5);
+    let mut started = start(disk.clone());
+    disk.set_full(true);
+    let large = |token| Persist::Append {
+        token: PersistToken(token),
+        records: vec![LogRecord::Put(Record {
+            kind: 1,
+            position: token,
+            bytes: vec![1; 500_000].into(),
+        })],
+        sync: true,
+    };
+    let count = 1 + LOG_BYTES_MAX as u64 / 500_000;
+    for token in 1..=count {
+        started.queue.push(large(token));
+    }
+    assert!(started.queue.is_behind());
+    disk.set_full(false);
+    let mut reached = 0;
+    while reached < count {
+        if let Input::Persisted { token } = started.finished.recv().await.unwrap() {
+            reached = token.0;
+        }
+    }
+    drop(started.queue.clone());
+    let queue = started.queue;
+    while queue.is_behind() {
+        tokio::task::yield_now().await;
+    }
+    drop(queue);
     started.thread.join().unwrap();
 }

@@ -313,7 +313,10 @@ impl Watcher {
             (Some(Position::Strong(seen)), Position::Strong(at)) => {
                 at <= seen && *at > Revision::ZERO && !is_reset(change)
             }
-            _ => false,
+            (
+                None | Some(Position::Strong(_) | Position::Eventual(_)),
+                Position::Strong(_) | Position::Eventual(_),
+            ) => false,
         }
     }
 
