@@ -244,31 +244,4 @@ mod tests {
         assert_eq!(reads.len(), 0);
         assert!(reads.by_index.is_empty() && reads.by_revision.is_empty());
     }
-
-    /// A scan of all for each of them takes over ten seconds; the bound is far from both.
-    #[test]
-    #[expect(
-        clippy::disallowed_methods,
-        clippy::disallowed_types,
-        reason = "how long it takes is what is tested"
-    )]
-    fn all_callers_of_a_full_node_can_go_at_once() {
-        let all = 4 * PENDING_READS_MAX as u64;
-        let mut reads = Reads::new(NodeId::try_from(1).unwrap(), 77);
-        let local = |reads: &mut Reads| {
-            (0..all).for_each(|number| reads.wait_local(call(number), Revision::new(9)));
-        };
-        let asked = |reads: &mut Reads| {
-            (0..all).for_each(|number| reads.wait(call(number), Revision::ZERO));
-        };
-        for wait in [&local as &dyn Fn(&mut Reads), &asked] {
-            wait(&mut reads);
-            assert!(reads.is_full());
-            let begun = std::time::Instant::now();
-            (0..all).rev().for_each(|number| reads.cancel(call(number)));
-            assert_eq!(reads.len(), 0);
-            let took = begun.elapsed();
-            assert!(took.as_millis() < 3_000, "{took:?}");
-        }
-    }
 }
