@@ -4,19 +4,21 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::Request;
+use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::{StatusCode, header};
 use quorumor_core::limits::REQUEST_BYTES_MAX;
-use quorumor_core::{Health, Mode, Role};
+use quorumor_core::{Error, Health, Mode, Role};
 use quorumor_proto::DESCRIPTORS;
 use quorumor_proto::pb::state_service_server::{SERVICE_NAME, StateServiceServer};
+use quorumor_proto::status::to_status;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tonic::Status;
 use tonic::service::Routes;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::server::TcpIncoming;
+use tonic::{Code, Status};
 use tonic_health::ServingStatus;
 use tonic_health::server::{HealthReporter, health_reporter};
 
@@ -61,7 +63,8 @@ pub(crate) async fn serve(
         .into_axum_router()
         .route("/metrics", get(render_metrics))
         .route("/healthz", get(move || async move { healthz(&handles) }))
-        .fallback(unknown);
+        .fallback(unknown)
+        .layer(from_fn(explain));
     let serving = tonic::transport::Server::builder()
         .accept_http1(true)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
@@ -133,6 +136,44 @@ async fn unknown(request: Request) -> Response {
         "nothing here; there are /metrics, /healthz and gRPC\n",
     )
         .into_response()
+}
+
+/// A request that couldn't be read was refused before the service saw it. Its status gets what every other refusal has:
+/// a reason, and that nothing was applied.
+async fn explain(request: Request, next: Next) -> Response {
+    let path = request.uri().path().trim_start_matches('/');
+    let is_ours = path
+        .strip_prefix(SERVICE_NAME)
+        .is_some_and(|rest| rest.starts_with('/'));
+    let response = next.run(request).await;
+    if !is_ours {
+        return response;
+    }
+    let unexplained = Status::from_header_map(response.headers())
+        .filter(|status| status.details().is_empty())
+        .and_then(|status| unreadable(&status));
+    match unexplained {
+        Some(error) => to_status(&error, None, None).into_http::<Body>(),
+        None => response,
+    }
+}
+
+/// Why the transport refused a request, if it was for the request's own bytes.
+fn unreadable(status: &Status) -> Option<Error> {
+    match status.code() {
+        Code::OutOfRange => Some(Error::too_large(
+            "request_bytes_max",
+            REQUEST_BYTES_MAX,
+            first_number(status.message()).unwrap_or(REQUEST_BYTES_MAX + 1),
+        )),
+        Code::Internal => Some(Error::invalid("request", status.message())),
+        _ => None,
+    }
+}
+
+fn first_number(text: &str) -> Option<usize> {
+    text.split(|c: char| !c.is_ascii_digit())
+        .find_map(|word| word.parse().ok())
 }
 
 /// Keeps the health service and the gauges up to date.

@@ -33,7 +33,7 @@ pub enum FatalError {
 /// Where fatal errors are told. Room for every part that can fail.
 pub(crate) type FatalSender = mpsc::Sender<FatalError>;
 
-/// Sounds when a part ends without having said so, a panic too.
+/// Sounds when a part panics. One that is merely dropped, as all are when the program ends, stays silent.
 #[derive(Debug)]
 pub(crate) struct Alarm {
     part: &'static str,
@@ -69,10 +69,31 @@ impl Alarm {
 
 impl Drop for Alarm {
     fn drop(&mut self) {
-        if self.armed {
+        if self.armed && std::thread::panicking() {
             let (part, mode) = (self.part, self.mode);
             tracing::error!(%mode, part, "ended unexpectedly, the node must stop");
             let _ = self.fatal.try_send(FatalError::Ended { part, mode });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_sounds_and_being_dropped_does_not() {
+        let (fatal, mut told) = mpsc::channel(4);
+        let alarm = || Alarm::new("driver", Mode::Strong, fatal.clone());
+        drop(alarm());
+        alarm().disarm();
+        assert!(told.try_recv().is_err());
+        let alarm = alarm();
+        let part = std::thread::spawn(move || {
+            let _alarm = alarm;
+            panic!("as it must not");
+        });
+        assert!(part.join().is_err());
+        assert!(matches!(told.try_recv(), Ok(FatalError::Ended { .. })));
     }
 }

@@ -10,13 +10,15 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use quorumor_core::limits::{WATCH_HISTORY_BYTES_MAX, WATCHER_BYTES_MAX};
-use quorumor_core::{Change, ChangeEvent, Position, Revision};
+use quorumor_core::{Change, ChangeEvent, Position, Revision, Version};
 use tokio::sync::watch;
 
 pub(crate) mod cursor;
 
-/// What an event weighs beside its key and value.
+/// What an event weighs beside its key, value and context.
 const EVENT_BYTES: usize = 64;
+/// What a row of a context weighs as it's sent.
+const ROW_BYTES: usize = 32;
 
 /// The number of a change since this hub began, from 1. Zero is before the first.
 pub(crate) type ChangeNumber = u64;
@@ -127,6 +129,24 @@ impl Hub {
         after: ChangeNumber,
         bytes_max: usize,
     ) -> Result<Vec<Numbered>, Lost> {
+        self.take(after, bytes_max, self.watcher_bytes_max)
+    }
+
+    /// The same for a watcher that has just resumed: it may need all that is kept.
+    pub(crate) fn catch_up(
+        &self,
+        after: ChangeNumber,
+        bytes_max: usize,
+    ) -> Result<Vec<Numbered>, Lost> {
+        self.take(after, bytes_max, usize::MAX)
+    }
+
+    fn take(
+        &self,
+        after: ChangeNumber,
+        bytes_max: usize,
+        behind_max: usize,
+    ) -> Result<Vec<Numbered>, Lost> {
         let ring = self.ring.lock();
         let behind = usize::try_from(ring.last.saturating_sub(after)).unwrap_or(usize::MAX);
         let Some(skip) = ring.changes.len().checked_sub(behind) else {
@@ -134,7 +154,7 @@ impl Hub {
         };
         let waiting: usize = ring.changes.iter().skip(skip).map(|kept| kept.bytes).sum();
         // One change alone may weigh more than a watcher's share.
-        if waiting > self.watcher_bytes_max && behind > 1 {
+        if waiting > behind_max && behind > 1 {
             return Err(Lost::Slow);
         }
         let mut taken = 0;
@@ -170,10 +190,17 @@ impl Hub {
     }
 }
 
+fn context_bytes(version: &Version) -> usize {
+    match version {
+        Version::Strong { .. } => 0,
+        Version::Eventual { context, .. } => context.len() * ROW_BYTES,
+    }
+}
+
 fn weigh(change: &Change) -> usize {
     let event_bytes = |event: &ChangeEvent| match event {
-        ChangeEvent::Put { entry } => entry.bytes(),
-        ChangeEvent::Deleted { key, version: _ } => key.as_str().len(),
+        ChangeEvent::Put { entry } => entry.bytes() + context_bytes(&entry.version),
+        ChangeEvent::Deleted { key, version } => key.as_str().len() + context_bytes(version),
         ChangeEvent::Reset => 0,
     };
     change

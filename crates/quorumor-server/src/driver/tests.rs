@@ -510,3 +510,25 @@ async fn writes_are_refused_while_the_log_is_behind_and_reads_are_not() {
     assert_eq!(from_status(&taken).reason, "DEADLINE_EXCEEDED");
     running.end().await;
 }
+
+#[tokio::test]
+async fn a_read_without_a_token_passes_where_a_token_would_be_too_wide() {
+    let mut replica = Scripted::new(false);
+    let dot = |log| quorumor_core::Dot {
+        writer: NodeId::try_from(1).unwrap(),
+        log_id: quorumor_core::LogId::new(log),
+        seq: quorumor_core::Seq::new(1),
+    };
+    replica.view.position = Position::Eventual((1..=2_000).map(dot).collect());
+    let running = start(replica).await;
+    let get = pb::GetRequest {
+        key: "k".into(),
+        header: Some(pb::RequestHeader {
+            level: pb::Level::Local.into(),
+            ..pb::RequestHeader::default()
+        }),
+    };
+    let read = running.service.get(within(get, "5S")).await.unwrap();
+    assert!(read.into_inner().receipt.unwrap().token.is_empty());
+    running.end().await;
+}

@@ -2,6 +2,7 @@
 //! another; each page is a view of its own.
 
 use bytes::{BufMut, Bytes, BytesMut};
+use prost::Message;
 use quorumor_core::limits::{LIST_BYTES_MAX, LIST_ENTRIES_DEFAULT, LIST_ENTRIES_MAX};
 use quorumor_core::{Error, Key, KeyRange, View};
 use quorumor_proto::entry::entry_to_wire;
@@ -9,8 +10,8 @@ use quorumor_proto::pb;
 use quorumor_proto::request::parse_range;
 
 const FORMAT: u8 = 1;
-/// What an entry weighs beside its key and value: version, writer, framing.
-const ENTRY_BYTES: usize = 64;
+/// What an entry weighs in a page beside its own message: a tag and a length.
+const ENTRY_BYTES: usize = 8;
 
 /// What a listing asks, checked.
 pub(super) struct Asked {
@@ -48,19 +49,16 @@ impl Asked {
         let mut last = None;
         let mut more = false;
         for entry in view.range(&self.range, self.after.as_ref()) {
-            let weight = ENTRY_BYTES
-                + if self.with_values {
-                    entry.bytes()
-                } else {
-                    entry.key.as_str().len()
-                };
+            let wire = entry_to_wire(entry, self.with_values);
+            // As encoded, since the version of an eventual entry may weigh more than key and value.
+            let weight = ENTRY_BYTES + wire.encoded_len();
             let full = entries.len() >= self.limit || bytes + weight > LIST_BYTES_MAX;
             if full && !entries.is_empty() {
                 more = true;
                 break;
             }
             bytes += weight;
-            entries.push(entry_to_wire(entry, self.with_values));
+            entries.push(wire);
             last = Some(&entry.key);
         }
         let next = last.filter(|_| more);
@@ -128,6 +126,62 @@ mod tests {
         assert!(decode(&token, &b).is_err());
         assert!(decode(&token[1..], &a).is_err());
         assert!(decode(b"", &a).is_err());
+    }
+
+    #[test]
+    fn a_page_counts_what_its_versions_weigh() {
+        use quorumor_core::{
+            ClusterId, DataEpoch, Dot, Entry, Health, LogId, MemberCounts, Mode, NodeId, Position,
+            Role, Seq, Stamp, Status, Value, Version,
+        };
+        use std::sync::Arc;
+
+        let node = NodeId::try_from(1).unwrap();
+        let dot = |log| Dot {
+            writer: node,
+            log_id: LogId::new(u64::MAX - log),
+            seq: Seq::new(u64::MAX),
+        };
+        let context: quorumor_core::VersionVector = (0..1_000).map(dot).collect();
+        let mut view = View {
+            entries: Default::default(),
+            position: Position::Eventual(context.clone()),
+            status: Arc::new(Status {
+                mode: Mode::Eventual,
+                cluster: ClusterId::new(1),
+                node,
+                epoch: DataEpoch::ZERO,
+                health: Health::Serving,
+                role: Role::Eventual {
+                    generation: quorumor_core::Generation::default(),
+                    incarnation: quorumor_core::Incarnation::default(),
+                    conflicts: 0,
+                    tombstones: 0,
+                },
+                counts: MemberCounts::default(),
+                contact_at: None,
+                members: Arc::new([]),
+            }),
+        };
+        for number in 0..400 {
+            let key = Key::parse(&format!("k{number:03}")).unwrap();
+            let entry = Entry {
+                key: key.clone(),
+                value: Value::parse(Bytes::new()).unwrap(),
+                version: Version::Eventual {
+                    dot: dot(0),
+                    stamp: Stamp::from_u64(1),
+                    context: context.clone(),
+                    siblings: 1,
+                },
+                writer: node,
+            };
+            view.entries.insert(key, Arc::new(entry));
+        }
+        let asked = Asked::parse(pb::ListRequest::default()).unwrap();
+        let page = asked.page(&view, pb::Receipt::default());
+        assert!(page.encoded_len() < LIST_BYTES_MAX + 64 * 1024);
+        assert!(!page.next_page_token.is_empty());
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream;
+use prost::Message;
 use quorumor_core::{Change, ChangeEvent, Error, Key, KeyRange, Mode, Position, Revision};
 use quorumor_proto::entry::{entry_to_wire, version_to_wire};
 use quorumor_proto::pb;
@@ -72,6 +73,8 @@ struct Watcher {
     /// The position of `reached`; unknown behind a cursor of eventual mode until a change comes.
     seen: Option<Position>,
     latest: watch::Receiver<ChangeNumber>,
+    /// It resumed, and hasn't had all that came before: it may be as far behind as there is history.
+    is_catching_up: bool,
     progress_at: Instant,
     leave: CancellationToken,
     open: Open,
@@ -106,6 +109,7 @@ pub(super) async fn start(
         reached: 0,
         seen: None,
         latest: asking.handle().hub().subscribe(),
+        is_catching_up: true,
         progress_at: Instant::now() + PROGRESS_AFTER,
         leave,
         open,
@@ -127,6 +131,7 @@ pub(super) async fn start(
 impl Watcher {
     fn begin(&mut self, reading: Reading) {
         self.reached = reading.published.number;
+        self.is_catching_up = false;
         self.seen = Some(reading.published.view.position.clone());
         self.state = State::Snapshot {
             reading,
@@ -211,14 +216,16 @@ impl Watcher {
         let mut last = None;
         let mut complete = true;
         for entry in reading.published.view.range(&self.range, after) {
-            let full = entries.len() >= MESSAGE_ENTRIES || bytes + entry.bytes() > MESSAGE_BYTES;
+            let wire = entry_to_wire(entry, true);
+            let weight = wire.encoded_len();
+            let full = entries.len() >= MESSAGE_ENTRIES || bytes + weight > MESSAGE_BYTES;
             if full && !entries.is_empty() {
                 complete = false;
                 break;
             }
-            bytes += entry.bytes();
+            bytes += weight;
             last = Some(entry.key.clone());
-            entries.push(entry_to_wire(entry, true));
+            entries.push(wire);
         }
         let receipt = self.asking.read_receipt(&reading)?;
         let cursor = if complete {
@@ -244,7 +251,12 @@ impl Watcher {
             // Marked before looking, so that what comes after the look wakes.
             self.latest.borrow_and_update();
             let hub = self.asking.handle().hub();
-            let Ok(changes) = hub.after(self.reached, MESSAGE_BYTES) else {
+            let kept = if self.is_catching_up {
+                hub.catch_up(self.reached, MESSAGE_BYTES)
+            } else {
+                hub.after(self.reached, MESSAGE_BYTES)
+            };
+            let Ok(changes) = kept else {
                 return self.resync(Reason::Slow).await;
             };
             if !changes.is_empty() {
@@ -258,6 +270,7 @@ impl Watcher {
                     Taken::Reset => return self.resync(Reason::StateReplaced).await,
                 }
             }
+            self.is_catching_up = false;
             tokio::select! {
                 () = self.leave.cancelled() => return Err(Error::Stopping),
                 changed = self.latest.changed() => {

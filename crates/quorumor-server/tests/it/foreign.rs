@@ -45,6 +45,34 @@ async fn metrics_health_and_reflection_share_the_client_port() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_cannot_be_read_is_refused_as_any_other() {
+    let cluster = Cluster::start("eventual", 1).await;
+    let endpoint = Endpoint::from_shared(format!("http://{}", cluster.nodes[&1].client_address()));
+    let mut grpc = tonic::client::Grpc::new(endpoint.unwrap().connect_lazy());
+    grpc.ready().await.unwrap();
+    let path = http::uri::PathAndQuery::from_static("/quorumor.v1.StateService/Put");
+    // Its first field is a number, where a put has its header.
+    let codec = tonic_prost::ProstCodec::<pb::PeerMode, pb::PutResponse>::default();
+    let request = tonic::Request::new(pb::PeerMode {
+        mode: 7,
+        cluster_id: 0,
+    });
+    let malformed = failure(grpc.unary(request, path, codec).await);
+    assert_eq!(malformed.reason, "INVALID_ARGUMENT");
+    assert_eq!(malformed.certainty, quorumor_core::Certainty::NotApplied);
+    let huge = "x".repeat(5 * 1024 * 1024);
+    let too_long = failure(cluster.client(1).put(put("k", &huge)).await);
+    assert_eq!(too_long.reason, "TOO_LARGE");
+    assert_eq!(too_long.certainty, quorumor_core::Certainty::NotApplied);
+    assert!(
+        too_long.message.contains("request_bytes_max"),
+        "{}",
+        too_long.message
+    );
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_unknown_service_is_unimplemented() {
     let cluster = Cluster::start("eventual", 1).await;
     let endpoint = Endpoint::from_shared(format!("http://{}", cluster.nodes[&1].client_address()));

@@ -119,3 +119,27 @@ async fn a_cursor_resumes_while_its_history_is_kept_and_resyncs_after() {
     assert!(status.message().contains("cursor"), "{status}");
     running.end().await;
 }
+
+#[tokio::test]
+async fn a_watcher_that_resumes_gets_all_that_is_kept_however_much_it_is() {
+    let running = start(Scripted::new(true)).await;
+    let mut steps = watch(&running, bytes::Bytes::new()).await;
+    let (_, cursor) = snapshot(&mut steps).await;
+    drop(steps);
+    for key in 0..20 {
+        write(&running, &format!("k{key}"), MIB).await;
+    }
+    let mut steps = watch(&running, cursor).await;
+    let mut seen = 0;
+    while seen < 20 {
+        let step = steps.next().await.unwrap().unwrap();
+        match step.step.unwrap() {
+            Step::Changes(changes) => seen += changes.events.len(),
+            other @ (Step::Snapshot(_) | Step::Resync(_) | Step::Progress(_)) => {
+                panic!("no changes: {other:?}")
+            }
+        }
+    }
+    assert_eq!(seen, 20);
+    running.end().await;
+}
