@@ -160,15 +160,16 @@ async fn explain(request: Request, next: Next) -> Response {
 
 /// Why the transport refused a request, if it was for the request's own bytes.
 fn unreadable(status: &Status) -> Option<Error> {
-    match status.code() {
-        Code::OutOfRange => Some(Error::too_large(
+    let code = status.code();
+    if code == Code::OutOfRange {
+        let found = first_number(status.message()).unwrap_or(REQUEST_BYTES_MAX + 1);
+        return Some(Error::too_large(
             "request_bytes_max",
             REQUEST_BYTES_MAX,
-            first_number(status.message()).unwrap_or(REQUEST_BYTES_MAX + 1),
-        )),
-        Code::Internal => Some(Error::invalid("request", status.message())),
-        _ => None,
+            found,
+        ));
     }
+    (code == Code::Internal).then(|| Error::invalid("request", status.message()))
 }
 
 fn first_number(text: &str) -> Option<usize> {
