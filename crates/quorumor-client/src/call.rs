@@ -249,10 +249,11 @@ impl<'a> Course<'a> {
         self.remember(&error);
         let retries = client.shared.retries;
         let exhausted = retries.attempts_max <= 1 || self.unreachable >= retries.unreachable_max;
-        if exhausted || !may_retry(&error, self.kind) {
+        let elsewhere = self.untried().is_some();
+        let may_move = elsewhere && self.kind != Kind::Describe && is_damage(&error);
+        if exhausted || !(may_retry(&error, self.kind) || may_move) {
             return Err(self.final_error(error));
         }
-        let elsewhere = self.untried().is_some();
         if is_redirect(&error) && elsewhere && self.redirects_left > 0 {
             self.redirects_left -= 1;
             return Ok(());
@@ -327,4 +328,10 @@ fn is_redirect(error: &ClientError) -> bool {
 
 fn is_overload(error: &ClientError) -> bool {
     matches!(error, ClientError::Node(node) if node.reason == "OVERLOADED")
+}
+
+/// Whether a node refused because its own data is damaged or lost: another node's may not be.
+fn is_damage(error: &ClientError) -> bool {
+    matches!(error, ClientError::Node(node)
+        if node.reason == "DAMAGED" && node.certainty == Certainty::NotApplied)
 }

@@ -384,3 +384,25 @@ async fn a_call_that_finds_nobody_listening_gives_up_after_so_many_tries() {
     assert_eq!(error.reason(), "UNREACHABLE");
     assert!(began.elapsed() < Duration::from_secs(30));
 }
+
+#[tokio::test]
+async fn a_damaged_node_is_left_for_another_and_named_if_there_is_none() {
+    let (lost, well) = (Fake::start(1).await, Fake::start(2).await);
+    let damaged = || Error::Damaged {
+        why: "lost its disk".into(),
+    };
+    lost.script((0..100).map(|_| Reaction::Fail(damaged())));
+    // Whichever endpoint it starts at.
+    for _ in 0..4 {
+        client(&[&lost, &well])
+            .new_session()
+            .put("k", "v")
+            .await
+            .unwrap();
+    }
+    assert_eq!(well.calls(), 4);
+    let before = lost.calls();
+    let error = client(&[&lost]).put("k", "v").await.unwrap_err();
+    assert_eq!(error.reason(), "DAMAGED");
+    assert_eq!(lost.calls(), before + 1);
+}
