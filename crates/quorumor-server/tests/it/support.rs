@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use quorumor_proto::pb;
@@ -40,14 +41,17 @@ pub(crate) struct Cluster {
     dir: TempDir,
 }
 
+/// Below the range that the system gives to outgoing connections, so that a restarted node finds its own port free.
 fn free_address() -> SocketAddr {
-    loop {
-        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = tcp.local_addr().unwrap();
-        if UdpSocket::bind(address).is_ok() {
-            return address;
-        }
-    }
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let base = 28_000 + (std::process::id() % 20) as u16 * 100;
+    (0..2_000)
+        .map(|_| {
+            let port = base + NEXT.fetch_add(1, Ordering::Relaxed) % 2_000;
+            SocketAddr::from(([127, 0, 0, 1], port))
+        })
+        .find(|address| TcpListener::bind(address).is_ok() && UdpSocket::bind(address).is_ok())
+        .expect("one of two thousand ports is free")
 }
 
 impl Cluster {
