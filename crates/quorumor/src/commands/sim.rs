@@ -96,7 +96,7 @@ fn campaign(args: &SimArgs) -> Result<Exit, Failure> {
     let count = seeds.end - seeds.start;
     let mut sum = sim::Counts::default();
     let (mut broken, mut told) = (0u64, Instant::now());
-    for seed in seeds {
+    for (done, seed) in (1u64..).zip(seeds) {
         let options = options(args, seed)?;
         let outcome = sim::run(&options)
             .map_err(|error| Failure::usage(format!("this can't be simulated: {error:#}")))?;
@@ -108,7 +108,7 @@ fn campaign(args: &SimArgs) -> Result<Exit, Failure> {
             show_kept(args.output, &options, &outcome)?;
         }
         if told.elapsed() > Duration::from_secs(2) {
-            output::note(&format!("seed {seed} of {count}, {broken} broken so far"));
+            output::note(&format!("{done} of {count} seeds, {broken} broken so far"));
             told = Instant::now();
         }
     }
