@@ -93,6 +93,7 @@ impl Handle {
         standing: Arc<Standing>,
     ) -> (Self, Requests) {
         let (calls, calls_taken) = mpsc::channel(DRIVER_QUEUE_MAX);
+        // A drop can't wait for room. There is at most one cancel a call, and the calls are bounded.
         let (cancels, cancels_taken) = mpsc::unbounded_channel();
         let shared = Shared {
             mode,

@@ -466,6 +466,7 @@ impl Running {
         let hub_id = rand::random();
         let (handle, requests) =
             Handle::new(mode, clock, replica.view(), hub_id, bytes.clone(), standing);
+        // The log must never wait for the driver that waits for it. What is told is at most what the replica asked for.
         let (finished, told) = mpsc::unbounded_channel();
         let reserve = self.node.config.disk_reserve_bytes;
         // The lock is held until the last thread that writes has ended.

@@ -25,12 +25,13 @@ pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(
     mut check: impl FnMut() -> F,
 ) -> T {
     let began = Instant::now();
+    let mut polls = tokio::time::interval(Duration::from_millis(20));
     loop {
+        polls.tick().await;
         if let Some(found) = check().await {
             return found;
         }
         assert!(began.elapsed() < PATIENCE, "in vain: {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
