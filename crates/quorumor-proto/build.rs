@@ -8,7 +8,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed={}", root.display());
     let mut compiler = protox::Compiler::new([&root])?;
     compiler.include_source_info(true).include_imports(true);
-    compiler.open_files(["quorumor/v1/state.proto", "quorumor/v1/peer.proto"])?;
+    compiler.open_files([
+        "quorumor/v1/state.proto",
+        "quorumor/v1/cluster.proto",
+        "quorumor/v1/peer.proto",
+    ])?;
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
     std::fs::write(
         out.join("descriptors.bin"),

@@ -1,6 +1,6 @@
 //! What a key holds.
 
-use crate::id::NodeId;
+use crate::id::{LeaseId, NodeId};
 use crate::key::Key;
 use crate::value::Value;
 use crate::version::Version;
@@ -16,6 +16,8 @@ pub struct Entry {
     pub version: Version,
     /// The node that took the write from its client.
     pub writer: NodeId,
+    /// The lease that it lives by; gone with it.
+    pub lease: Option<LeaseId>,
 }
 
 impl Entry {

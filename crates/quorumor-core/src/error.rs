@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::id::{Level, Mode, NodeId, Revision};
+use crate::id::{ClientId, LeaseId, Level, Mode, NodeId, Revision};
 
 /// Whether the write of a failed request happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -144,6 +144,62 @@ pub enum Error {
         /// The oldest revision left.
         oldest: Revision,
     },
+    /// The revision that was asked for hasn't come yet. Read again later, or without a revision.
+    #[error("revision {asked} is in the future, the newest is {current}")]
+    FutureRevision {
+        /// The revision asked for.
+        asked: Revision,
+        /// The newest here.
+        current: Revision,
+    },
+    /// The read's bound on staleness can't be proven. Allow more, or ask another node.
+    #[error("the bound can't be proven: {why}")]
+    TooStale {
+        /// What is missing.
+        why: String,
+    },
+    /// There is no such lease: it expired, was revoked or was never granted.
+    #[error("there is no lease {lease}")]
+    LeaseNotFound {
+        /// The lease asked for.
+        lease: LeaseId,
+    },
+    /// The lease id that the caller chose is taken.
+    #[error("lease {lease} exists")]
+    LeaseExists {
+        /// The lease.
+        lease: LeaseId,
+    },
+    /// The client's session is gone, and with it the memory of its writes: whether an earlier try of this one was applied
+    /// can't be told any more. This try wasn't.
+    #[error("session {client} is gone: {why}")]
+    SessionExpired {
+        /// The session.
+        client: ClientId,
+        /// What happened.
+        why: &'static str,
+    },
+    /// The change of membership isn't allowed as things stand.
+    #[error("the membership change is refused: {why}")]
+    MembershipRefused {
+        /// Why, and what to do instead.
+        why: String,
+    },
+    /// The node lost its leader, and the caller asked to be told.
+    #[error("this node has lost its leader")]
+    LeaderLost,
+    /// The caller didn't prove who it is.
+    #[error("not authenticated: {why}")]
+    Unauthenticated {
+        /// What is missing or wrong.
+        why: &'static str,
+    },
+    /// The caller may not do this.
+    #[error("permission denied: this needs {needed}")]
+    PermissionDenied {
+        /// The role that is needed.
+        needed: String,
+    },
     /// The write was sent on, and what became of it isn't known.
     #[error("the outcome is unknown: {why}")]
     OutcomeUnknown {
@@ -220,6 +276,15 @@ impl Error {
             Self::TokenTooWide { .. } => "TOKEN_TOO_WIDE",
             Self::EpochChanged { .. } => "EPOCH_CHANGED",
             Self::HistoryGone { .. } => "HISTORY_GONE",
+            Self::FutureRevision { .. } => "FUTURE_REVISION",
+            Self::TooStale { .. } => "TOO_STALE",
+            Self::LeaseNotFound { .. } => "LEASE_NOT_FOUND",
+            Self::LeaseExists { .. } => "LEASE_EXISTS",
+            Self::SessionExpired { .. } => "SESSION_EXPIRED",
+            Self::MembershipRefused { .. } => "MEMBERSHIP_REFUSED",
+            Self::LeaderLost => "LEADER_LOST",
+            Self::Unauthenticated { .. } => "UNAUTHENTICATED",
+            Self::PermissionDenied { .. } => "PERMISSION_DENIED",
             Self::OutcomeUnknown { .. } => "OUTCOME_UNKNOWN",
             Self::DeadlineExceeded { .. } => "DEADLINE_EXCEEDED",
             Self::Internal { .. } => "INTERNAL",
@@ -248,7 +313,16 @@ impl Error {
             | Self::TokenAhead { .. }
             | Self::TokenTooWide { .. }
             | Self::EpochChanged { .. }
-            | Self::HistoryGone { .. } => Certainty::NotApplied,
+            | Self::HistoryGone { .. }
+            | Self::FutureRevision { .. }
+            | Self::TooStale { .. }
+            | Self::LeaseNotFound { .. }
+            | Self::LeaseExists { .. }
+            | Self::SessionExpired { .. }
+            | Self::MembershipRefused { .. }
+            | Self::LeaderLost
+            | Self::Unauthenticated { .. }
+            | Self::PermissionDenied { .. } => Certainty::NotApplied,
         }
     }
 
@@ -257,7 +331,12 @@ impl Error {
     pub const fn retry_after_ms(&self) -> Option<u64> {
         match self {
             Self::NotLeader { .. } => Some(50),
-            Self::NoQuorum | Self::Starting | Self::TokenAhead { .. } => Some(200),
+            Self::NoQuorum
+            | Self::Starting
+            | Self::TokenAhead { .. }
+            | Self::FutureRevision { .. }
+            | Self::TooStale { .. }
+            | Self::LeaderLost => Some(200),
             Self::Stopping => Some(1_000),
             Self::DiskFull => Some(5_000),
             Self::Overloaded { retry_after_ms, .. } => Some(*retry_after_ms),
@@ -269,6 +348,12 @@ impl Error {
             | Self::TokenTooWide { .. }
             | Self::EpochChanged { .. }
             | Self::HistoryGone { .. }
+            | Self::LeaseNotFound { .. }
+            | Self::LeaseExists { .. }
+            | Self::SessionExpired { .. }
+            | Self::MembershipRefused { .. }
+            | Self::Unauthenticated { .. }
+            | Self::PermissionDenied { .. }
             | Self::OutcomeUnknown { .. }
             | Self::DeadlineExceeded { .. }
             | Self::Internal { .. } => None,

@@ -127,8 +127,12 @@ number! {
     DataEpoch
 }
 number! {
-    /// A client, chosen at random by the client itself.
+    /// A client's session for exactly-once writes, given by the cluster when it is opened and never given again.
     ClientId
+}
+number! {
+    /// A lease. Never 0 once granted.
+    LeaseId
 }
 number! {
     /// Ties a reply to its request between one shell and one replica. Never leaves the process.
@@ -193,16 +197,19 @@ impl FromStr for Mode {
 pub enum Level {
     /// This node's view, never older than the caller's session token.
     Local,
+    /// This node's view if it is proven to be no older than a bound that the request names. Strong mode only.
+    Bounded,
     /// At least every write that was acknowledged anywhere before the read began.
     Linearizable,
 }
 
 impl Level {
-    /// `local` or `linearizable`.
+    /// `local`, `bounded` or `linearizable`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Local => "local",
+            Self::Bounded => "bounded",
             Self::Linearizable => "linearizable",
         }
     }
@@ -220,10 +227,11 @@ impl FromStr for Level {
     fn from_str(text: &str) -> Result<Self, Error> {
         match text {
             "local" => Ok(Self::Local),
+            "bounded" => Ok(Self::Bounded),
             "linearizable" => Ok(Self::Linearizable),
             _ => Err(Error::invalid(
                 "level",
-                format!("a level is `linearizable` or `local`, not {text:?}"),
+                format!("a level is `linearizable`, `bounded` or `local`, not {text:?}"),
             )),
         }
     }

@@ -110,6 +110,15 @@ impl KeyRange {
         }
     }
 
+    /// The bytes of its bounds.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Prefix(prefix) => prefix.len(),
+            Self::Between { start, end } => start.len() + end.as_ref().map_or(0, |end| end.len()),
+        }
+    }
+
     /// Whether the range covers this key.
     #[must_use]
     pub fn contains(&self, key: &Key) -> bool {

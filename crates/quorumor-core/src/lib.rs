@@ -24,8 +24,10 @@
 
 pub mod entry;
 pub mod error;
+pub mod history;
 pub mod id;
 pub mod key;
+pub mod lease;
 pub mod limits;
 pub mod receipt;
 pub mod replica;
@@ -40,11 +42,13 @@ mod wire;
 
 pub use entry::Entry;
 pub use error::{Certainty, Error, LeaderHint};
+pub use history::{History, PastRevision};
 pub use id::{
-    CallId, ClientId, ClusterId, DataEpoch, Generation, Incarnation, Level, LogId, LogIndex, Mode,
-    NodeId, RequestId, Revision, Seq, StoreId, Term,
+    CallId, ClientId, ClusterId, DataEpoch, Generation, Incarnation, LeaseId, Level, LogId,
+    LogIndex, Mode, NodeId, RequestId, Revision, Seq, StoreId, Term,
 };
 pub use key::{Key, KeyRange};
+pub use lease::Lease;
 pub use receipt::{
     Degraded, MemberCounts, Receipt, Staleness, StalenessBasis, WriteOutcome, WritePosition,
 };
@@ -52,9 +56,12 @@ pub use replica::{
     Change, ChangeEvent, CheckpointSource, Contact, Destination, DiskState, Input, LogRecord,
     Output, Persist, PersistToken, Record, Recovered, Replica, StreamClass, WakeReason,
 };
-pub use request::{ClientSeq, Command, Expected, Operation, OperationResult, Reply, Request};
-pub use time::{Mono, Now};
+pub use request::{
+    BackupSource, Bound, ClientSeq, ClusterAction, Command, Compare, CompareTarget, Expected,
+    LeaseAction, Operation, OperationResult, Relation, Reply, Request, SessionAction, Txn,
+};
+pub use time::{LogTime, Mono, Now};
 pub use token::{Token, TokenError};
 pub use value::Value;
 pub use version::{Dot, Position, Stamp, Version, VersionVector};
-pub use view::{Health, Member, MemberState, Role, Status, View};
+pub use view::{Alarm, Confirmed, Health, Member, MemberState, Role, Status, View};

@@ -10,6 +10,9 @@ pub const VALUE_BYTES_MAX: usize = 1024 * 1024;
 /// Operations in one batch: the same as etcd's limit on a transaction.
 pub const BATCH_OPERATIONS_MAX: usize = 128;
 
+/// Compares in one transaction, and operations in each of its lists: etcd's limit.
+pub const TXN_OPERATIONS_MAX: usize = 128;
+
 /// Keys and values of one batch together: what one replicated entry may weigh.
 pub const BATCH_BYTES_MAX: usize = 2 * 1024 * 1024;
 
@@ -68,11 +71,33 @@ pub const STREAM_MESSAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// One chunk of a checkpoint or a snapshot.
 pub const CHECKPOINT_CHUNK_BYTES: usize = 1024 * 1024;
 
+/// Leases that may live at once: at 200 bytes each, 200 MB.
+pub const LEASES_MAX: usize = 1_000_000;
+
+/// The longest a lease may be granted for: a year, so that no sum with it comes near the end of a number.
+pub const LEASE_TTL_MS_MAX: u64 = 366 * 24 * 3_600 * 1_000;
+
+/// Client sessions that may live at once; one more is refused. At 1 KiB each, 100 MB.
+pub const SESSIONS_MAX: usize = 100_000;
+
+/// Answers that one session may leave unacknowledged: as many writes as a client may have under way.
+pub const SESSION_ANSWERS_MAX: usize = 1_024;
+
+/// Bytes of answers that one session may leave unacknowledged.
+pub const SESSION_ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// The longest that a session may be opened for without a write: a day.
+pub const SESSION_TTL_MS_MAX: u64 = 24 * 3_600 * 1_000;
+
+/// Operations in one message of an exchange.
+pub const EXCHANGE_OPERATIONS_MAX: usize = 1_024;
+
 /// Every limit that a client can meet, by name, for `Describe` and for error messages.
 pub const PUBLISHED: &[(&str, usize)] = &[
     ("key_bytes_max", KEY_BYTES_MAX),
     ("value_bytes_max", VALUE_BYTES_MAX),
     ("batch_operations_max", BATCH_OPERATIONS_MAX),
+    ("txn_operations_max", TXN_OPERATIONS_MAX),
     ("batch_bytes_max", BATCH_BYTES_MAX),
     ("request_bytes_max", REQUEST_BYTES_MAX),
     ("list_entries_max", LIST_ENTRIES_MAX),
@@ -81,6 +106,11 @@ pub const PUBLISHED: &[(&str, usize)] = &[
     ("request_id_bytes_max", REQUEST_ID_BYTES_MAX),
     ("token_rows_max", TOKEN_ROWS_MAX),
     ("token_bytes_max", TOKEN_BYTES_MAX),
+    ("leases_max", LEASES_MAX),
+    ("sessions_max", SESSIONS_MAX),
+    ("session_answers_max", SESSION_ANSWERS_MAX),
+    ("session_answer_bytes_max", SESSION_ANSWER_BYTES_MAX),
+    ("exchange_operations_max", EXCHANGE_OPERATIONS_MAX),
     ("voters_max", VOTERS_MAX),
     ("watcher_bytes_max", WATCHER_BYTES_MAX),
     ("watchers_max", WATCHERS_MAX),

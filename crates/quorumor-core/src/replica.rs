@@ -280,8 +280,8 @@ pub struct Recovered {
 pub struct Change {
     /// The position after the step.
     pub position: Position,
-    /// What changed, in order. Events of one strong revision are never split over two changes.
-    pub events: Vec<ChangeEvent>,
+    /// What changed, in order. Events of one strong revision are never split over two changes. Shared by all who keep it.
+    pub events: Arc<[ChangeEvent]>,
 }
 
 /// One key's change.
@@ -291,6 +291,8 @@ pub enum ChangeEvent {
     Put {
         /// The new entry.
         entry: Arc<Entry>,
+        /// What it replaced; `None` if there was nothing, or where the mode doesn't keep it.
+        previous: Option<Arc<Entry>>,
     },
     /// The key is gone.
     Deleted {
@@ -298,6 +300,8 @@ pub enum ChangeEvent {
         key: Key,
         /// The version of the deletion.
         version: Version,
+        /// What was removed; `None` where the mode doesn't keep it.
+        previous: Option<Arc<Entry>>,
     },
     /// So much changed at once (a snapshot was installed) that watchers must read the state again.
     Reset,

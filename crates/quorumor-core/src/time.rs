@@ -43,6 +43,32 @@ impl Mono {
     }
 }
 
+/// Log time: milliseconds that leaders counted on their monotonic clocks and carried in entries, since the data began. The
+/// same on every node at the same place of the log, never behind what was committed before, and it stands still while there
+/// is no leader. Leases and sessions live by it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LogTime(pub u64);
+
+impl LogTime {
+    /// This time and so many milliseconds more.
+    #[must_use]
+    pub const fn after_ms(self, ms: u64) -> Self {
+        Self(self.0.saturating_add(ms))
+    }
+
+    /// Milliseconds since an earlier time; 0 if it isn't earlier.
+    #[must_use]
+    pub const fn since_ms(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+impl fmt::Display for LogTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}ms", self.0)
+    }
+}
+
 impl fmt::Display for Mono {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}us", self.0)

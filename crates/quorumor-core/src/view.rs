@@ -7,13 +7,16 @@ use std::sync::Arc;
 use imbl::OrdMap;
 
 use crate::entry::Entry;
-use crate::error::LeaderHint;
+use crate::error::{Error, LeaderHint};
+use crate::history::History;
 use crate::id::{
-    ClusterId, DataEpoch, Generation, Incarnation, LogIndex, Mode, NodeId, Revision, Term,
+    ClusterId, DataEpoch, Generation, Incarnation, LeaseId, LogIndex, Mode, NodeId, Revision,
+    StoreId, Term,
 };
 use crate::key::{Key, KeyRange};
+use crate::lease::Lease;
 use crate::receipt::MemberCounts;
-use crate::time::Mono;
+use crate::time::{LogTime, Mono};
 use crate::version::{Position, Version};
 
 /// A state at one position. A clone is O(1), and no later write changes it.
@@ -25,6 +28,12 @@ pub struct View {
     pub position: Position,
     /// What the node believes about itself and its cluster.
     pub status: Arc<Status>,
+    /// Past revisions, as far as they are kept. Empty in eventual mode.
+    pub history: History,
+    /// The live leases.
+    pub leases: OrdMap<LeaseId, Arc<Lease>>,
+    /// Strong: log time, as this node knows it; never ahead of the leader's.
+    pub log_time: LogTime,
 }
 
 /// What a node believes about itself and its cluster.
@@ -49,6 +58,40 @@ pub struct Status {
     pub contact_at: Option<Mono>,
     /// The members, by id.
     pub members: Arc<[Member]>,
+    /// What an operator must look at. Empty on a healthy node.
+    pub alarms: Arc<[Alarm]>,
+}
+
+/// What an operator must look at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Alarm {
+    /// This node's state differs from the leader's at the same place of the log: one of the two is corrupt.
+    Diverged {
+        /// The place.
+        index: LogIndex,
+    },
+    /// The disk is full: writes are refused until there is space.
+    DiskFull,
+}
+
+impl Alarm {
+    /// The alarm's word, for metrics and listings.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Diverged { .. } => "diverged",
+            Self::DiskFull => "disk_full",
+        }
+    }
+}
+
+/// A read index that a leader confirmed with a majority.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Confirmed {
+    /// When this node asked: whatever was acknowledged before is at or below the index.
+    pub asked_at: Mono,
+    /// The index.
+    pub index: LogIndex,
 }
 
 /// Whether a node can serve.
@@ -80,6 +123,8 @@ pub enum Role {
         committed: LogIndex,
         /// The highest index applied here.
         applied: LogIndex,
+        /// The last read index that was confirmed to this node: the proof behind bounded reads.
+        confirmed: Option<Confirmed>,
     },
     /// Eventual mode.
     Eventual {
@@ -107,6 +152,10 @@ pub struct Member {
     pub client_address: Option<String>,
     /// Strong: whether it votes. Eventual: false.
     pub voter: bool,
+    /// Strong: whether this learner becomes a voter by itself once it has caught up.
+    pub promote: bool,
+    /// Its data directory; `None` if it isn't known.
+    pub store: Option<StoreId>,
     /// Eventual: its life.
     pub generation: Generation,
     /// Eventual: its refutations.
@@ -164,6 +213,51 @@ impl View {
             .take_while(|entry| range.contains(&entry.key))
     }
 
+    /// The entry of a key as of a past revision.
+    ///
+    /// # Errors
+    /// `HistoryGone` below the oldest revision left, `FutureRevision` above the newest.
+    pub fn entry_at(&self, key: &Key, revision: Revision) -> Result<Option<Arc<Entry>>, Error> {
+        self.check_revision(revision)?;
+        Ok(self.history.entry_at(key, self.entries.get(key), revision))
+    }
+
+    /// The entries in a range as of a past revision, in key order, from the first key above `after` if one is given.
+    ///
+    /// # Errors
+    /// `HistoryGone` below the oldest revision left, `FutureRevision` above the newest.
+    pub fn range_at<'a>(
+        &'a self,
+        range: &'a KeyRange,
+        after: Option<&'a Key>,
+        revision: Revision,
+    ) -> Result<impl Iterator<Item = Arc<Entry>> + use<'a>, Error> {
+        self.check_revision(revision)?;
+        let mut live = self.range(range, after).peekable();
+        let mut gone = self.history.deleted(range, after).peekable();
+        let keys = std::iter::from_fn(move || match (live.peek(), gone.peek()) {
+            (Some(entry), Some(deleted)) if entry.key.as_str() > deleted.as_str() => {
+                gone.next().map(|key| (key, None))
+            }
+            (None, Some(_)) => gone.next().map(|key| (key, None)),
+            (Some(_), _) => live.next().map(|entry| (&entry.key, Some(entry))),
+            (None, None) => None,
+        });
+        Ok(keys.filter_map(move |(key, current)| self.history.entry_at(key, current, revision)))
+    }
+
+    fn check_revision(&self, asked: Revision) -> Result<(), Error> {
+        let current = self.revision().unwrap_or_default();
+        if asked > current {
+            return Err(Error::FutureRevision { asked, current });
+        }
+        let oldest = self.history.oldest();
+        if asked < oldest {
+            return Err(Error::HistoryGone { oldest });
+        }
+        Ok(())
+    }
+
     /// The revision, in strong mode.
     #[must_use]
     pub fn revision(&self) -> Option<Revision> {
@@ -181,6 +275,7 @@ impl View {
         for entry in self.entries.values() {
             hash.sized(entry.key.as_str().as_bytes());
             hash.sized(entry.value.as_bytes());
+            hash.number(entry.lease.map_or(0, LeaseId::as_u64));
             match &entry.version {
                 Version::Strong {
                     create,

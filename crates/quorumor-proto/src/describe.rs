@@ -1,7 +1,7 @@
 //! What `Describe` tells, for the wire.
 
 use quorumor_core::{
-    Health, Level, Member, MemberState, Mode, Mono, Position, Role, Status, View, limits,
+    Alarm, Health, Level, Member, MemberState, Mode, Mono, Position, Role, View, limits,
 };
 
 use crate::PEER_PROTOCOL;
@@ -49,7 +49,7 @@ pub fn describe(
             .iter()
             .map(|member| member_to_wire(member, now))
             .collect(),
-        progress: Some(progress_to_wire(status, &view.position)),
+        progress: Some(progress_to_wire(view)),
         keys: view.entries.len() as u64,
         digest,
         limits: limits::PUBLISHED
@@ -65,6 +65,20 @@ pub fn describe(
             peer_protocol_min: *PEER_PROTOCOL.start(),
             peer_protocol_max: *PEER_PROTOCOL.end(),
         }),
+        alarms: status.alarms.iter().map(alarm_to_wire).collect(),
+    }
+}
+
+fn alarm_to_wire(alarm: &Alarm) -> pb::Alarm {
+    let message = match alarm {
+        Alarm::Diverged { index } => format!(
+            "at index {index} this node's state differs from the leader's: one of the two is corrupt; compare the digests of all nodes"
+        ),
+        Alarm::DiskFull => "the disk is full: writes are refused until there is space".to_owned(),
+    };
+    pb::Alarm {
+        kind: alarm.as_str().to_owned(),
+        message,
     }
 }
 
@@ -90,19 +104,23 @@ fn member_to_wire(member: &Member, now: Mono) -> pb::Member {
     }
 }
 
-fn progress_to_wire(status: &Status, position: &Position) -> pb::describe_response::Progress {
+fn progress_to_wire(view: &View) -> pb::describe_response::Progress {
     use pb::describe_response::Progress;
-    match &status.role {
+    match &view.status.role {
         Role::Strong {
             voter,
             committed,
             applied,
             term: _,
             leader: _,
+            confirmed: _,
         } => Progress::Strong(pb::StrongProgress {
             committed_index: committed.as_u64(),
             applied_index: applied.as_u64(),
             voter: *voter,
+            oldest_revision: view.history.oldest().as_u64(),
+            kept_revisions: view.history.len() as u64,
+            leases: view.leases.len() as u64,
         }),
         Role::Eventual {
             generation,
@@ -110,7 +128,7 @@ fn progress_to_wire(status: &Status, position: &Position) -> pb::describe_respon
             conflicts,
             tombstones,
         } => {
-            let vector = match position {
+            let vector = match &view.position {
                 Position::Eventual(vector) => vector
                     .rows()
                     .map(|(writer, log_id, seq)| {
@@ -136,7 +154,7 @@ fn progress_to_wire(status: &Status, position: &Position) -> pb::describe_respon
 
 fn capabilities(mode: Mode) -> pb::Capabilities {
     let levels: &[Level] = match mode {
-        Mode::Strong => &[Level::Local, Level::Linearizable],
+        Mode::Strong => &[Level::Local, Level::Bounded, Level::Linearizable],
         Mode::Eventual => &[Level::Local],
     };
     let strong = mode == Mode::Strong;
@@ -147,7 +165,8 @@ fn capabilities(mode: Mode) -> pb::Capabilities {
             .collect(),
         compare_and_set: strong,
         writes_in_minority: !strong,
-        exactly_once: false,
+        exactly_once: strong,
+        transactions: strong,
         portable_cursors: strong,
     }
 }

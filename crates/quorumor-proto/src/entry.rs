@@ -3,10 +3,12 @@
 use bytes::Bytes;
 use quorumor_core as core;
 use quorumor_core::{
-    Dot, Entry, Error, Key, LogId, NodeId, Revision, Seq, Stamp, Value, Version, VersionVector,
+    Dot, Entry, Error, Key, LeaseId, LogId, NodeId, Revision, Seq, Stamp, Value, Version,
+    VersionVector,
 };
 
 use crate::pb;
+use crate::receipt::millis;
 
 /// An entry for the wire. `with_value` false leaves the value out.
 #[must_use]
@@ -20,6 +22,7 @@ pub fn entry_to_wire(entry: &Entry, with_value: bool) -> pb::Entry {
         },
         version: Some(version_to_wire(&entry.version)),
         writer: entry.writer.as_u64(),
+        lease_id: entry.lease.map_or(0, LeaseId::as_u64),
     }
 }
 
@@ -33,6 +36,7 @@ pub fn entry_from_wire(entry: pb::Entry) -> Result<Entry, Error> {
         value: Value::parse(entry.value)?,
         version: version_from_wire(entry.version.ok_or_else(|| missing("entry.version"))?)?,
         writer: NodeId::try_from(entry.writer)?,
+        lease: lease_from_wire(entry.lease_id),
     })
 }
 
@@ -87,6 +91,33 @@ pub fn version_from_wire(version: pb::Version) -> Result<Version, Error> {
     })
 }
 
+/// A lease id from the wire, where 0 is none.
+#[must_use]
+pub fn lease_from_wire(lease: u64) -> Option<LeaseId> {
+    (lease != 0).then(|| LeaseId::new(lease))
+}
+
+/// A lease for the wire, with what it has left at `now`; its keys only if asked for.
+#[must_use]
+pub fn lease_to_wire(lease: &core::Lease, now: core::LogTime, include_keys: bool) -> pb::Lease {
+    let keys = if include_keys {
+        lease
+            .keys
+            .iter()
+            .map(|key| key.as_str().to_owned())
+            .collect()
+    } else {
+        Vec::new()
+    };
+    pb::Lease {
+        lease_id: lease.id.as_u64(),
+        granted_ttl: Some(millis(lease.ttl_ms)),
+        remaining_ttl: Some(millis(lease.remaining_ms(now))),
+        keys,
+        key_count: lease.keys.len() as u64,
+    }
+}
+
 /// A dot for the wire.
 #[must_use]
 pub fn dot_to_wire(dot: Dot) -> pb::Dot {
@@ -136,6 +167,7 @@ pub fn mode_from_wire(mode: i32) -> Result<Option<core::Mode>, Error> {
 pub const fn level_to_wire(level: core::Level) -> pb::Level {
     match level {
         core::Level::Local => pb::Level::Local,
+        core::Level::Bounded => pb::Level::Bounded,
         core::Level::Linearizable => pb::Level::Linearizable,
     }
 }
@@ -148,6 +180,7 @@ pub fn level_from_wire(level: i32) -> Result<Option<core::Level>, Error> {
     match pb::Level::try_from(level) {
         Ok(pb::Level::Unspecified) => Ok(None),
         Ok(pb::Level::Local) => Ok(Some(core::Level::Local)),
+        Ok(pb::Level::Bounded) => Ok(Some(core::Level::Bounded)),
         Ok(pb::Level::Linearizable) => Ok(Some(core::Level::Linearizable)),
         Err(_) => Err(Error::invalid(
             "level",
@@ -202,12 +235,14 @@ mod tests {
             value in prop::collection::vec(any::<u8>(), 0..64),
             version in any_version(),
             writer in 1..u64::MAX,
+            lease in 0..3u64,
         ) {
             let entry = Entry {
                 key: Key::parse(&key).unwrap(),
                 value: Value::parse(value.into()).unwrap(),
                 version,
                 writer: NodeId::try_from(writer).unwrap(),
+                lease: lease_from_wire(lease),
             };
             prop_assert_eq!(entry_from_wire(entry_to_wire(&entry, true)), Ok(entry));
         }

@@ -2,11 +2,14 @@
 
 use bytes::Bytes;
 use quorumor_core::{
-    ClientId, ClientSeq, DataEpoch, Entry, Error, Expected, Key, KeyRange, Level, Mode, Operation,
-    OperationResult, RequestId, Revision, Value, VersionVector,
+    Bound, ClientId, ClientSeq, Compare, CompareTarget, DataEpoch, Entry, Error, Expected, Key,
+    KeyRange, LeaseId, Level, Mode, Operation, OperationResult, Relation, RequestId, Revision, Txn,
+    Value, VersionVector,
 };
 
-use crate::entry::{entry_to_wire, level_from_wire, missing, mode_from_wire, version_to_wire};
+use crate::entry::{
+    entry_to_wire, lease_from_wire, level_from_wire, missing, mode_from_wire, version_to_wire,
+};
 use crate::pb;
 
 /// What a request's header asks.
@@ -26,6 +29,12 @@ pub struct Header {
     pub epoch: Option<DataEpoch>,
     /// For logs.
     pub request_id: RequestId,
+    /// What a bounded read demands; [`Bound::NONE`] for other levels.
+    pub bound: Bound,
+    /// The session, also where no write is numbered: what an exchange's operations are numbered in.
+    pub session: Option<ClientId>,
+    /// Every number of the session up to this one has been answered.
+    pub acked_through: u64,
 }
 
 /// Parses a header; an absent one asks for nothing in particular.
@@ -34,6 +43,8 @@ pub struct Header {
 /// `InvalidArgument` or `TooLarge` naming the field.
 pub fn parse_header(header: Option<pb::RequestHeader>) -> Result<Header, Error> {
     let header = header.unwrap_or_default();
+    let level = level_from_wire(header.level)?;
+    let bound = parse_bound(level, header.bound)?;
     let client = match (header.client_id, header.seq) {
         (0, 0) => None,
         (0, _) => {
@@ -42,12 +53,8 @@ pub fn parse_header(header: Option<pb::RequestHeader>) -> Result<Header, Error> 
                 "a seq needs a client_id other than 0",
             ));
         }
-        (_, 0) => {
-            return Err(Error::invalid(
-                "header.seq",
-                "a client_id needs a seq from 1 up",
-            ));
-        }
+        // Its operations are numbered one by one, or it writes nothing.
+        (_, 0) => None,
         (client_id, seq) if header.acked_through < seq => Some(ClientSeq {
             client_id: ClientId::new(client_id),
             seq,
@@ -62,20 +69,65 @@ pub fn parse_header(header: Option<pb::RequestHeader>) -> Result<Header, Error> 
     };
     Ok(Header {
         mode: mode_from_wire(header.mode)?,
-        level: level_from_wire(header.level)?,
+        level,
         token: header.token,
         allow_degraded: header.allow_degraded,
         client,
         epoch: (header.data_epoch != 0).then(|| DataEpoch::new(header.data_epoch)),
         request_id: RequestId::try_from(header.request_id)?,
+        bound,
+        session: (header.client_id != 0).then(|| ClientId::new(header.client_id)),
+        acked_through: header.acked_through,
     })
+}
+
+fn parse_bound(level: Option<Level>, bound: Option<pb::Bound>) -> Result<Bound, Error> {
+    let bound = match (level, bound) {
+        (Some(Level::Bounded), bound) => bound.unwrap_or_default(),
+        (Some(Level::Local | Level::Linearizable) | None, None) => return Ok(Bound::NONE),
+        (Some(Level::Local | Level::Linearizable) | None, Some(_)) => {
+            let why = "only LEVEL_BOUNDED takes a bound";
+            return Err(Error::invalid("header.bound", why));
+        }
+    };
+    if bound.max_lag.is_none() && bound.max_age.is_none() {
+        let why = "LEVEL_BOUNDED needs max_lag, max_age or both";
+        return Err(Error::invalid("header.bound", why));
+    }
+    let max_age_us = match bound.max_age {
+        None => u64::MAX,
+        Some(age) => std::time::Duration::try_from(age)
+            .ok()
+            .and_then(|age| u64::try_from(age.as_micros()).ok())
+            .ok_or_else(|| Error::invalid("header.bound.max_age", "an age isn't negative"))?,
+    };
+    Ok(Bound {
+        max_lag: bound.max_lag.unwrap_or(u64::MAX),
+        max_age_us,
+    })
+}
+
+/// Parses a duration that must be positive, in milliseconds, rounded up.
+///
+/// # Errors
+/// `InvalidArgument` naming the field, for one that is absent, zero or negative.
+pub fn parse_millis(
+    field: &'static str,
+    duration: Option<prost_types::Duration>,
+) -> Result<u64, Error> {
+    let duration = duration.ok_or_else(|| missing(field))?;
+    std::time::Duration::try_from(duration)
+        .ok()
+        .and_then(|duration| u64::try_from(duration.as_nanos().div_ceil(1_000_000)).ok())
+        .filter(|ms| *ms > 0)
+        .ok_or_else(|| Error::invalid(field, "must be longer than nothing"))
 }
 
 /// Parses a put.
 ///
 /// # Errors
 /// `InvalidArgument` or `TooLarge` naming the field.
-pub fn parse_put(key: &str, value: Bytes, context: &Bytes) -> Result<Operation, Error> {
+pub fn parse_put(key: &str, value: Bytes, context: &Bytes, lease: u64) -> Result<Operation, Error> {
     let context = if context.is_empty() {
         None
     } else {
@@ -85,6 +137,7 @@ pub fn parse_put(key: &str, value: Bytes, context: &Bytes) -> Result<Operation, 
         key: Key::parse(key)?,
         value: Value::parse(value)?,
         context,
+        lease: lease_from_wire(lease),
     })
 }
 
@@ -96,6 +149,7 @@ pub fn parse_compare_and_set(
     key: &str,
     expected: Option<pb::Expected>,
     value: Bytes,
+    lease: u64,
 ) -> Result<Operation, Error> {
     use pb::expected::Expected as Wire;
     let expected = match expected
@@ -122,6 +176,7 @@ pub fn parse_compare_and_set(
         key: Key::parse(key)?,
         expected,
         value: Value::parse(value)?,
+        lease: lease_from_wire(lease),
     })
 }
 
@@ -132,15 +187,71 @@ pub fn parse_compare_and_set(
 pub fn parse_operation(operation: pb::BatchOperation) -> Result<Operation, Error> {
     use pb::batch_operation::Operation as Wire;
     match operation.operation.ok_or_else(|| missing("operation"))? {
-        Wire::Put(put) => parse_put(&put.key, put.value, &put.context),
+        Wire::Put(put) => parse_put(&put.key, put.value, &put.context, put.lease_id),
         Wire::Delete(delete) => Ok(Operation::Delete {
             key: Key::parse(&delete.key)?,
         }),
-        Wire::CompareAndSet(cas) => parse_compare_and_set(&cas.key, cas.expected, cas.value),
+        Wire::CompareAndSet(cas) => {
+            parse_compare_and_set(&cas.key, cas.expected, cas.value, cas.lease_id)
+        }
+        Wire::DeleteRange(delete) => Ok(Operation::DeleteRange {
+            // Nobody deletes everything by leaving a field out.
+            range: match delete.range {
+                None => return Err(missing("delete_range.range")),
+                range => parse_range(range)?,
+            },
+        }),
         Wire::Get(get) => Ok(Operation::Get {
             key: Key::parse(&get.key)?,
         }),
     }
+}
+
+/// Parses a transaction. Its limits are checked by [`quorumor_core::Command::txn`].
+///
+/// # Errors
+/// `InvalidArgument` or `TooLarge` naming the field.
+pub fn parse_txn(
+    compares: Vec<pb::Compare>,
+    success: Vec<pb::BatchOperation>,
+    failure: Vec<pb::BatchOperation>,
+) -> Result<Txn, Error> {
+    let operations = |operations: Vec<pb::BatchOperation>| {
+        let operations = operations.into_iter().map(parse_operation);
+        operations.collect::<Result<Vec<_>, _>>()
+    };
+    let compares = compares.into_iter().map(parse_compare);
+    Ok(Txn {
+        compares: compares.collect::<Result<_, _>>()?,
+        success: operations(success)?,
+        failure: operations(failure)?,
+    })
+}
+
+fn parse_compare(compare: pb::Compare) -> Result<Compare, Error> {
+    use pb::compare::Target as Wire;
+    let relation = match pb::Relation::try_from(compare.relation) {
+        Ok(pb::Relation::Unspecified | pb::Relation::Equal) => Relation::Equal,
+        Ok(pb::Relation::NotEqual) => Relation::NotEqual,
+        Ok(pb::Relation::Greater) => Relation::Greater,
+        Ok(pb::Relation::Less) => Relation::Less,
+        Err(_) => {
+            let why = format!("there is no relation {}", compare.relation);
+            return Err(Error::invalid("compare.relation", why));
+        }
+    };
+    let target = match compare.target.ok_or_else(|| missing("compare.target"))? {
+        Wire::CreateRevision(revision) => CompareTarget::CreateRevision(Revision::new(revision)),
+        Wire::ModRevision(revision) => CompareTarget::ModRevision(Revision::new(revision)),
+        Wire::Count(count) => CompareTarget::Count(count),
+        Wire::Value(value) => CompareTarget::Value(Value::parse(value)?),
+        Wire::LeaseId(lease) => CompareTarget::Lease(LeaseId::new(lease)),
+    };
+    Ok(Compare {
+        key: Key::parse(&compare.key)?,
+        relation,
+        target,
+    })
 }
 
 /// Parses a range; an absent one is every key.
@@ -172,6 +283,9 @@ pub fn result_to_wire(result: &OperationResult) -> pb::BatchResult {
                 found: previous.is_some(),
                 previous: optional_entry(previous.as_ref()),
             }),
+            OperationResult::RangeDeleted { count } => {
+                Wire::DeleteRange(pb::DeleteRangeResult { count: *count })
+            }
             OperationResult::Compared { succeeded, entry } => {
                 Wire::CompareAndSet(pb::CompareAndSetResult {
                     succeeded: *succeeded,
@@ -224,10 +338,17 @@ mod tests {
         refused(pb::RequestHeader { seq: 1, ..header() }, "header.client_id");
         refused(
             pb::RequestHeader {
-                client_id: 1,
+                level: pb::Level::Bounded.into(),
                 ..header()
             },
-            "header.seq",
+            "header.bound",
+        );
+        refused(
+            pb::RequestHeader {
+                bound: Some(pb::Bound::default()),
+                ..header()
+            },
+            "header.bound",
         );
         refused(
             pb::RequestHeader {
@@ -274,7 +395,7 @@ mod tests {
     #[test]
     fn a_value_over_the_limit_is_refused_with_the_limits_name() {
         let value = Bytes::from(vec![0; quorumor_core::limits::VALUE_BYTES_MAX + 1]);
-        let error = parse_put("k", value, &Bytes::new()).unwrap_err();
+        let error = parse_put("k", value, &Bytes::new(), 0).unwrap_err();
         assert!(
             matches!(
                 error,

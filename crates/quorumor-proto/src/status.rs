@@ -32,16 +32,25 @@ pub const fn code(error: &Error) -> Code {
         Error::GuaranteeUnavailable { .. }
         | Error::ModeNotServed { .. }
         | Error::TokenTooWide { .. }
-        | Error::EpochChanged { .. } => Code::FailedPrecondition,
-        Error::NotLeader { .. } | Error::NoQuorum | Error::Starting | Error::Stopping => {
-            Code::Unavailable
-        }
+        | Error::EpochChanged { .. }
+        | Error::LeaseExists { .. }
+        | Error::SessionExpired { .. }
+        | Error::MembershipRefused { .. } => Code::FailedPrecondition,
+        Error::NotLeader { .. }
+        | Error::NoQuorum
+        | Error::Starting
+        | Error::Stopping
+        | Error::TooStale { .. }
+        | Error::LeaderLost => Code::Unavailable,
+        Error::LeaseNotFound { .. } => Code::NotFound,
+        Error::Unauthenticated { .. } => Code::Unauthenticated,
+        Error::PermissionDenied { .. } => Code::PermissionDenied,
         // Generic clients retry UNAVAILABLE by themselves, which a write that may have happened must not invite.
         Error::OutcomeUnknown { .. } => Code::Unknown,
         Error::Overloaded { .. } | Error::DiskFull => Code::ResourceExhausted,
         Error::Damaged { .. } => Code::DataLoss,
         Error::TokenAhead { .. } | Error::DeadlineExceeded { .. } => Code::DeadlineExceeded,
-        Error::HistoryGone { .. } => Code::OutOfRange,
+        Error::HistoryGone { .. } | Error::FutureRevision { .. } => Code::OutOfRange,
         Error::Internal { .. } => Code::Internal,
     }
 }
@@ -129,7 +138,16 @@ fn error_info(error: &Error, mode: Option<Mode>) -> rpc::ErrorInfo {
         Error::Overloaded { queue, .. } => note("limit", (*queue).to_owned()),
         Error::HistoryGone { oldest } => note("oldest", oldest.to_string()),
         Error::EpochChanged { current, .. } => note("data_epoch", current.to_string()),
+        Error::FutureRevision { current, .. } => note("newest", current.to_string()),
         Error::InvalidArgument { .. }
+        | Error::TooStale { .. }
+        | Error::LeaseNotFound { .. }
+        | Error::LeaseExists { .. }
+        | Error::SessionExpired { .. }
+        | Error::MembershipRefused { .. }
+        | Error::LeaderLost
+        | Error::Unauthenticated { .. }
+        | Error::PermissionDenied { .. }
         | Error::ModeNotServed { .. }
         | Error::NotLeader { hint: None }
         | Error::NoQuorum
