@@ -39,6 +39,7 @@ pub(crate) fn value(text: &str) -> Value {
 
 pub(crate) fn put(name: &str, text: &str) -> Operation {
     Operation::Put {
+        lease: None,
         key: key(name),
         value: value(text),
         context: None,

@@ -225,6 +225,8 @@ impl Members {
             peer_address: Some(record.address),
             client_address: record.client_address.as_deref().map(str::to_owned),
             voter: false,
+            promote: false,
+            store: None,
             generation: record.generation,
             incarnation: record.incarnation,
             heard_at: record.heard_at,

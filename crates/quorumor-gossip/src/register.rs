@@ -234,6 +234,7 @@ impl Register {
             value,
             version: self.version(winner),
             writer: winner.dot.writer,
+            lease: None,
         })
     }
 

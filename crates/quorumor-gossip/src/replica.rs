@@ -5,10 +5,11 @@
 
 use std::collections::VecDeque;
 
+use imbl::OrdMap;
 use quorumor_core::{
-    CallId, Change, Contact, DiskState, Dot, Error, Generation, Incarnation, Input, LogId,
-    LogRecord, Mono, NodeId, Now, Output, Persist, PersistToken, Position, Record, Recovered,
-    Replica, Reply, Seq, View, WakeReason,
+    CallId, Change, Contact, DiskState, Dot, Error, Generation, History, Incarnation, Input, LogId,
+    LogRecord, LogTime, Mono, NodeId, Now, Output, Persist, PersistToken, Position, Record,
+    Recovered, Replica, Reply, Seq, View, WakeReason,
 };
 
 use crate::anti_entropy::Repair;
@@ -402,7 +403,7 @@ impl GossipReplica {
         if !step.changes.is_empty() {
             self.outputs.push_back(Output::Changed(Change {
                 position: Position::Eventual(self.store.known().vector().clone()),
-                events: step.changes,
+                events: step.changes.into(),
             }));
         }
         if self.durability.lazy_bytes() > LAZY_BYTES_MAX {
@@ -481,6 +482,9 @@ impl Replica for GossipReplica {
             entries: self.store.entries().clone(),
             position: Position::Eventual(self.store.known().vector().clone()),
             status: self.published.status(),
+            history: History::default(),
+            leases: OrdMap::new(),
+            log_time: LogTime::default(),
         }
     }
 }

@@ -42,10 +42,17 @@ pub(crate) struct Requests {
 #[derive(Debug)]
 struct Waiting {
     needed: VersionVector,
-    command: Command,
+    ask: Ask,
     bytes: usize,
     /// The row that it waits for; `None` if it lacks nothing.
     under: Option<(Row, Seq)>,
+}
+
+/// What of the commands this mode carries out.
+#[derive(Debug)]
+enum Ask {
+    Write(Vec<Operation>),
+    Barrier,
 }
 
 #[derive(Debug)]
@@ -147,15 +154,14 @@ fn first_lacking(needed: &VersionVector, known: &VersionVector) -> Option<(Row, 
 
 impl GossipReplica {
     pub(crate) fn handle_request(&mut self, call: CallId, request: Request) {
-        match self.admit(&request) {
+        match self.admit(request) {
             Err(error) => self.reply(call, Err(error)),
-            Ok(needed)
-                if self.store.known().vector().covers(&needed)
-                    && !self.must_wait(&request.command) =>
+            Ok((needed, ask))
+                if self.store.known().vector().covers(&needed) && !self.must_wait(&ask) =>
             {
-                self.execute(call, request.command);
+                self.execute(call, ask);
             }
-            Ok(needed) => self.wait(call, needed, request.command),
+            Ok((needed, ask)) => self.wait(call, needed, ask),
         }
     }
 
@@ -170,8 +176,8 @@ impl GossipReplica {
         self.replies.push((call, result));
     }
 
-    /// Refuses what this mode or this moment can't do; else what the state must cover first.
-    fn admit(&self, request: &Request) -> Result<VersionVector, Error> {
+    /// Refuses what this mode or this moment can't do; else what the state must cover first, and what to do then.
+    fn admit(&self, request: Request) -> Result<(VersionVector, Ask), Error> {
         if self.me.has_left {
             return Err(Error::Stopping);
         }
@@ -185,19 +191,36 @@ impl GossipReplica {
                 ));
             }
         };
-        match &request.command {
+        let ask = match request.command {
             Command::ReadBarrier {
                 level: Level::Local,
-            } => {}
+                ..
+            } => Ask::Barrier,
             Command::ReadBarrier {
-                level: level @ Level::Linearizable,
+                level: level @ (Level::Bounded | Level::Linearizable),
+                ..
             } => {
-                return Err(Error::level_unavailable(Mode::Eventual, *level));
+                return Err(Error::level_unavailable(Mode::Eventual, level));
             }
+            Command::Txn { .. } => return Err(unavailable("transaction", "batch")),
+            Command::Lease(_) => return Err(unavailable("lease", "put and delete")),
+            Command::Session(_) => return Err(unavailable("exactly_once", "idempotent puts")),
+            Command::Cluster(_) => {
+                return Err(unavailable("membership_change", "joining by a seed"));
+            }
+            Command::Backup => return Err(unavailable("backup", "list")),
             Command::Write { operations, .. } => {
-                for operation in operations {
+                for operation in &operations {
                     match operation {
-                        Operation::CompareAndSet { .. } => return Err(compare_refused()),
+                        Operation::CompareAndSet { .. } => {
+                            return Err(unavailable("compare_and_set", "put"));
+                        }
+                        Operation::DeleteRange { .. } => {
+                            return Err(unavailable("delete_range", "delete"));
+                        }
+                        Operation::Put { lease: Some(_), .. } => {
+                            return Err(unavailable("lease", "put and delete"));
+                        }
                         // A put replaces only what this node knows, so that its stamp can exceed it.
                         Operation::Put {
                             context: Some(context),
@@ -209,9 +232,10 @@ impl GossipReplica {
                     }
                 }
                 self.admit_write()?;
+                Ask::Write(operations)
             }
-        }
-        Ok(needed)
+        };
+        Ok((needed, ask))
     }
 
     fn admit_write(&self) -> Result<(), Error> {
@@ -226,8 +250,8 @@ impl GossipReplica {
         Ok(())
     }
 
-    fn wait(&mut self, call: CallId, needed: VersionVector, command: Command) {
-        let bytes = command_bytes(&command) + needed.len() * ROW_BYTES;
+    fn wait(&mut self, call: CallId, needed: VersionVector, ask: Ask) {
+        let bytes = ask_bytes(&ask) + needed.len() * ROW_BYTES;
         if self.requests.waiting.len() >= PENDING_READS_MAX
             || self.requests.waiting_bytes + bytes > WAITING_BYTES_MAX
         {
@@ -239,7 +263,7 @@ impl GossipReplica {
         let lacking = first_lacking(&needed, &known);
         let waiting = Waiting {
             needed,
-            command,
+            ask,
             bytes,
             under: None,
         };
@@ -251,8 +275,8 @@ impl GossipReplica {
     }
 
     /// Whether the own log can't take this yet.
-    const fn must_wait(&self, command: &Command) -> bool {
-        self.me.log_doubted && matches!(command, Command::Write { .. })
+    const fn must_wait(&self, ask: &Ask) -> bool {
+        self.me.log_doubted && matches!(ask, Ask::Write(_))
     }
 
     /// Carries out what waited and can go on now.
@@ -261,17 +285,17 @@ impl GossipReplica {
             let Some(waiting) = self.requests.waiting.get(&call) else {
                 continue;
             };
-            if self.must_wait(&waiting.command) {
+            if self.must_wait(&waiting.ask) {
                 self.requests.ready.insert(call);
                 continue;
             }
             let Some(waiting) = self.requests.remove(call) else {
                 continue;
             };
-            let is_write = matches!(waiting.command, Command::Write { .. });
+            let is_write = matches!(waiting.ask, Ask::Write(_));
             match self.admit_write() {
                 Err(error) if is_write => self.reply(call, Err(error)),
-                Err(_) | Ok(()) => self.execute(call, waiting.command),
+                Err(_) | Ok(()) => self.execute(call, waiting.ask),
             }
         }
     }
@@ -286,16 +310,13 @@ impl GossipReplica {
         }
     }
 
-    fn execute(&mut self, call: CallId, command: Command) {
-        match command {
-            Command::ReadBarrier { level: _ } => {
+    fn execute(&mut self, call: CallId, ask: Ask) {
+        match ask {
+            Ask::Barrier => {
                 let position = Position::Eventual(self.store.known().vector().clone());
                 self.reply(call, Ok(Reply::ReadReady { position }));
             }
-            Command::Write {
-                operations,
-                client: _,
-            } => self.execute_write(call, operations),
+            Ask::Write(operations) => self.execute_write(call, operations),
         }
     }
 
@@ -317,6 +338,7 @@ impl GossipReplica {
                     key,
                     value,
                     context,
+                    lease: _,
                 } => self.execute_put(&mut write, key, value, context.as_ref()),
                 Operation::Delete { key } => self.execute_delete(&mut write, key),
                 Operation::Get { key } => {
@@ -326,7 +348,7 @@ impl GossipReplica {
                         entry: register.entry(),
                     }
                 }
-                Operation::CompareAndSet { .. } => {
+                Operation::CompareAndSet { .. } | Operation::DeleteRange { .. } => {
                     unreachable!("the whole batch was refused when it was admitted")
                 }
             };
@@ -474,35 +496,34 @@ impl GossipReplica {
     }
 }
 
-/// What a command takes while it waits.
-fn command_bytes(command: &Command) -> usize {
-    let operations = match command {
-        Command::ReadBarrier { level: _ } => return WAITING_OVERHEAD_BYTES,
-        Command::Write {
-            operations,
-            client: _,
-        } => operations,
+/// What an ask takes while it waits.
+fn ask_bytes(ask: &Ask) -> usize {
+    let operations = match ask {
+        Ask::Barrier => return WAITING_OVERHEAD_BYTES,
+        Ask::Write(operations) => operations,
     };
     let each = operations.iter().map(|operation| match operation {
         Operation::Put {
             key,
             value,
             context,
+            lease: _,
         } => {
             let rows = context.as_ref().map_or(0, VersionVector::len);
             key.as_str().len() + value.as_bytes().len() + rows * ROW_BYTES
         }
         Operation::CompareAndSet { key, value, .. } => key.as_str().len() + value.as_bytes().len(),
         Operation::Delete { key } | Operation::Get { key } => key.as_str().len(),
+        Operation::DeleteRange { range } => range.bytes(),
     });
     WAITING_OVERHEAD_BYTES + each.sum::<usize>() + operations.len() * ROW_BYTES
 }
 
-fn compare_refused() -> Error {
+const fn unavailable(asked: &'static str, best_available: &'static str) -> Error {
     Error::GuaranteeUnavailable {
         mode: Mode::Eventual,
-        asked: "compare_and_set",
-        best_available: "put",
+        asked,
+        best_available,
     }
 }
 

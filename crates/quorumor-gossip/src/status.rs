@@ -40,6 +40,7 @@ impl Published {
             },
             contact_at: None,
             members: Arc::from([myself(config, me)]),
+            alarms: Arc::from([]),
         };
         Self {
             status: Arc::new(status),
@@ -73,6 +74,8 @@ fn myself(config: &GossipConfig, me: &Me) -> Member {
         peer_address: Some(config.peer_address),
         client_address: config.client_address.clone(),
         voter: false,
+        promote: false,
+        store: None,
         generation: me.generation,
         incarnation: me.incarnation,
         heard_at: None,
@@ -136,6 +139,7 @@ impl GossipReplica {
             counts,
             contact_at,
             members: self.members.publish(myself(&self.config, &self.me)),
+            alarms: Arc::from([]),
         });
     }
 

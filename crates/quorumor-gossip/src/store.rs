@@ -226,10 +226,14 @@ impl Store {
             return;
         }
         self.step.changes.push(match (entry, register.winner()) {
-            (Some(entry), _) => ChangeEvent::Put { entry },
+            (Some(entry), _) => ChangeEvent::Put {
+                entry,
+                previous: None,
+            },
             (None, Some(winner)) => ChangeEvent::Deleted {
                 key: key.clone(),
                 version: register.version(winner),
+                previous: None,
             },
             (None, None) => ChangeEvent::Reset,
         });

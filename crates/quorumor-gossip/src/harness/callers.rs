@@ -1,7 +1,7 @@
 //! What a story asks of a world's nodes.
 
 use quorumor_core::{
-    CallId, Command, Error, Input, Level, MemberState, Operation, Position, Reply, Request,
+    Bound, CallId, Command, Error, Input, Level, MemberState, Operation, Position, Reply, Request,
     RequestId, Role, Version, VersionVector,
 };
 
@@ -52,6 +52,7 @@ impl World {
         self.request(
             id,
             Command::ReadBarrier {
+                bound: Bound::NONE,
                 level: Level::Local,
             },
             after,

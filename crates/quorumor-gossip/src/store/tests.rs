@@ -72,7 +72,7 @@ fn digest(store: &Store) -> u64 {
     View {
         entries: store.entries().clone(),
         position: Position::Eventual(store.known().vector().clone()),
-        status: world.view(1).status,
+        ..world.view(1)
     }
     .digest()
 }

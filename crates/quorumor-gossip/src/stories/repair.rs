@@ -90,6 +90,7 @@ fn big_values_are_pulled_by_stream() {
     let mut world = World::cluster(4, 15);
     let big = Value::parse(Bytes::from(vec![7; 1024 * 1024])).unwrap();
     let operation = |name: &str| Operation::Put {
+        lease: None,
         key: key(name),
         value: big.clone(),
         context: None,
@@ -217,6 +218,7 @@ fn a_dropped_message_does_not_end_the_use_of_a_stream() {
     assert!(!world.replica(1).sync.peers[&node(2)].stream_broken());
     let big = Value::parse(Bytes::from(vec![7; 512 * 1024])).unwrap();
     let operation = |name: &str| Operation::Put {
+        lease: None,
         key: key(name),
         value: big.clone(),
         context: None,
@@ -246,6 +248,7 @@ fn a_slow_disk_is_not_given_more_and_more() {
     let big = Value::parse(Bytes::from(vec![7; 1024 * 1024])).unwrap();
     for n in 0..12 {
         let operation = Operation::Put {
+            lease: None,
             key: key(&format!("big{n}")),
             value: big.clone(),
             context: None,

@@ -1,8 +1,8 @@
 //! Stories about writes, conflicts, tokens and refusals.
 
 use quorumor_core::{
-    Command, Error, Expected, Input, Level, Operation, OperationResult, Position, Reply, Role, Seq,
-    Version,
+    Bound, Command, Error, Expected, Input, Level, Operation, OperationResult, Position, Reply,
+    Role, Seq, Version,
 };
 
 use super::everyone_reads;
@@ -84,6 +84,7 @@ fn a_put_with_a_context_replaces_only_what_was_seen() {
         everyone_reads(world, "a", Some("unseen"))
     });
     let with_context = Operation::Put {
+        lease: None,
         key: key("a"),
         value: value("2"),
         context: Some(context),
@@ -147,6 +148,7 @@ fn a_batch_reads_its_own_writes_and_has_one_result_each() {
 fn what_the_mode_cannot_give_is_refused_whole() {
     let mut world = World::cluster(1, 8);
     let compare = Operation::CompareAndSet {
+        lease: None,
         key: key("a"),
         expected: Expected::Absent,
         value: value("1"),
@@ -159,7 +161,14 @@ fn what_the_mode_cannot_give_is_refused_whole() {
     };
     assert_eq!(world.answer(1, call), Some(&Err(refused)));
     let level = Level::Linearizable;
-    let call = world.request(1, Command::ReadBarrier { level }, None);
+    let call = world.request(
+        1,
+        Command::ReadBarrier {
+            level,
+            bound: Bound::NONE,
+        },
+        None,
+    );
     assert!(matches!(
         world.answer(1, call),
         Some(Err(Error::GuaranteeUnavailable { .. }))
@@ -168,6 +177,7 @@ fn what_the_mode_cannot_give_is_refused_whole() {
     let call = world.request(
         1,
         Command::ReadBarrier {
+            bound: Bound::NONE,
             level: Level::Local,
         },
         Some(strong),
@@ -266,9 +276,9 @@ fn watchers_hear_every_visible_change_in_order() {
     let told: Vec<String> = world.nodes[&node(2)]
         .changes
         .iter()
-        .flat_map(|change| &change.events)
+        .flat_map(|change| change.events.iter())
         .map(|event| match event {
-            quorumor_core::ChangeEvent::Put { entry } => {
+            quorumor_core::ChangeEvent::Put { entry, .. } => {
                 String::from_utf8(entry.value.as_bytes().to_vec()).unwrap()
             }
             quorumor_core::ChangeEvent::Deleted { .. } => "deleted".to_owned(),
@@ -289,12 +299,14 @@ fn puts_that_replace_nothing_are_bounded_and_travel_whole() {
     world.run_ms(1_000);
     let big = quorumor_core::Value::parse(vec![7; 1024 * 1024].into()).unwrap();
     let blind = |text: &str| Operation::Put {
+        lease: None,
         key: key("a"),
         value: value(text),
         context: Some(quorumor_core::VersionVector::new()),
     };
     for _ in 0..18 {
         let put = Operation::Put {
+            lease: None,
             key: key("a"),
             value: big.clone(),
             context: Some(quorumor_core::VersionVector::new()),
@@ -327,6 +339,7 @@ fn waiting_callers_are_bounded_by_their_bytes() {
     let mut calls = Vec::new();
     for n in 0..70 {
         let operation = Operation::Put {
+            lease: None,
             key: key(&format!("big{n}")),
             value: big.clone(),
             context: None,
