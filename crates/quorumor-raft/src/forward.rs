@@ -22,6 +22,13 @@ impl RaftReplica {
         operations: Vec<Operation>,
         client: Option<ClientSeq>,
     ) -> Result<(), Error> {
+        if operations.iter().any(names_lease) {
+            return Err(Error::GuaranteeUnavailable {
+                mode: crate::replica::MODE,
+                asked: "a lease",
+                best_available: "entries without one",
+            });
+        }
         if self.disk == DiskState::Full {
             return Err(Error::DiskFull);
         }
@@ -237,5 +244,12 @@ impl RaftReplica {
                 address: record.peer_address,
             });
         }
+    }
+}
+
+const fn names_lease(operation: &Operation) -> bool {
+    match operation {
+        Operation::Put { lease, .. } | Operation::CompareAndSet { lease, .. } => lease.is_some(),
+        Operation::Delete { .. } | Operation::DeleteRange { .. } | Operation::Get { .. } => false,
     }
 }

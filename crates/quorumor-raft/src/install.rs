@@ -4,6 +4,8 @@
 //! leader becomes this node's checkpoint first, and raft sees it only then, so nothing is ever acknowledged that a crash
 //! could take.
 
+use std::sync::Arc;
+
 use quorumor_core::{
     Change, ChangeEvent, Error, NodeId, Output, Persist, PersistToken, Position, StreamClass,
 };
@@ -211,7 +213,7 @@ impl RaftReplica {
         let position = Position::Strong(self.state.revision);
         self.outputs.push_back(Output::Changed(Change {
             position,
-            events: vec![ChangeEvent::Reset],
+            events: Arc::from([ChangeEvent::Reset]),
         }));
         // Their entries may be inside the snapshot, or not.
         for call in self

@@ -181,6 +181,8 @@ impl Contacts {
                 state: self.state(*node, at),
                 peer_address: Some(record.peer_address),
                 client_address: record.client_address.clone(),
+                store: record.store,
+                promote: false,
                 voter: voters.contains(&node.as_u64()),
                 generation: Generation::ZERO,
                 incarnation: Incarnation::ZERO,

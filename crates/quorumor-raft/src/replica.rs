@@ -190,7 +190,16 @@ impl RaftReplica {
         match request.command {
             // A write comes after everything that was ever acknowledged, and so after what its token has seen.
             Command::Write { operations, client } => self.write(call, operations, client),
-            Command::ReadBarrier { level } => self.read(call, level, after),
+            Command::ReadBarrier { level, bound: _ } => self.read(call, level, after),
+            Command::Txn { .. }
+            | Command::Lease(_)
+            | Command::Session(_)
+            | Command::Cluster(_)
+            | Command::Backup => Err(Error::GuaranteeUnavailable {
+                mode: MODE,
+                asked: "this command",
+                best_available: "writes and reads",
+            }),
         }
     }
 
@@ -203,6 +212,11 @@ impl RaftReplica {
         }
         match level {
             Level::Local => self.reads.wait_local(call, after),
+            Level::Bounded => {
+                return Err(Error::TooStale {
+                    why: "this node keeps no proof yet".to_owned(),
+                });
+            }
             Level::Linearizable => {
                 if self.is_cut_off() {
                     return Err(self.unavailable());

@@ -4,6 +4,7 @@
 //! Not raft's log, and not who waits for an answer: `ready.rs` applies entries in order and `pending.rs` knows the waiters.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use imbl::OrdMap;
@@ -136,7 +137,7 @@ impl StateMachine {
             self.revision = revision;
             Change {
                 position: Position::Strong(revision),
-                events,
+                events: events.into(),
             }
         });
         Applied {
@@ -179,10 +180,26 @@ impl Batch<'_> {
             Operation::Delete { key } => OperationResult::Deleted {
                 previous: self.delete(&key),
             },
+            Operation::DeleteRange { range } => {
+                let keys: Vec<Key> = self
+                    .entries
+                    .range::<_, str>((Bound::Included(range.start()), Bound::Unbounded))
+                    .map(|(key, _)| key)
+                    .take_while(|key| range.contains(key))
+                    .cloned()
+                    .collect();
+                for key in &keys {
+                    self.delete(key);
+                }
+                OperationResult::RangeDeleted {
+                    count: keys.len() as u64,
+                }
+            }
             Operation::CompareAndSet {
                 key,
                 expected,
                 value,
+                lease: _,
             } => {
                 let current = self.entries.get(&key).cloned();
                 let succeeded = expected.matches(current.as_deref());
@@ -207,6 +224,7 @@ impl Batch<'_> {
             .entries
             .get(&key)
             .map_or((self.revision, 0), |entry| strong_parts(&entry.version));
+        let previous = self.entries.get(&key).cloned();
         let entry = Arc::new(Entry {
             key: key.clone(),
             value,
@@ -216,10 +234,12 @@ impl Batch<'_> {
                 count: count.saturating_add(1),
             },
             writer: self.writer,
+            lease: None,
         });
         self.entries.insert(key, Arc::clone(&entry));
         self.events.push(ChangeEvent::Put {
             entry: Arc::clone(&entry),
+            previous,
         });
         entry
     }
@@ -234,6 +254,7 @@ impl Batch<'_> {
                 modify: self.revision,
                 count: count.saturating_add(1),
             },
+            previous: Some(Arc::clone(&previous)),
         });
         Some(Arc::unwrap_or_clone(previous))
     }

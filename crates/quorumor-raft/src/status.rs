@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use quorumor_core::{Health, LogIndex, Member, MemberCounts, Position, Role, Status, Term, View};
+use quorumor_core::{
+    Health, History, LogIndex, LogTime, Member, MemberCounts, Position, Role, Status, Term, View,
+};
 
 use crate::config::RaftConfig;
 use crate::membership::{self, Standpoint};
@@ -26,11 +28,16 @@ pub(crate) fn first_view(config: &RaftConfig, state: &StateMachine) -> View {
                 voter: true,
                 committed: LogIndex::ZERO,
                 applied: LogIndex::ZERO,
+                confirmed: None,
             },
             counts: MemberCounts::default(),
             contact_at: None,
             members: Arc::from([]),
+            alarms: Arc::from([]),
         }),
+        history: History::starting_at(state.revision),
+        leases: imbl::OrdMap::new(),
+        log_time: LogTime::default(),
     }
 }
 
@@ -82,6 +89,7 @@ impl RaftReplica {
                 voter: self.state.voters.voters.contains(&self.raw.raft.id),
                 committed: LogIndex::new(self.raw.raft.raft_log.committed),
                 applied: LogIndex::new(self.state.applied.index),
+                confirmed: None,
             },
             counts: membership::count(&members),
             contact_at: if self.standing.leads {
@@ -90,6 +98,7 @@ impl RaftReplica {
                 self.contacts.leader_heard_at()
             },
             members: self.shared_members(members),
+            alarms: Arc::from([]),
         }
     }
 

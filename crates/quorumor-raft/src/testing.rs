@@ -11,9 +11,9 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use quorumor_core::{
-    CallId, Command, Contact, DataEpoch, Entry, Error, Health, Input, Level, Now, Operation,
-    Output, Persist, PersistToken, Position, Recovered, Replica, Reply, Request, RequestId,
-    Revision, Role, StoreId, StreamClass, View,
+    CallId, Command, Contact, DataEpoch, Entry, Error, Health, Input, Now, Operation, Output,
+    Persist, PersistToken, Position, Recovered, Replica, Reply, Request, RequestId, Revision, Role,
+    StoreId, StreamClass, View,
 };
 
 use digest::digest;
@@ -53,6 +53,8 @@ pub(crate) struct Net {
     sequence: u64,
     pub(crate) cuts: BTreeSet<(u64, u64)>,
     pub(crate) answers: BTreeMap<CallId, Result<Reply, Error>>,
+    /// What was ever answered.
+    answered: BTreeSet<CallId>,
     /// The view as it was published when a call was answered.
     pub(crate) views: BTreeMap<CallId, View>,
     pub(crate) changes: BTreeMap<u64, Vec<quorumor_core::Change>>,
@@ -85,6 +87,7 @@ impl Net {
             sequence: 0,
             cuts: BTreeSet::new(),
             answers: BTreeMap::new(),
+            answered: BTreeSet::new(),
             views: BTreeMap::new(),
             changes: BTreeMap::new(),
             calls: 0,
@@ -254,8 +257,8 @@ impl Net {
     fn carry_out(&mut self, node: u64, output: Output, view: &View) {
         match output {
             Output::Reply { call, result } => {
-                let twice = self.answers.insert(call, result);
-                assert!(twice.is_none(), "{call} was answered twice");
+                assert!(self.answered.insert(call), "{call} was answered twice");
+                self.answers.insert(call, result);
                 self.views.insert(call, view.clone());
             }
             Output::Datagram { .. } => panic!("strong mode sends no datagrams"),
@@ -520,13 +523,13 @@ impl Net {
     }
 
     pub(crate) fn read(&mut self, node: u64) -> CallId {
-        let level = Level::Linearizable;
-        self.call(node, Command::ReadBarrier { level }, None)
+        self.call(node, Command::linearizable(), None)
     }
 
+    /// An answer, which is forgotten by that.
     pub(crate) fn answer(&mut self, call: CallId) -> Result<Reply, Error> {
         self.run_until("an answer", |net| net.answers.contains_key(&call));
-        self.answers[&call].clone()
+        self.answers.remove(&call).unwrap()
     }
 
     /// Writes until it is acknowledged.

@@ -244,6 +244,7 @@ fn entry_of(wire: WireKeyValue) -> Result<Entry, CodecError> {
             count: wire.count,
         },
         writer: NodeId::try_from(wire.writer)?,
+        lease: None,
     })
 }
 

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use prost::Message as _;
 use quorumor_core::{
-    ClientId, ClientSeq, Expected, Key, NodeId, Operation, Revision, StoreId, Value,
+    ClientId, ClientSeq, Expected, Key, KeyRange, NodeId, Operation, Revision, StoreId, Value,
 };
 
 use super::CodecError;
@@ -188,7 +188,7 @@ impl WireMember {
 struct WireOperation {
     #[prost(string, tag = "1")]
     key: String,
-    #[prost(oneof = "WireAct", tags = "2, 3, 4, 5")]
+    #[prost(oneof = "WireAct", tags = "2, 3, 4, 5, 6")]
     act: Option<WireAct>,
 }
 
@@ -202,6 +202,8 @@ enum WireAct {
     CompareAndSet(WireCompare),
     #[prost(message, tag = "5")]
     Get(Nothing),
+    #[prost(message, tag = "6")]
+    DeleteRange(WireRange),
 }
 
 #[derive(Clone, Copy, PartialEq, prost::Message)]
@@ -240,23 +242,32 @@ fn wire_operation(operation: &Operation) -> WireOperation {
             }),
         }),
         Operation::Get { .. } => WireAct::Get(Nothing {}),
+        Operation::DeleteRange { range } => WireAct::DeleteRange(wire_range(range)),
     };
     WireOperation {
-        key: operation.key().as_str().to_owned(),
+        key: operation
+            .key()
+            .map_or_else(String::new, |key| key.as_str().to_owned()),
         act: Some(act),
     }
 }
 
 fn operation(wire: WireOperation) -> Result<Operation, CodecError> {
-    let key = Key::parse(&wire.key)?;
     let act = wire
         .act
         .ok_or(CodecError::Invalid("an operation of an unknown kind"))?;
+    if let WireAct::DeleteRange(range) = act {
+        return Ok(Operation::DeleteRange {
+            range: range_of(range)?,
+        });
+    }
+    let key = Key::parse(&wire.key)?;
     Ok(match act {
         WireAct::Put(value) => Operation::Put {
             key,
             value: Value::parse(value)?,
             context: None,
+            lease: None,
         },
         WireAct::Delete(Nothing {}) => Operation::Delete { key },
         WireAct::CompareAndSet(compare) => Operation::CompareAndSet {
@@ -270,7 +281,40 @@ fn operation(wire: WireOperation) -> Result<Operation, CodecError> {
                 WireExpected::Value(value) => Expected::Value(Value::parse(value)?),
             },
             value: Value::parse(compare.value)?,
+            lease: None,
         },
         WireAct::Get(Nothing {}) => Operation::Get { key },
+        WireAct::DeleteRange(_) => return Err(CodecError::Invalid("a range with a key")),
+    })
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct WireRange {
+    /// Whether `start` is a prefix.
+    #[prost(bool, tag = "1")]
+    prefix: bool,
+    #[prost(string, tag = "2")]
+    start: String,
+    #[prost(string, optional, tag = "3")]
+    end: Option<String>,
+}
+
+fn wire_range(range: &KeyRange) -> WireRange {
+    let (prefix, end) = match range {
+        KeyRange::Prefix(_) => (true, None),
+        KeyRange::Between { end, .. } => (false, end.as_deref().map(str::to_owned)),
+    };
+    WireRange {
+        prefix,
+        start: range.start().to_owned(),
+        end,
+    }
+}
+
+fn range_of(wire: WireRange) -> Result<KeyRange, CodecError> {
+    Ok(if wire.prefix {
+        KeyRange::prefix(&wire.start)?
+    } else {
+        KeyRange::between(&wire.start, wire.end.as_deref())?
     })
 }

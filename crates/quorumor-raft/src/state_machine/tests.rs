@@ -25,11 +25,11 @@ fn operation() -> impl Strategy<Value = Operation> {
         value().prop_map(Expected::Value),
     ];
     prop_oneof![
-        3 => (any_key(), value()).prop_map(|(key, value)| Operation::Put { key, value, context: None }),
+        3 => (any_key(), value()).prop_map(|(key, value)| Operation::Put { key, value, context: None, lease: None }),
         1 => any_key().prop_map(|key| Operation::Delete { key }),
         1 => any_key().prop_map(|key| Operation::Get { key }),
         2 => (any_key(), expected, value()).prop_map(|(key, expected, value)| {
-            Operation::CompareAndSet { key, expected, value }
+            Operation::CompareAndSet { key, expected, value, lease: None }
         }),
     ]
 }

@@ -20,6 +20,7 @@ pub(crate) fn put(k: &str, v: &str) -> Operation {
         key: key(k),
         value: value(v),
         context: None,
+        lease: None,
     }
 }
 
@@ -28,5 +29,6 @@ pub(crate) fn cas(k: &str, expected: Expected, v: &str) -> Operation {
         key: key(k),
         expected,
         value: value(v),
+        lease: None,
     }
 }

@@ -49,7 +49,7 @@ fn fifty_heavy_entries_come_in_few_round_trips_and_none_in_a_message_too_long() 
         assert!(took < 300, "{took} ms, crashed: {crashed}");
         let reset = net.changes[&follower]
             .iter()
-            .any(|change| change.events == [ChangeEvent::Reset]);
+            .any(|change| change.events[..] == [ChangeEvent::Reset]);
         assert!(!reset, "no snapshot is needed");
         let longest = net.lanes.longest;
         assert!(longest <= STREAM_MESSAGE_BYTES_MAX / 2, "{longest} bytes");

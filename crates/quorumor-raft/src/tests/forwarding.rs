@@ -117,7 +117,7 @@ fn without_a_leader_a_write_is_refused_at_once_and_was_not_applied() {
     let mut net = Net::new(3, 46);
     net.start(1);
     let call = net.put(1, "a", "1");
-    let error = net.answers[&call].clone().unwrap_err();
+    let error = net.answers.remove(&call).unwrap().unwrap_err();
     assert_eq!(error, Error::NotLeader { hint: None });
     net.run_for_ms(5_000);
     let call = net.put(1, "a", "1");

@@ -1,6 +1,6 @@
 //! Reads: linearizable at any node, local as far as a token demands.
 
-use quorumor_core::{Command, Error, Level, Reply, Revision};
+use quorumor_core::{Bound, Command, Error, Level, Reply, Revision};
 
 use crate::testing::Net;
 
@@ -102,11 +102,32 @@ fn a_local_read_waits_for_what_its_token_has_seen_and_can_be_cancelled() {
     net.cuts.insert((leader, follower));
     let revision = net.put_acked(leader, "a", "1");
     let level = Level::Local;
-    let behind = net.call(follower, Command::ReadBarrier { level }, None);
+    let behind = net.call(
+        follower,
+        Command::ReadBarrier {
+            level,
+            bound: Bound::NONE,
+        },
+        None,
+    );
     assert!(net.answers[&behind].is_ok(), "nothing to wait for");
-    let waits = net.call(follower, Command::ReadBarrier { level }, Some(revision));
+    let waits = net.call(
+        follower,
+        Command::ReadBarrier {
+            level,
+            bound: Bound::NONE,
+        },
+        Some(revision),
+    );
     let ahead = Some(Revision::new(1_000));
-    let gone = net.call(follower, Command::ReadBarrier { level }, ahead);
+    let gone = net.call(
+        follower,
+        Command::ReadBarrier {
+            level,
+            bound: Bound::NONE,
+        },
+        ahead,
+    );
     net.run_for_ms(100);
     assert!(!net.answers.contains_key(&waits));
     net.cuts.clear();

@@ -44,7 +44,7 @@ fn a_slow_follower_catches_up_by_a_snapshot_after_compaction() {
     assert!(net.value(follower, "k59").is_some());
     let resets = net.changes[&follower]
         .iter()
-        .filter(|change| change.events == [ChangeEvent::Reset]);
+        .filter(|change| change.events[..] == [ChangeEvent::Reset]);
     assert_eq!(resets.count(), 1);
     // What was installed is durable.
     net.crash(follower);

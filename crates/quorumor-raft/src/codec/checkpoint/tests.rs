@@ -17,6 +17,7 @@ fn state(entries: u64, bytes: usize) -> StateMachine {
                 count: 1,
             },
             writer: id(2),
+            lease: None,
         };
         state.entries.insert(key, Arc::new(entry));
     }
