@@ -12,6 +12,12 @@ use quorumor_core::limits::VOTERS_MAX;
 use quorumor_core::{Mode, NodeId};
 use serde::Deserialize;
 
+use crate::tls::TlsFiles;
+
+mod trust;
+
+pub use trust::TlsSettings;
+
 /// The client address where none is named.
 pub const LISTEN_DEFAULT: &str = "127.0.0.1:7400";
 /// The peer address where none is named.
@@ -56,22 +62,14 @@ pub struct Settings {
     pub disk_reserve_bytes: Option<u64>,
     /// For tests: how far this node's wall clock is off, in milliseconds.
     pub wall_skew_ms: Option<i64>,
-    /// TLS, which this version doesn't have yet.
+    /// TLS.
     pub tls: Option<TlsSettings>,
-    /// Bearer tokens, which this version doesn't have yet.
-    pub tokens: Option<Vec<String>>,
-}
-
-/// Files for TLS.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct TlsSettings {
-    /// The node's certificate.
-    pub cert: Option<String>,
-    /// Its key.
-    pub key: Option<String>,
-    /// Whom it trusts.
-    pub ca: Option<String>,
+    /// The file that says who may call and do what: bearer tokens and names of certificates, with their roles.
+    pub tokens: Option<String>,
+    /// Whether to stand open to other machines without TLS, or without asking who calls.
+    pub accept_unencrypted_and_unauthenticated: Option<bool>,
+    /// Whether eventual mode may gossip by plain datagrams although TLS is on.
+    pub accept_plain_gossip: Option<bool>,
 }
 
 /// Why settings are no configuration.
@@ -102,12 +100,6 @@ pub enum ConfigError {
         value: String,
         /// What is allowed.
         why: String,
-    },
-    /// Something that a later version will have.
-    #[error("--{flag} is not available in this version")]
-    NotAvailable {
-        /// The flag.
-        flag: &'static str,
     },
 }
 
@@ -154,8 +146,15 @@ impl Settings {
             durability: self.durability.or(weaker.durability),
             disk_reserve_bytes: self.disk_reserve_bytes.or(weaker.disk_reserve_bytes),
             wall_skew_ms: self.wall_skew_ms.or(weaker.wall_skew_ms),
-            tls: self.tls.or(weaker.tls),
+            tls: match (self.tls, weaker.tls) {
+                (Some(tls), Some(weaker)) => Some(tls.or(weaker)),
+                (tls, weaker) => tls.or(weaker),
+            },
             tokens: self.tokens.or(weaker.tokens),
+            accept_unencrypted_and_unauthenticated: self
+                .accept_unencrypted_and_unauthenticated
+                .or(weaker.accept_unencrypted_and_unauthenticated),
+            accept_plain_gossip: self.accept_plain_gossip.or(weaker.accept_plain_gossip),
         }
     }
 }
@@ -191,13 +190,21 @@ pub struct Config {
     pub disk_reserve_bytes: u64,
     /// How far the wall clock is off, for tests.
     pub wall_skew_ms: i64,
+    /// TLS, if there is any.
+    pub tls: Option<TlsFiles>,
+    /// The tokens file, if there is one.
+    pub tokens: Option<PathBuf>,
+    /// Whether a person accepted that others can come without TLS or without being asked.
+    pub accept_unencrypted_and_unauthenticated: bool,
+    /// Whether a person accepted plain gossip beside TLS.
+    pub accept_plain_gossip: bool,
 }
 
 impl TryFrom<Settings> for Config {
     type Error = ConfigError;
 
     fn try_from(settings: Settings) -> Result<Self, ConfigError> {
-        refuse_unavailable(&settings)?;
+        parse_durability(settings.durability.as_deref())?;
         let modes = parse_modes(settings.mode.as_deref())?;
         let node = parse_node(settings.node_id)?;
         let config = Self {
@@ -229,11 +236,18 @@ impl TryFrom<Settings> for Config {
                 .disk_reserve_bytes
                 .unwrap_or(DISK_RESERVE_BYTES_DEFAULT),
             wall_skew_ms: parse_skew(settings.wall_skew_ms)?,
+            tls: trust::parse_tls(settings.tls)?,
+            tokens: settings.tokens.map(PathBuf::from),
+            accept_unencrypted_and_unauthenticated: settings
+                .accept_unencrypted_and_unauthenticated
+                .unwrap_or(false),
+            accept_plain_gossip: settings.accept_plain_gossip.unwrap_or(false),
             modes,
             node,
         };
         config.check_members()?;
         config.check_addresses()?;
+        config.check_openness()?;
         Ok(config)
     }
 }
@@ -306,14 +320,8 @@ impl Config {
     }
 }
 
-fn refuse_unavailable(settings: &Settings) -> Result<(), ConfigError> {
-    if settings.tls.is_some() {
-        return Err(ConfigError::NotAvailable { flag: "tls" });
-    }
-    if settings.tokens.is_some() {
-        return Err(ConfigError::NotAvailable { flag: "tokens" });
-    }
-    match settings.durability.as_deref() {
+fn parse_durability(text: Option<&str>) -> Result<(), ConfigError> {
+    match text {
         None | Some("fsync") => Ok(()),
         Some(other) => Err(ConfigError::invalid(
             "durability",

@@ -1,5 +1,6 @@
 //! The client port: the service, reflection, health, `/metrics` and `/healthz` on one listener.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -7,7 +8,7 @@ use axum::extract::Request;
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use http::{StatusCode, header};
+use http::{Extensions, HeaderMap, StatusCode, header};
 use quorumor_core::limits::REQUEST_BYTES_MAX;
 use quorumor_core::{Error, Health, Mode, Role};
 use quorumor_proto::DESCRIPTORS;
@@ -17,14 +18,19 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::server::TcpIncoming;
 use tonic::{Code, Status};
 use tonic_health::ServingStatus;
 use tonic_health::server::{HealthReporter, health_reporter};
 
+use crate::auth::{Auth, Principal};
 use crate::handle::Handle;
 use crate::metrics;
 use crate::service::Service;
+use crate::trust::Trust;
+
+mod incoming;
+
+use incoming::{Caller, incoming};
 
 /// What a stream and a connection may have under way: with the 64 KiB of the standard, long answers wait for windows.
 const STREAM_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
@@ -39,13 +45,15 @@ const SAMPLES_EVERY: u32 = 5;
 
 /// Serves until `leave`, then lets what is under way finish.
 pub(crate) async fn serve(
-    listener: TcpListener,
+    (listener, trust): (TcpListener, Trust),
     service: Service,
     handles: Vec<Handle>,
     leave: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
     let (reporter, health) = health_reporter();
     let state = StateServiceServer::new(service).max_decoding_message_size(REQUEST_BYTES_MAX);
+    let auth = Arc::clone(&trust.auth);
+    let authorize = move |request| authorize(&auth, request);
     let grpc = Routes::new(InterceptedService::new(state, authorize))
         .add_service(health)
         .add_service(
@@ -61,7 +69,10 @@ pub(crate) async fn serve(
     let watched = handles.clone();
     let router = grpc
         .into_axum_router()
-        .route("/metrics", get(render_metrics))
+        .route(
+            "/metrics",
+            get(move |request: Request| async move { render_metrics(&trust.auth, &request) }),
+        )
         .route("/healthz", get(move || async move { healthz(&handles) }))
         .fallback(unknown)
         .layer(from_fn(explain));
@@ -73,7 +84,7 @@ pub(crate) async fn serve(
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .add_routes(Routes::from(router))
         .serve_with_incoming_shutdown(
-            TcpIncoming::from(listener).with_nodelay(Some(true)),
+            incoming(listener, trust.tls),
             leave.cancelled_owned(),
         );
     tokio::select! {
@@ -82,13 +93,24 @@ pub(crate) async fn serve(
     }
 }
 
-/// Where tokens will be checked. There are none yet, so everyone may pass.
-#[expect(
-    clippy::unnecessary_wraps,
-    reason = "it will refuse, once there are tokens"
-)]
-fn authorize(request: tonic::Request<()>) -> Result<tonic::Request<()>, Status> {
+/// Finds out who calls, before the request is read. What the caller may do is asked once its keys are known.
+fn authorize(auth: &Auth, mut request: tonic::Request<()>) -> Result<tonic::Request<()>, Status> {
+    if !auth.is_open() {
+        let principal = authenticate(auth, request.metadata().as_ref(), request.extensions())
+            .map_err(|error| to_status(&error, None, None))?;
+        request.extensions_mut().insert(principal);
+    }
     Ok(request)
+}
+
+fn authenticate(
+    auth: &Auth,
+    headers: &HeaderMap,
+    extensions: &Extensions,
+) -> Result<Principal, Error> {
+    let caller = extensions.get::<Caller>();
+    let certificate = caller.and_then(|caller| caller.certificate.as_deref());
+    auth.authenticate(headers, certificate)
 }
 
 fn reflection() -> tonic_reflection::server::Builder<'static> {
@@ -98,9 +120,14 @@ fn reflection() -> tonic_reflection::server::Builder<'static> {
         .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
 }
 
-async fn render_metrics() -> impl IntoResponse {
+/// Metrics name no key and no value: whoever is known may see them.
+fn render_metrics(auth: &Auth, request: &Request) -> Response {
+    if let Err(error) = authenticate(auth, request.headers(), request.extensions()) {
+        let wanted = [(header::WWW_AUTHENTICATE, "Bearer")];
+        return (StatusCode::UNAUTHORIZED, wanted, format!("{error}\n")).into_response();
+    }
     let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
-    (kind, metrics::recorder().render())
+    (kind, metrics::recorder().render()).into_response()
 }
 
 fn healthz(handles: &[Handle]) -> (StatusCode, String) {

@@ -27,6 +27,7 @@ pub mod config;
 pub mod data_dir;
 pub mod store;
 
+mod auth;
 mod clock;
 mod driver;
 mod envelope;
@@ -39,11 +40,16 @@ mod server;
 mod service;
 mod shutdown;
 mod standing;
+mod tls;
+mod trust;
 mod watch;
 mod weight;
 
+pub use auth::{RosterError, TOKEN_CHARS_MAX, TOKEN_CHARS_MIN, hash_token};
 pub use config::{Config, ConfigError, Settings, TlsSettings};
 pub use data_dir::DataDirError;
 pub use quorumor_core::{Mode, NodeId};
 pub use server::{Server, StartError};
 pub use shutdown::FatalError;
+pub use tls::{ClientCertificates, TlsError, TlsFiles, peer_name};
+pub use trust::TrustError;

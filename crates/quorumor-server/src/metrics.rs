@@ -10,6 +10,8 @@ use metrics::{
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use quorumor_core::{Health, Mode, Role, StreamClass, View};
 
+use crate::tls::{Port, Side};
+
 const REQUESTS: &str = "quorumor_requests_total";
 const REQUEST_SECONDS: &str = "quorumor_request_seconds";
 const WATCHERS: &str = "quorumor_watchers";
@@ -32,6 +34,9 @@ const PEER_BYTES_SENT: &str = "quorumor_peer_sent_bytes_total";
 const PEER_BYTES_RECEIVED: &str = "quorumor_peer_received_bytes_total";
 const PEER_DROPS: &str = "quorumor_peer_dropped_messages_total";
 const HANDSHAKES_FAILED: &str = "quorumor_handshakes_failed_total";
+const TLS_FAILED: &str = "quorumor_tls_handshakes_failed_total";
+const AUTH_REFUSED: &str = "quorumor_auth_refused_total";
+const TRUST_RELOADS: &str = "quorumor_trust_reloads_total";
 const ENVELOPES_REFUSED: &str = "quorumor_envelopes_refused_total";
 
 /// Seconds, from a local read to a default deadline.
@@ -105,6 +110,18 @@ fn describe() {
         "Peer handshakes that failed, by side and reason"
     );
     describe_counter!(
+        TLS_FAILED,
+        "TLS handshakes that failed, by port, side and reason"
+    );
+    describe_counter!(
+        AUTH_REFUSED,
+        "Calls refused for who made them or what they may not do, by reason"
+    );
+    describe_counter!(
+        TRUST_RELOADS,
+        "Times that changed certificates or tokens were read, by kind and outcome"
+    );
+    describe_counter!(
         ENVELOPES_REFUSED,
         "What came from the network and was refused, by kind and reason"
     );
@@ -172,6 +189,19 @@ pub(crate) fn peer_drop(lane: LaneName, reason: &'static str) {
 
 pub(crate) fn handshake_failed(side: &'static str, reason: &'static str) {
     counter!(HANDSHAKES_FAILED, "side" => side, "reason" => reason).increment(1);
+}
+
+pub(crate) fn tls_failed(port: Port, side: Side, reason: &'static str) {
+    counter!(TLS_FAILED, "port" => port.as_str(), "side" => side.as_str(), "reason" => reason)
+        .increment(1);
+}
+
+pub(crate) fn auth_refused(reason: &'static str) {
+    counter!(AUTH_REFUSED, "reason" => reason).increment(1);
+}
+
+pub(crate) fn trust_reloaded(kind: &'static str, outcome: &'static str) {
+    counter!(TRUST_RELOADS, "kind" => kind, "outcome" => outcome).increment(1);
 }
 
 pub(crate) fn envelope_refused(kind: &'static str, reason: &'static str) {

@@ -24,6 +24,7 @@ use crate::driver::Inbox;
 use crate::envelope::Frame;
 use crate::metrics;
 use crate::standing::Standing;
+use crate::tls::Tls;
 
 mod accept;
 mod book;
@@ -60,18 +61,23 @@ impl Identity {
 pub(crate) struct Sockets {
     pub(crate) tcp: TcpListener,
     pub(crate) udp: UdpSocket,
+    /// What streams are encrypted with. Datagrams aren't.
+    pub(crate) tls: Option<Arc<Tls>>,
 }
 
 impl Sockets {
     /// Tries at port 0: the number that TCP got may be taken for UDP.
     const TRIES: usize = 32;
 
-    pub(crate) async fn bind(address: SocketAddr) -> std::io::Result<Self> {
+    pub(crate) async fn bind(
+        address: SocketAddr,
+        tls: Option<Arc<Tls>>,
+    ) -> std::io::Result<Self> {
         let mut tries = 0;
         loop {
             let tcp = TcpListener::bind(address).await?;
             match UdpSocket::bind(tcp.local_addr()?).await {
-                Ok(udp) => return Ok(Self { tcp, udp }),
+                Ok(udp) => return Ok(Self { tcp, udp, tls }),
                 Err(error) if address.port() == 0 && tries < Self::TRIES => {
                     tracing::debug!(%error, "the port is free for TCP only, trying another");
                     tries += 1;
@@ -100,6 +106,7 @@ struct Shared {
     standing: Arc<Standing>,
     accepted: accept::Accepted,
     udp: UdpSocket,
+    tls: Option<Arc<Tls>>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -125,6 +132,7 @@ impl Peers {
             standing: Arc::new(Standing::default()),
             accepted: accept::Accepted::default(),
             udp: sockets.udp,
+            tls: sockets.tls,
             tasks: TaskTracker::new(),
             stop,
         });

@@ -28,6 +28,8 @@ use crate::persist::{LogThread, SpaceLimits};
 use crate::service::Service;
 use crate::shutdown::{Alarm, FatalError, FatalSender};
 use crate::store::Store;
+use crate::tls::Tls;
+use crate::trust::{Trust, TrustError};
 use crate::weight;
 
 /// How long calls that are under way may take once the node leaves.
@@ -45,6 +47,9 @@ pub enum StartError {
     /// Its data directory can't be used.
     #[error(transparent)]
     DataDir(#[from] DataDirError),
+    /// Its certificates or its tokens file can't be used.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
     /// A log can't be opened.
     #[error("the {mode} log can't be opened: {source}")]
     Log {
@@ -83,6 +88,7 @@ pub struct Server {
     peer_address: SocketAddr,
     running: Running,
     serving: tokio::task::JoinHandle<()>,
+    trust: Trust,
     /// Whoever drops a server without shutting it down still stops its tasks.
     _guard: DropGuard,
 }
@@ -103,8 +109,9 @@ impl Server {
     pub async fn start(config: Config) -> Result<Self, StartError> {
         metrics::recorder();
         let clusters = clusters(&config);
+        let trust = load_trust(config.clone()).await?;
         let (data_dir, found) = open_data(config.clone(), clusters.clone()).await?;
-        let (listener, sockets) = bind(&config).await?;
+        let (listener, sockets) = bind(&config, trust.tls.clone()).await?;
         let client_address = listener.local_addr()?;
         let peer_address = sockets.tcp.local_addr()?;
         let node = Node {
@@ -124,13 +131,15 @@ impl Server {
         for (found, arrivals) in found.into_iter().zip(arrivals) {
             running.start_mode(found, arrivals)?;
         }
-        let serving = running.serve(listener);
+        let serving = running.serve(listener, trust.clone());
+        tokio::spawn(trust.clone().follow(running.stop.clone()));
         tracing::info!(node = %running.node.config.node, client = %client_address, peer = %peer_address, "the node runs");
         Ok(Self {
             client_address,
             peer_address,
             running,
             serving,
+            trust,
             _guard: guard,
         })
     }
@@ -157,6 +166,20 @@ impl Server {
     #[must_use]
     pub fn node(&self) -> NodeId {
         self.running.node.config.node
+    }
+
+    /// Whether it has certificates or tokens, which [`Self::reload`] reads again.
+    #[must_use]
+    pub fn has_trust_files(&self) -> bool {
+        self.trust.has_files()
+    }
+
+    /// Reads certificates and tokens again, now rather than within two seconds. Files that are no good are logged, and the
+    /// older ones stay in use.
+    pub async fn reload(&self) {
+        let trust = self.trust.clone();
+        // A panic in there has been told by its hook.
+        let _ = tokio::task::spawn_blocking(move || trust.reload()).await;
     }
 
     /// Resolves when something broke that the node can't go on without: shut it down, don't restart it in place.
@@ -243,7 +266,16 @@ fn client_told(config: &Config, bound: SocketAddr) -> Option<String> {
         .or_else(|| (!bound.ip().is_unspecified()).then(|| bound.to_string()))
 }
 
-async fn bind(config: &Config) -> Result<(TcpListener, Sockets), StartError> {
+/// Reads certificates and tokens, away from the threads that serve.
+async fn load_trust(config: Config) -> Result<Trust, StartError> {
+    let loaded = tokio::task::spawn_blocking(move || Trust::load(&config)).await;
+    Ok(loaded.map_err(std::io::Error::other)??)
+}
+
+async fn bind(
+    config: &Config,
+    tls: Option<Arc<Tls>>,
+) -> Result<(TcpListener, Sockets), StartError> {
     let failed = |flag, address| {
         move |source| StartError::Bind {
             flag,
@@ -254,7 +286,7 @@ async fn bind(config: &Config) -> Result<(TcpListener, Sockets), StartError> {
     let listener = TcpListener::bind(config.listen)
         .await
         .map_err(failed("listen", config.listen))?;
-    let sockets = Sockets::bind(config.peer_listen)
+    let sockets = Sockets::bind(config.peer_listen, tls)
         .await
         .map_err(failed("peer-listen", config.peer_listen))?;
     Ok((listener, sockets))
@@ -424,12 +456,12 @@ impl Running {
         Ok((running, arrivals))
     }
 
-    fn serve(&self, listener: TcpListener) -> tokio::task::JoinHandle<()> {
+    fn serve(&self, listener: TcpListener, trust: Trust) -> tokio::task::JoinHandle<()> {
         let (handles, leave) = (self.handles.clone(), self.leave.clone());
         let name = self.node.config.cluster.clone();
-        let service = Service::new(name, handles.clone(), leave.clone());
+        let service = Service::new(name, handles.clone(), leave.clone(), Arc::clone(&trust.auth));
         let alarm = self.alarm.clone();
-        tokio::spawn(serve(listener, service, handles, leave, alarm))
+        tokio::spawn(serve((listener, trust), service, handles, leave, alarm))
     }
 
     fn start_mode(&mut self, found: Found, arrivals: Arrivals) -> Result<(), StartError> {
@@ -503,14 +535,14 @@ impl Running {
 }
 
 async fn serve(
-    listener: TcpListener,
+    door: (TcpListener, Trust),
     service: Service,
     handles: Vec<Handle>,
     leave: CancellationToken,
     alarm: FatalSender,
 ) {
     let leaving = leave.clone();
-    let why = match http::serve(listener, service, handles, leave).await {
+    let why = match http::serve(door, service, handles, leave).await {
         Ok(()) if leaving.is_cancelled() => return,
         Ok(()) => "it stopped accepting".to_owned(),
         Err(error) => error.to_string(),

@@ -11,6 +11,7 @@ use quorumor_core::{Error, Key, Mode, Operation, OperationResult};
 use quorumor_proto::describe::{self, describe};
 use quorumor_proto::entry::version_to_wire;
 use quorumor_proto::pb::state_service_server::StateService;
+use quorumor_proto::status::to_status;
 use quorumor_proto::request::{
     optional_entry, parse_compare_and_set, parse_operation, parse_put, result_to_wire,
 };
@@ -20,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 use tracing::Instrument;
 
+use crate::auth::{Auth, Principal};
 use crate::handle::Handle;
 
 mod asking;
@@ -43,6 +45,7 @@ struct Shared {
     handles: Vec<Handle>,
     watchers: Arc<Semaphore>,
     leave: CancellationToken,
+    auth: Arc<Auth>,
 }
 
 impl Service {
@@ -51,6 +54,7 @@ impl Service {
         cluster_name: String,
         handles: Vec<Handle>,
         leave: CancellationToken,
+        auth: Arc<Auth>,
     ) -> Self {
         let shared = Shared {
             cluster_name,
@@ -58,6 +62,7 @@ impl Service {
             handles,
             watchers: Arc::new(Semaphore::new(WATCHERS_MAX)),
             leave,
+            auth,
         };
         Self {
             shared: Arc::new(shared),
@@ -91,9 +96,10 @@ impl Service {
     where
         F: Future<Output = Result<T, Error>>,
     {
-        let (metadata, _, mut message) = request.into_parts();
+        let (metadata, extensions, mut message) = request.into_parts();
         let header = header(&mut message);
-        let asking = Arc::new(self.admit(method, kind, &metadata, header)?);
+        let principal = self.principal(&extensions)?;
+        let asking = Arc::new(self.admit(method, kind, &metadata, header, principal)?);
         let span = asking.span();
         let ran = run(Arc::clone(&asking), message).instrument(span).await;
         match ran {
@@ -103,6 +109,12 @@ impl Service {
             }
             Err(error) => Err(asking.refuse(&error)),
         }
+    }
+
+    /// Who calls.
+    fn principal(&self, extensions: &tonic::Extensions) -> Result<Principal, Status> {
+        let principal = self.shared.auth.principal(extensions);
+        principal.map_err(|error| to_status(&error, None, None))
     }
 
     async fn single(
@@ -151,6 +163,7 @@ impl StateService for Service {
     ) -> Result<Response<pb::GetResponse>, Status> {
         let run = |asking: Arc<Asking>, get: pb::GetRequest| async move {
             let key = Key::parse(&get.key)?;
+            asking.principal().may_read_key(&key)?;
             let reading = asking.read().await?;
             let entry = reading.published.view.entry(&key);
             Ok(pb::GetResponse {
@@ -199,6 +212,7 @@ impl StateService for Service {
     ) -> Result<Response<pb::ListResponse>, Status> {
         let run = |asking: Arc<Asking>, list: pb::ListRequest| async move {
             let asked = list::Asked::parse(list)?;
+            asking.principal().may_read(asked.range())?;
             let reading = asking.read().await?;
             let receipt = asking.read_receipt(&reading)?;
             Ok(asked.page(&reading.published.view, receipt))

@@ -205,22 +205,104 @@ fn members_and_addresses_that_contradict_are_named() {
     );
 }
 
+fn tls() -> Option<TlsSettings> {
+    Some(TlsSettings {
+        cert: Some("cert.pem".into()),
+        key: Some("key.pem".into()),
+        ca: Some("ca.pem".into()),
+        ..TlsSettings::default()
+    })
+}
+
+fn without(take: impl FnOnce(&mut TlsSettings)) -> Settings {
+    let mut settings = Settings {
+        tls: tls(),
+        ..strong()
+    };
+    take(settings.tls.as_mut().unwrap());
+    settings
+}
+
 #[test]
-fn slots_for_later_are_refused_clearly() {
+fn half_a_set_of_certificates_is_refused_by_what_is_missing() {
+    refused(without(|tls| tls.cert = None), "--tls-cert is missing");
+    refused(without(|tls| tls.key = None), "--tls-key is missing");
+    refused(without(|tls| tls.ca = None), "--tls-ca is missing");
     refused(
-        Settings {
-            tls: Some(TlsSettings::default()),
-            ..strong()
-        },
-        "--tls is not available in this version",
+        without(|tls| tls.peer_cert = Some("p.pem".into())),
+        "--tls-peer-key is missing",
     );
     refused(
-        Settings {
-            tokens: Some(Vec::new()),
-            ..strong()
-        },
-        "--tokens is not available in this version",
+        without(|tls| tls.client_cert = Some("optional".into())),
+        "--tls-client-ca is missing",
     );
+    refused(
+        without(|tls| tls.client_cert = Some("maybe".into())),
+        "`required` or `optional`",
+    );
+    let flags = Settings {
+        tls: Some(TlsSettings {
+            key: Some("other.pem".into()),
+            ..TlsSettings::default()
+        }),
+        ..Settings::default()
+    };
+    let config = Config::try_from(flags.or(without(|_| ()))).unwrap();
+    let files = config.tls.unwrap();
+    assert_eq!(files.key, Path::new("other.pem"));
+    assert_eq!(files.cert, Path::new("cert.pem"));
+}
+
+#[test]
+fn a_node_that_others_reach_is_not_open_unless_somebody_says_so() {
+    let reached = Settings {
+        listen: Some("0.0.0.0:7400".into()),
+        ..strong()
+    };
+    refused(reached.clone(), "--listen can't be \"0.0.0.0:7400\": clients would come");
+    let encrypted = Settings {
+        tls: tls(),
+        ..reached.clone()
+    };
+    refused(encrypted.clone(), "anyone could read and write");
+    let with_tokens = Settings {
+        tokens: Some("tokens.toml".into()),
+        ..encrypted.clone()
+    };
+    Config::try_from(with_tokens).unwrap();
+    let mut with_certificates = encrypted;
+    with_certificates.tls.as_mut().unwrap().client_ca = Some("clients.pem".into());
+    Config::try_from(with_certificates).unwrap();
+    let plain_tokens = Settings {
+        tokens: Some("tokens.toml".into()),
+        ..reached.clone()
+    };
+    refused(plain_tokens, "unencrypted");
+    let accepted = Settings {
+        accept_unencrypted_and_unauthenticated: Some(true),
+        ..reached
+    };
+    Config::try_from(accepted).unwrap();
+    let peers = Settings {
+        peer_listen: Some("10.0.0.1:7401".into()),
+        ..strong()
+    };
+    refused(peers.clone(), "--peer-listen can't be");
+    Config::try_from(Settings { tls: tls(), ..peers }).unwrap();
+}
+
+#[test]
+fn gossip_beside_tls_is_plain_and_wants_a_word() {
+    let settings = Settings {
+        tls: tls(),
+        ..eventual()
+    };
+    refused(settings.clone(), "--accept-plain-gossip");
+    let accepted = Settings {
+        accept_plain_gossip: Some(true),
+        ..settings
+    };
+    Config::try_from(accepted).unwrap();
 }
 
 #[test]

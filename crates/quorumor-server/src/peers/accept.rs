@@ -2,6 +2,7 @@
 //! A peer has one accepted stream a class and mode; a newer one takes the place of the older.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use super::Peers;
 use super::handshake::{self, HandshakeError, Refusal};
 use crate::envelope::{EnvelopeError, Frame};
 use crate::metrics;
+use crate::tls::{Failure, Port, Side, Stream};
 
 /// A handshake takes no longer.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -68,8 +70,8 @@ pub(super) async fn run(peers: Peers, listener: TcpListener) {
             () = stop.cancelled() => return,
             accepted = listener.accept() => accepted,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, from) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "can't accept a peer");
                 sleep(ACCEPT_PAUSE).await;
@@ -84,7 +86,7 @@ pub(super) async fn run(peers: Peers, listener: TcpListener) {
         peers.shared.tasks.spawn(async move {
             let stop = serving.shared.stop.clone();
             let served = stop.run_until_cancelled(async {
-                let greeted = greet(&serving, stream).await;
+                let greeted = greet(&serving, stream, from).await;
                 drop(permit);
                 if let Some((stream, line)) = greeted {
                     serve(&serving, stream, line).await;
@@ -95,18 +97,28 @@ pub(super) async fn run(peers: Peers, listener: TcpListener) {
     }
 }
 
-async fn greet(peers: &Peers, mut stream: TcpStream) -> Option<(TcpStream, Line)> {
-    let answered = timeout(HANDSHAKE_TIMEOUT, answer(peers, &mut stream)).await;
-    let error = match answered {
-        Ok(Ok(line)) => return Some((stream, line)),
+async fn greet(peers: &Peers, stream: TcpStream, from: SocketAddr) -> Option<(Stream, Line)> {
+    let greeted = timeout(HANDSHAKE_TIMEOUT, async {
+        stream.set_nodelay(true)?;
+        let mut stream = encrypt(peers, stream).await?;
+        let line = answer(peers, &mut stream).await?;
+        Ok((stream, line))
+    });
+    let error = match greeted.await {
+        Ok(Ok(greeted)) => return Some(greeted),
         Ok(Err(error)) => error,
         Err(_) => HandshakeError::Io(std::io::ErrorKind::TimedOut.into()),
     };
     metrics::handshake_failed("accepted", error.as_str());
     match &error {
         HandshakeError::Refused(refusal) => {
-            tracing::warn!(reason = refusal.why, "refused a peer's stream");
+            tracing::warn!(reason = refusal.why, %from, "refused a peer's stream");
         }
+        HandshakeError::Tls(failure) => match &peers.shared.tls {
+            // Each address has many ports, and is told of once.
+            Some(tls) => tls.failed(Port::Peer, Side::Accepted, &from.ip().to_string(), failure),
+            None => tracing::warn!(%from, why = failure.why, "refused a peer's stream"),
+        },
         HandshakeError::Io(_)
         | HandshakeError::Envelope(_)
         | HandshakeError::Malformed(_)
@@ -115,11 +127,28 @@ async fn greet(peers: &Peers, mut stream: TcpStream) -> Option<(TcpStream, Line)
     None
 }
 
-async fn answer(peers: &Peers, stream: &mut TcpStream) -> Result<Line, HandshakeError> {
-    stream.set_nodelay(true)?;
+async fn encrypt(peers: &Peers, stream: TcpStream) -> Result<Stream, HandshakeError> {
+    let Some(tls) = &peers.shared.tls else {
+        return Ok(Stream::Plain(stream));
+    };
+    let encrypted = tls.peer_acceptor().accept(stream).await;
+    encrypted
+        .map(Stream::from)
+        .map_err(|error| HandshakeError::Tls(Failure::of_handshake(&error)))
+}
+
+async fn answer(peers: &Peers, stream: &mut Stream) -> Result<Line, HandshakeError> {
     let shared = &peers.shared;
     let (class, hello) = handshake::read::<pb::Handshake>(stream).await?;
     let judged = handshake::judge(&shared.me, &hello).and_then(|dialler| {
+        if let Some(tls) = &shared.tls {
+            let names = stream.names().unwrap_or_default();
+            tls.check_peer(&names, dialler.node).map_err(|why| {
+                let failure = Failure::wrong_name(why.clone());
+                tls.failed(Port::Peer, Side::Accepted, &format!("node {}", dialler.node), &failure);
+                Refusal::certificate(why)
+            })?;
+        }
         shared
             .meet(dialler.node, dialler.store)
             .map_err(Refusal::dialler_store)?;
@@ -150,7 +179,7 @@ fn note_own_store(peers: &Peers, hello: &pb::Handshake) {
     }
 }
 
-async fn serve(peers: &Peers, stream: TcpStream, line: Line) {
+async fn serve(peers: &Peers, stream: Stream, line: Line) {
     let (peer, class, mode) = line;
     let (number, end) = peers.shared.accepted.replace(line);
     let read = end.run_until_cancelled(read(peers, stream, line)).await;
@@ -171,7 +200,7 @@ async fn serve(peers: &Peers, stream: TcpStream, line: Line) {
 /// Reads until the stream ends.
 async fn read(
     peers: &Peers,
-    mut stream: TcpStream,
+    mut stream: Stream,
     (peer, class, mode): Line,
 ) -> Result<(), EnvelopeError> {
     let mut bytes = BytesMut::with_capacity(READ_BYTES);

@@ -5,17 +5,20 @@ use prost::Message;
 use quorumor_core::{Mode, NodeId, StoreId, StreamClass};
 use quorumor_proto::{PEER_PROTOCOL, pb};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use super::Identity;
 use crate::data_dir::StoreConflict;
 use crate::envelope::{EnvelopeError, Hello, mode_byte};
+use crate::tls::{Failure, Stream};
 
 /// Why a handshake failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum HandshakeError {
     #[error("the stream broke: {0}")]
-    Io(#[from] std::io::Error),
+    Io(std::io::Error),
+    /// There is no encryption that both agree on.
+    #[error("{0}")]
+    Tls(Failure),
     #[error("the other side doesn't speak this protocol: {0}")]
     Envelope(#[from] EnvelopeError),
     #[error("the handshake can't be read: {0}")]
@@ -26,6 +29,13 @@ pub(super) enum HandshakeError {
     /// The other side refuses.
     #[error("the peer refused: {0}")]
     RefusedByPeer(Refusal),
+}
+
+impl From<std::io::Error> for HandshakeError {
+    /// Who is refused by TLS hears it where the first bytes are read.
+    fn from(error: std::io::Error) -> Self {
+        Failure::of(&error).map_or(Self::Io(error), Self::Tls)
+    }
 }
 
 /// A reason for programs, and one for a person.
@@ -39,6 +49,11 @@ pub(super) struct Refusal {
 impl Refusal {
     const fn new(reason: pb::RefusalReason, why: String) -> Self {
         Self { reason, why }
+    }
+
+    /// The certificate isn't that of the node it's shown for.
+    pub(super) const fn certificate(why: String) -> Self {
+        Self::new(pb::RefusalReason::Node, why)
     }
 
     /// The dialler isn't who it was.
@@ -67,6 +82,7 @@ impl HandshakeError {
     pub(super) const fn as_str(&self) -> &'static str {
         match self {
             Self::Io(_) => "io",
+            Self::Tls(_) => "tls",
             Self::Envelope(error) => error.as_str(),
             Self::Malformed(_) => "malformed",
             Self::Refused(_) => "refused",
@@ -216,21 +232,25 @@ pub(super) fn judge_reply(
 
 /// Writes a message.
 pub(super) async fn write(
-    stream: &mut TcpStream,
+    stream: &mut Stream,
     class: StreamClass,
     message: &impl Message,
 ) -> Result<(), HandshakeError> {
     let bytes = Hello::encode(class, &message.encode_to_vec()).ok_or(EnvelopeError::Long)?;
     stream.write_all(&bytes).await?;
+    stream.flush().await?;
     Ok(())
 }
 
 /// Reads a message.
 pub(super) async fn read<M: Message + Default>(
-    stream: &mut TcpStream,
+    stream: &mut Stream,
 ) -> Result<(StreamClass, M), HandshakeError> {
     let mut head = [0; Hello::BYTES];
     stream.read_exact(&mut head).await?;
+    if matches!(head, [0x14..=0x17, 0x03, ..]) {
+        return Err(HandshakeError::Tls(Failure::unexpected()));
+    }
     let hello = Hello::decode(head)?;
     let mut message = vec![0; hello.len];
     stream.read_exact(&mut message).await?;

@@ -13,7 +13,6 @@ use quorumor_core::{Contact, Mode, NodeId, StreamClass};
 use quorumor_proto::pb;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -21,6 +20,7 @@ use super::Peers;
 use super::handshake::{self, HandshakeError, Refusal};
 use crate::envelope::Frame;
 use crate::metrics;
+use crate::tls::{Failure, Port, ReadHalf, Side, Stream, WriteHalf};
 
 /// Messages that wait for one peer.
 const QUEUE_MAX: usize = 4_096;
@@ -214,7 +214,7 @@ impl Task {
         self.peers.contact(self.mode, self.peer, contact).await;
     }
 
-    async fn pump(&mut self, stream: TcpStream, first: Option<Frame>) -> End {
+    async fn pump(&mut self, stream: Stream, first: Option<Frame>) -> End {
         let (mut read, mut write) = stream.into_split();
         let mut frames: Vec<Frame> = first.into_iter().collect();
         let mut out = BytesMut::new();
@@ -293,7 +293,7 @@ impl Task {
 }
 
 /// Dials a peer and shakes hands.
-pub(super) async fn connect(peers: &Peers, line: Line) -> Result<TcpStream, DialError> {
+pub(super) async fn connect(peers: &Peers, line: Line) -> Result<Stream, DialError> {
     let (peer, ..) = line;
     let address = peers
         .shared
@@ -301,7 +301,7 @@ pub(super) async fn connect(peers: &Peers, line: Line) -> Result<TcpStream, Dial
         .address(peer)
         .ok_or(DialError::NoAddress)?;
     let dial = async {
-        let mut stream = TcpStream::connect(address).await.map_err(|error| {
+        let stream = TcpStream::connect(address).await.map_err(|error| {
             if error.kind() == io::ErrorKind::ConnectionRefused {
                 DialError::Refused
             } else {
@@ -309,18 +309,42 @@ pub(super) async fn connect(peers: &Peers, line: Line) -> Result<TcpStream, Dial
             }
         })?;
         stream.set_nodelay(true).map_err(HandshakeError::from)?;
+        let mut stream = encrypt(peers, peer, stream).await?;
         greet(peers, line, &mut stream).await?;
         Ok(stream)
     };
-    timeout(DIAL_TIMEOUT, dial)
+    let dialled = timeout(DIAL_TIMEOUT, dial)
         .await
-        .map_err(|_| DialError::Timeout)?
+        .map_err(|_| DialError::Timeout)?;
+    if let (Some(tls), Err(DialError::Failed(HandshakeError::Tls(failure)))) =
+        (&peers.shared.tls, &dialled)
+    {
+        let with = format!("node {peer} at {address}");
+        tls.failed(Port::Peer, Side::Dialled, &with, failure);
+    }
+    dialled
+}
+
+/// The peer proves that it is this node of this cluster, and this node that it is itself.
+async fn encrypt(
+    peers: &Peers,
+    peer: NodeId,
+    stream: TcpStream,
+) -> Result<Stream, HandshakeError> {
+    let Some(tls) = &peers.shared.tls else {
+        return Ok(Stream::Plain(stream));
+    };
+    let (connector, name) = tls.peer_connector(peer);
+    let encrypted = connector.connect(name, stream).await;
+    encrypted
+        .map(Stream::from)
+        .map_err(|error| HandshakeError::Tls(Failure::of_handshake(&error)))
 }
 
 async fn greet(
     peers: &Peers,
     (peer, class, mode): Line,
-    stream: &mut TcpStream,
+    stream: &mut Stream,
 ) -> Result<(), HandshakeError> {
     let shared = &peers.shared;
     let hello = handshake::handshake(&shared.me, mode, peer, shared.stores.remembered(peer));
@@ -344,8 +368,8 @@ async fn greet(
 
 /// Writes everything, unless the stream breaks or stands still.
 async fn write_out(
-    write: &mut OwnedWriteHalf,
-    read: &mut OwnedReadHalf,
+    write: &mut WriteHalf,
+    read: &mut ReadHalf,
     out: &mut BytesMut,
 ) -> bool {
     while !out.is_empty() {
@@ -357,11 +381,18 @@ async fn write_out(
             return false;
         }
     }
-    true
+    match write {
+        WriteHalf::Plain(_) => true,
+        // What was encrypted may wait for the socket still.
+        WriteHalf::Tls(_) => tokio::select! {
+            flushed = timeout(WRITE_TIMEOUT, write.flush()) => matches!(flushed, Ok(Ok(()))),
+            () = ended(read) => false,
+        },
+    }
 }
 
 /// Waits until the other side closes. It has nothing to say on this stream; if it speaks, the stream is done for.
-async fn ended(read: &mut OwnedReadHalf) {
+async fn ended(read: &mut ReadHalf) {
     let mut byte = [0; 1];
     // Whatever comes, bytes, an end or an error, means the same.
     let _ = read.read(&mut byte).await;

@@ -47,7 +47,7 @@ async fn start(node: u64, store: u64, at: &str, book: Book) -> Node {
         store: data_dir.store(),
         modes: MODES.to_vec(),
     };
-    let sockets = Sockets::bind(at.parse().unwrap()).await.unwrap();
+    let sockets = Sockets::bind(at.parse().unwrap(), None).await.unwrap();
     let address = sockets.tcp.local_addr().unwrap();
     let stop = CancellationToken::new();
     let stores = data_dir.peer_stores().unwrap();

@@ -18,6 +18,7 @@ use tonic::metadata::MetadataMap;
 
 use super::Service;
 use super::receipts::{self, Said};
+use crate::auth::Principal;
 use crate::handle::{Handle, Published, Unanswered};
 use crate::metrics;
 
@@ -42,6 +43,7 @@ pub(super) struct Asking {
     method: &'static str,
     kind: Kind,
     handle: Handle,
+    principal: Principal,
     header: Header,
     asked: Level,
     /// What the caller's session has seen.
@@ -84,6 +86,7 @@ impl Service {
         kind: Kind,
         metadata: &MetadataMap,
         header: Option<pb::RequestHeader>,
+        principal: Principal,
     ) -> Result<Asking, Status> {
         let began = Instant::now();
         let timeout = timeout(metadata);
@@ -92,6 +95,7 @@ impl Service {
             kind,
             asked: header.level.unwrap_or(handle.mode().best_level()),
             handle: handle.clone(),
+            principal: principal.clone(),
             header,
             after: None,
             began,
@@ -154,6 +158,11 @@ impl Asking {
         )
     }
 
+    /// Who calls.
+    pub(super) const fn principal(&self) -> &Principal {
+        &self.principal
+    }
+
     pub(super) fn handle(&self) -> &Handle {
         &self.handle
     }
@@ -173,6 +182,7 @@ impl Asking {
             after: self.after.clone(),
             request_id: self.header.request_id.clone(),
         };
+        self.principal.may(&request.command)?;
         let until = self.began + self.timeout;
         let answer = self.handle.call(request, until.into()).await;
         let reply = answer.map_err(|unanswered| match unanswered {
@@ -342,6 +352,7 @@ impl Asking {
         &self,
         operations: &[Operation],
     ) -> Result<(Vec<OperationResult>, pb::Receipt), Error> {
+        self.principal.may_all(operations)?;
         // The same limits as for a batch that writes.
         Command::write(operations.to_vec(), None)?;
         let reading = self.read().await?;

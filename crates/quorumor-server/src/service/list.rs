@@ -42,6 +42,11 @@ impl Asked {
         })
     }
 
+    /// Which keys it covers.
+    pub(super) const fn range(&self) -> &KeyRange {
+        &self.range
+    }
+
     /// The page of this view.
     pub(super) fn page(&self, view: &View, receipt: pb::Receipt) -> pb::ListResponse {
         let mut entries: Vec<pb::Entry> = Vec::new();

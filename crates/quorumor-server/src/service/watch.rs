@@ -19,6 +19,7 @@ use tonic::Status;
 
 use super::WatchStream;
 use super::asking::{Asking, Reading};
+use crate::auth::Principal;
 use crate::metrics;
 use crate::watch::cursor::{Cursor, Place};
 use crate::watch::{ChangeNumber, Numbered};
@@ -100,6 +101,7 @@ pub(super) async fn start(
     leave: CancellationToken,
 ) -> Result<WatchStream, Error> {
     let range = parse_range(request.range)?;
+    asking.principal().may_read(&range)?;
     let mode = asking.handle().mode();
     metrics::watchers(mode, 1.0);
     let open = Open { mode, _slot: slot };
@@ -273,6 +275,7 @@ impl Watcher {
             self.is_catching_up = false;
             tokio::select! {
                 () = self.leave.cancelled() => return Err(Error::Stopping),
+                () = self.asking.principal().gone() => return Err(Principal::revoked()),
                 changed = self.latest.changed() => {
                     if changed.is_err() {
                         return Err(Error::Stopping);

@@ -1,0 +1,262 @@
+//! Why a TLS handshake failed, in a word for metrics and in words for people, and telling it without flooding the log.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use rustls::{AlertDescription, CertificateError, Error};
+
+use crate::metrics;
+
+/// The same failure with the same other side is logged this often.
+const TOLD_EVERY: Duration = Duration::from_secs(60);
+/// Others that are remembered as told; beyond, everything is told again.
+const TOLD_MAX: usize = 1_024;
+
+/// Where a handshake was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Port {
+    Client,
+    Peer,
+}
+
+/// Who began it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Side {
+    /// This node.
+    Dialled,
+    /// The other side.
+    Accepted,
+}
+
+impl Port {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Peer => "peer",
+        }
+    }
+}
+
+impl Side {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Dialled => "dialled",
+            Self::Accepted => "accepted",
+        }
+    }
+}
+
+/// Why there is no encrypted connection.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{why}")]
+pub(crate) struct Failure {
+    /// For the metric's label.
+    pub(crate) reason: &'static str,
+    /// For people.
+    pub(crate) why: String,
+}
+
+impl Failure {
+    /// An error of a handshake, or of the first reading behind it: there a dialler hears that it was refused.
+    /// `None` if TLS had no part in it.
+    pub(crate) fn of(error: &io::Error) -> Option<Self> {
+        let error = error.get_ref()?.downcast_ref::<Error>()?;
+        Some(Self {
+            reason: reason(error),
+            why: words(error),
+        })
+    }
+
+    /// An error of a handshake, which counts as TLS's even if the connection just ended.
+    pub(crate) fn of_handshake(error: &io::Error) -> Self {
+        Self::of(error).unwrap_or_else(|| Self {
+            reason: "closed",
+            why: format!(
+                "the other side closed during the TLS handshake ({error}); it may not speak TLS, or want none of this node"
+            ),
+        })
+    }
+
+    /// A handshake that took too long.
+    pub(crate) fn timeout() -> Self {
+        Self {
+            reason: "timeout",
+            why: "the TLS handshake took too long".to_owned(),
+        }
+    }
+
+    /// The other side proved a name, but the wrong one.
+    pub(crate) const fn wrong_name(why: String) -> Self {
+        Self {
+            reason: "wrong_name",
+            why,
+        }
+    }
+
+    /// The other side speaks TLS where this node doesn't.
+    pub(crate) fn unexpected() -> Self {
+        Self {
+            reason: "no_tls_here",
+            why: "the other side speaks TLS, and this node has none (--tls-cert)".to_owned(),
+        }
+    }
+}
+
+/// The word for an error.
+pub(super) fn reason(error: &Error) -> &'static str {
+    if let Error::AlertReceived(alert) = error {
+        return refused_for(*alert);
+    }
+    if let Error::InvalidCertificate(wrong) = error {
+        return certificate(wrong);
+    }
+    match error {
+        Error::NoCertificatesPresented => "no_certificate",
+        Error::InvalidMessage(_) => "not_tls",
+        Error::PeerIncompatible(_) => "incompatible",
+        _ => "other",
+    }
+}
+
+fn certificate(wrong: &CertificateError) -> &'static str {
+    match wrong {
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => "expired",
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "not_valid_yet"
+        }
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => "unknown_authority",
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            "wrong_name"
+        }
+        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
+            "wrong_purpose"
+        }
+        CertificateError::Revoked => "revoked",
+        _ => "bad_certificate",
+    }
+}
+
+fn refused_for(alert: AlertDescription) -> &'static str {
+    match alert {
+        AlertDescription::CertificateExpired => "refused_expired",
+        AlertDescription::UnknownCA => "refused_unknown_authority",
+        AlertDescription::CertificateRequired => "refused_no_certificate",
+        AlertDescription::BadCertificate
+        | AlertDescription::CertificateUnknown
+        | AlertDescription::UnsupportedCertificate
+        | AlertDescription::CertificateRevoked => "refused_certificate",
+        _ => "refused",
+    }
+}
+
+/// The words for an error.
+pub(super) fn words(error: &Error) -> String {
+    let known = match reason(error) {
+        "expired" => "the certificate has expired",
+        "not_valid_yet" => "the certificate isn't valid yet: check both clocks",
+        "unknown_authority" => "the certificate isn't of an authority that this node trusts",
+        "wrong_name" => "the certificate is for another name",
+        "wrong_purpose" => {
+            "the certificate isn't for this use: a node's needs server and client authentication, a client's the latter"
+        }
+        "revoked" => "the certificate was revoked",
+        "no_certificate" => "the other side showed no certificate",
+        "not_tls" => "the other side doesn't speak TLS",
+        "refused_expired" => {
+            "the other side refused this one's certificate: it has expired, or isn't valid yet"
+        }
+        "refused_unknown_authority" => {
+            "the other side refused this one's certificate: it doesn't trust its authority"
+        }
+        "refused_no_certificate" => "the other side wants a certificate, and was shown none",
+        "refused_certificate" => {
+            "the other side refused this one's certificate, for its name, its use or its form"
+        }
+        _ => return format!("TLS failed: {error}"),
+    };
+    if known.starts_with("the certificate") {
+        return format!("{known} ({error})");
+    }
+    known.to_owned()
+}
+
+/// What was logged lately.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    lately: Mutex<BTreeMap<(Port, Side, String, &'static str), Instant>>,
+}
+
+impl Told {
+    pub(super) fn tell(&self, port: Port, side: Side, with: &str, failure: &Failure) {
+        metrics::tls_failed(port, side, failure.reason);
+        if self.is_news((port, side, with.to_owned(), failure.reason)) {
+            tracing::warn!(
+                port = port.as_str(),
+                side = side.as_str(),
+                with,
+                reason = failure.reason,
+                why = failure.why,
+                "a TLS handshake failed"
+            );
+        }
+    }
+
+    fn is_news(&self, what: (Port, Side, String, &'static str)) -> bool {
+        let now = Instant::now();
+        let mut lately = self.lately.lock();
+        if lately
+            .get(&what)
+            .is_some_and(|told| now - *told < TOLD_EVERY)
+        {
+            return false;
+        }
+        if lately.len() >= TOLD_MAX {
+            lately.clear();
+        }
+        lately.insert(what, now);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_failure_has_a_word_and_says_who_is_at_fault() {
+        for (error, reason, part) in [
+            (CertificateError::Expired.into(), "expired", "has expired"),
+            (CertificateError::UnknownIssuer.into(), "unknown_authority", "trusts"),
+            (Error::NoCertificatesPresented, "no_certificate", "no certificate"),
+            (
+                Error::AlertReceived(AlertDescription::CertificateExpired),
+                "refused_expired",
+                "the other side refused",
+            ),
+            (
+                Error::AlertReceived(AlertDescription::HandshakeFailure),
+                "refused",
+                "TLS failed",
+            ),
+        ] {
+            let error = io::Error::new(io::ErrorKind::InvalidData, error);
+            let failure = Failure::of(&error).unwrap();
+            assert_eq!(failure.reason, reason);
+            assert!(failure.why.contains(part), "{}", failure.why);
+        }
+        let broken = io::Error::from(io::ErrorKind::ConnectionReset);
+        assert_eq!(Failure::of(&broken), None);
+        assert_eq!(Failure::of_handshake(&broken).reason, "closed");
+    }
+
+    #[test]
+    fn the_same_failure_is_news_once() {
+        let told = Told::default();
+        let what = |with: &str| (Port::Peer, Side::Accepted, with.to_owned(), "expired");
+        assert!(told.is_news(what("a")));
+        assert!(!told.is_news(what("a")));
+        assert!(told.is_news(what("b")));
+    }
+}
