@@ -83,12 +83,9 @@ impl Client {
     }
 
     pub(crate) fn new(builder: ClientBuilder) -> Result<Self, ClientError> {
-        let endpoints = Endpoints::parse(
-            &builder.endpoints,
-            builder.follow_hints,
-            builder.connect_timeout,
-        )
-        .map_err(ClientError::Invalid)?;
+        let line = builder.line().map_err(ClientError::Invalid)?;
+        let endpoints = Endpoints::parse(&builder.endpoints, builder.follow_hints, line)
+            .map_err(ClientError::Invalid)?;
         Ok(Self {
             shared: Arc::new(Shared {
                 endpoints,

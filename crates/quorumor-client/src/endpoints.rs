@@ -4,18 +4,22 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use parking_lot::Mutex;
 use quorumor_core::limits::WATCHER_BYTES_MAX;
 use quorumor_core::{Error, LeaderHint, NodeId, Term};
 use quorumor_proto::pb::state_service_client::StateServiceClient;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::answer::Receipt;
+use crate::tls::{Bearer, Line};
 
 /// The generated client of one endpoint.
-pub(crate) type Stub = StateServiceClient<Channel>;
+pub(crate) type Stub = StateServiceClient<Connection>;
+
+/// A connection whose calls carry the bearer token.
+pub(crate) type Connection = InterceptedService<Channel, Bearer>;
 
 /// The largest answer that is read: what a watch may hand over at once, and its framing.
 const ANSWER_BYTES_MAX: usize = 2 * WATCHER_BYTES_MAX;
@@ -29,41 +33,29 @@ pub(crate) struct Target {
     pub(crate) address: String,
     endpoint: Endpoint,
     channel: OnceLock<Channel>,
+    bearer: Bearer,
 }
 
 impl Target {
-    /// Takes `host:port` or `http://host:port`.
-    fn parse(text: &str, connect_timeout: Duration) -> Result<Self, Error> {
-        let refuse = |why: String| Error::invalid("endpoint", why);
-        let address = text.strip_prefix("http://").unwrap_or(text);
-        let address = address.strip_suffix('/').unwrap_or(address);
-        if address.contains("://") {
-            return Err(refuse(format!(
-                "{text:?}: only plain host:port or http://host:port is served yet"
-            )));
-        }
-        let port = address.rsplit_once(':').map(|(_, port)| port);
-        if port.is_none_or(|port| port.parse::<u16>().is_err()) || address.contains('/') {
-            return Err(refuse(format!("{text:?} is not host:port")));
-        }
-        let endpoint = Endpoint::from_shared(format!("http://{address}"))
-            .map_err(|error| refuse(format!("{text:?} is not host:port: {error}")))?
-            .connect_timeout(connect_timeout)
-            .tcp_nodelay(true)
-            .http2_keep_alive_interval(Duration::from_secs(10))
-            .keep_alive_timeout(Duration::from_secs(5))
-            .keep_alive_while_idle(true);
+    fn parse(text: &str, line: &Line) -> Result<Self, Error> {
+        let (address, endpoint) = line.endpoint(text)?;
         Ok(Self {
-            address: address.to_owned(),
+            address,
             endpoint,
             channel: OnceLock::new(),
+            bearer: line.bearer.clone(),
         })
+    }
+
+    /// What generated clients are made of: a connection that proves who calls. Must be called inside a tokio runtime.
+    pub(crate) fn connection(&self) -> Connection {
+        let channel = self.channel.get_or_init(|| self.endpoint.connect_lazy());
+        InterceptedService::new(channel.clone(), self.bearer.clone())
     }
 
     /// The generated client. Must be called inside a tokio runtime.
     pub(crate) fn stub(&self) -> Stub {
-        let channel = self.channel.get_or_init(|| self.endpoint.connect_lazy());
-        StateServiceClient::new(channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
+        StateServiceClient::new(self.connection()).max_decoding_message_size(ANSWER_BYTES_MAX)
     }
 }
 
@@ -71,7 +63,7 @@ impl Target {
 #[derive(Debug)]
 pub(crate) struct Endpoints {
     follow_hints: bool,
-    connect_timeout: Duration,
+    line: Line,
     state: Mutex<State>,
 }
 
@@ -92,11 +84,11 @@ impl Endpoints {
     pub(crate) fn parse(
         endpoints: &[String],
         follow_hints: bool,
-        connect_timeout: Duration,
+        line: Line,
     ) -> Result<Self, Error> {
         let targets = endpoints
             .iter()
-            .map(|text| Target::parse(text, connect_timeout).map(Arc::new))
+            .map(|text| Target::parse(text, &line).map(Arc::new))
             .collect::<Result<Vec<_>, _>>()?;
         if targets.is_empty() {
             return Err(Error::invalid(
@@ -113,7 +105,7 @@ impl Endpoints {
         };
         Ok(Self {
             follow_hints,
-            connect_timeout,
+            line,
             state: Mutex::new(state),
         })
     }
@@ -131,7 +123,7 @@ impl Endpoints {
 
     /// The place of an address that the caller named, added if it is new.
     pub(crate) fn place(&self, address: &str) -> Result<Place, Error> {
-        let target = Target::parse(address, self.connect_timeout)?;
+        let target = Target::parse(address, &self.line)?;
         let mut state = self.state.lock();
         Ok(state
             .find(&target.address)
@@ -168,7 +160,7 @@ impl Endpoints {
         if !self.follow_hints || state.targets.len() >= state.configured + HINTED_MAX {
             return None;
         }
-        let target = Target::parse(&address, self.connect_timeout).ok()?;
+        let target = Target::parse(&address, &self.line).ok()?;
         Some(state.add(target))
     }
 
@@ -228,11 +220,17 @@ impl State {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+
+    fn line() -> Line {
+        Line::plain(Duration::from_secs(1))
+    }
 
     fn endpoints(follow_hints: bool) -> Endpoints {
         let list = ["a:1".to_owned(), "b:2".to_owned()];
-        Endpoints::parse(&list, follow_hints, Duration::from_secs(1)).unwrap()
+        Endpoints::parse(&list, follow_hints, line()).unwrap()
     }
 
     fn hint(node: u64, address: &str) -> LeaderHint {
@@ -245,7 +243,7 @@ mod tests {
     #[test]
     fn what_is_no_endpoint_is_refused_by_name() {
         for bad in ["", "host", "host:port", "https://a:1", "a:1/x", "a:99999"] {
-            let refused = Endpoints::parse(&[bad.to_owned()], true, Duration::from_secs(1));
+            let refused = Endpoints::parse(&[bad.to_owned()], true, line());
             assert!(
                 matches!(
                     refused,
@@ -257,7 +255,7 @@ mod tests {
                 "{bad:?}"
             );
         }
-        assert!(Endpoints::parse(&[], true, Duration::from_secs(1)).is_err());
+        assert!(Endpoints::parse(&[], true, line()).is_err());
     }
 
     #[test]

@@ -128,13 +128,17 @@ impl ClientError {
 
     /// Reads a status that came from `endpoint`, or from the transport on the way there.
     ///
-    /// Only an error of the connector proves that nothing was sent: tonic hands a request to a connection only once
-    /// there is one. Everything else that no node made is unknown.
+    /// Only an error of the connector, or of a handshake, proves that nothing was sent: tonic hands a request to a
+    /// connection only once there is one, and under TLS 1.3 the node judges the client's certificate after that, but before
+    /// it reads. Everything else that no node made is unknown.
     pub(crate) fn from_status(endpoint: &str, status: &Status) -> Self {
         let failure = from_status(status);
         let endpoint = endpoint.to_owned();
         if !failure.reason.is_empty() {
             return Self::Node(Box::new(NodeError::new(endpoint, failure)));
+        }
+        if let Some(why) = tls_refusal(status) {
+            return Self::Unreachable { endpoint, why };
         }
         if let Some(connect) = caused_by::<ConnectError>(status) {
             let why = deepest(connect).to_string();
@@ -184,6 +188,53 @@ fn caused_by<E: StdError + 'static>(status: &Status) -> Option<&E> {
     let mut next = status.source();
     while let Some(error) = next {
         if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        next = error.source();
+    }
+    None
+}
+
+/// Why there is no encrypted connection. A certificate is refused before any request is read, even where the client hears
+/// of it only after it has sent one.
+fn tls_refusal(status: &Status) -> Option<String> {
+    use rustls::{AlertDescription as Alert, Error};
+    let error = tls_error(status)?;
+    if let Error::AlertReceived(alert) = error {
+        let why = match alert {
+            Alert::CertificateRequired => "the node wants a client certificate (--cert, --key)",
+            Alert::CertificateExpired => {
+                "the node refused the client's certificate: it has expired, or isn't valid yet"
+            }
+            Alert::UnknownCA => {
+                "the node refused the client's certificate: it doesn't trust its authority"
+            }
+            Alert::BadCertificate
+            | Alert::CertificateUnknown
+            | Alert::CertificateRevoked
+            | Alert::UnsupportedCertificate => "the node refused the client's certificate",
+            _ => return None,
+        };
+        return Some(why.to_owned());
+    }
+    match error {
+        Error::InvalidCertificate(wrong) => Some(format!(
+            "the node's certificate is no good: {wrong}; check --ca, and that the certificate has the endpoint's name"
+        )),
+        Error::InvalidMessage(_) => Some("the endpoint doesn't speak TLS".to_owned()),
+        _ => None,
+    }
+}
+
+fn tls_error(status: &Status) -> Option<&rustls::Error> {
+    let mut next = status.source();
+    while let Some(error) = next {
+        // An I/O error keeps its cause where `source` doesn't lead.
+        let inner = error
+            .downcast_ref::<std::io::Error>()
+            .and_then(std::io::Error::get_ref)
+            .and_then(|inner| inner.downcast_ref());
+        if let Some(found) = inner.or_else(|| error.downcast_ref()) {
             return Some(found);
         }
         next = error.source();

@@ -35,6 +35,7 @@ pub mod describe;
 pub mod error;
 pub mod options;
 pub mod retry;
+pub mod tls;
 pub mod watch;
 
 mod call;
@@ -52,6 +53,7 @@ pub use quorumor_core::{
     Certainty, Entry, Expected, KeyRange, Level, Mode, Operation, OperationResult,
 };
 pub use retry::RetryPolicy;
+pub use tls::ClientTls;
 pub use watch::{Watch, WatchEvent, WatchItem, WatchStep};
 
 #[cfg(test)]

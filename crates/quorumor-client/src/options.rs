@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorumor_core::{ClientSeq, DataEpoch, Level, Mode};
+use quorumor_core::{ClientSeq, DataEpoch, Error, Level, Mode};
 
 use crate::client::Client;
 use crate::error::ClientError;
 use crate::retry::RetryPolicy;
+use crate::tls::{Bearer, ClientTls, Line};
 
 /// What a call asks for. A client has defaults; [`Client::with`] gives a client with others.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +60,19 @@ pub struct ClientBuilder {
     pub(crate) follow_hints: bool,
     pub(crate) connect_timeout: Duration,
     pub(crate) watch_patience: Duration,
+    pub(crate) tls: Option<ClientTls>,
+    pub(crate) auth_token: Option<AuthToken>,
+    pub(crate) plain_token: bool,
+}
+
+/// A bearer token, which no `Debug` shows.
+#[derive(Clone)]
+pub(crate) struct AuthToken(String);
+
+impl std::fmt::Debug for AuthToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("(hidden)")
+    }
 }
 
 impl Default for ClientBuilder {
@@ -71,12 +85,15 @@ impl Default for ClientBuilder {
             follow_hints: true,
             connect_timeout: Duration::from_secs(2),
             watch_patience: Duration::from_secs(60),
+            tls: None,
+            auth_token: None,
+            plain_token: false,
         }
     }
 }
 
 impl ClientBuilder {
-    /// The endpoints, `host:port` or `http://host:port`. At least one.
+    /// The endpoints, `host:port`, `http://host:port` or, with [`Self::tls`], `https://host:port`. At least one.
     #[must_use]
     pub fn endpoints<I>(mut self, endpoints: I) -> Self
     where
@@ -151,10 +168,43 @@ impl ClientBuilder {
         self
     }
 
+    /// Encrypts every connection, and checks who is at its other end. Default: plain connections.
+    #[must_use]
+    pub fn tls(mut self, tls: ClientTls) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
+    /// The bearer token that says who calls, sent with each call. It isn't the session's token. It leaves over a plain
+    /// connection only to the loopback.
+    #[must_use]
+    pub fn auth_token(mut self, token: impl Into<String>) -> Self {
+        self.auth_token = Some(AuthToken(token.into()));
+        self
+    }
+
+    /// Whether the bearer token may leave over plain connections to any address, for all on the way to read. Default: no.
+    #[must_use]
+    pub const fn plain_token(mut self, allowed: bool) -> Self {
+        self.plain_token = allowed;
+        self
+    }
+
+    pub(crate) fn line(&self) -> Result<Line, Error> {
+        let token = self.auth_token.as_ref().map(|token| token.0.as_str());
+        Ok(Line {
+            connect_timeout: self.connect_timeout,
+            tls: self.tls.clone(),
+            bearer: Bearer::parse(token)?,
+            plain_token: self.plain_token,
+        })
+    }
+
     /// Makes the client. Connections are made when they are first needed, inside a tokio runtime.
     ///
     /// # Errors
-    /// `Invalid` if there is no endpoint, or one that is no address.
+    /// `Invalid` if there is no endpoint, or one that is no address or contradicts the TLS configuration; if certificates or the
+    /// bearer token can't be used.
     pub fn connect(self) -> Result<Client, ClientError> {
         Client::new(self)
     }
