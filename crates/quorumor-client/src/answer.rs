@@ -237,7 +237,7 @@ answer! {
     )
 }
 
-fn result_from_wire(result: pb::BatchResult) -> Result<OperationResult, Error> {
+pub(crate) fn result_from_wire(result: pb::BatchResult) -> Result<OperationResult, Error> {
     use pb::batch_result::Result as Wire;
     Ok(match required(result.result, "result")? {
         Wire::Put(put) => OperationResult::Put {
@@ -252,6 +252,9 @@ fn result_from_wire(result: pb::BatchResult) -> Result<OperationResult, Error> {
         },
         Wire::Get(got) => OperationResult::Got {
             entry: entry_if(got.found, got.entry)?,
+        },
+        Wire::DeleteRange(deleted) => OperationResult::RangeDeleted {
+            count: deleted.count,
         },
     })
 }

@@ -78,11 +78,7 @@ impl Client {
     /// The header of a request, the same for each try.
     pub(crate) fn header(&self, write: Option<&OpenWrite>) -> pb::RequestHeader {
         let options = &self.options;
-        let client = match (options.client_seq, write) {
-            (Some(own), Some(_)) => Some(own),
-            (None, Some(write)) => Some(write.client),
-            (_, None) => None,
-        };
+        let client = write.and(options.client_seq);
         pb::RequestHeader {
             mode: options
                 .mode
@@ -106,6 +102,7 @@ impl Client {
                 .request_id
                 .clone()
                 .unwrap_or_else(|| self.session.request_id()),
+            bound: None,
         }
     }
 
@@ -143,7 +140,7 @@ impl Client {
     /// What a read at the options' level is, to retries.
     pub(crate) fn read_kind(&self) -> Kind {
         match (self.options.level, self.mode_if_known()) {
-            (Some(Level::Local), _) | (_, Some(Mode::Eventual)) => Kind::LocalRead,
+            (Some(Level::Local | Level::Bounded), _) | (_, Some(Mode::Eventual)) => Kind::LocalRead,
             (Some(Level::Linearizable) | None, Some(Mode::Strong) | None) => Kind::LinearizableRead,
         }
     }

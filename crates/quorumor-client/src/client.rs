@@ -17,6 +17,7 @@ use crate::options::{CallOptions, ClientBuilder};
 use crate::retry::{Kind, RetryBudget, RetryPolicy};
 use crate::session::Session;
 use crate::watch::Watch;
+use crate::wire::{expected_to_wire, operation_to_wire, range_to_wire};
 
 /// A client of one cluster. A clone is cheap and shares connections and session.
 ///
@@ -193,6 +194,7 @@ impl Client {
                 key: key.to_owned(),
                 value: value.clone(),
                 context: context.clone(),
+                lease_id: 0,
             });
             async move { stub.put(request).await }
         })
@@ -208,6 +210,7 @@ impl Client {
             let request = this_try.request(|header| pb::GetRequest {
                 header: Some(header),
                 key: key.to_owned(),
+                revision: 0,
             });
             async move { stub.get(request).await }
         })
@@ -241,6 +244,7 @@ impl Client {
                 limit: query.limit,
                 page_token: query.page.clone().unwrap_or_default(),
                 keys_only: query.keys_only,
+                revision: 0,
             });
             async move { stub.list(request).await }
         })
@@ -264,6 +268,7 @@ impl Client {
                 key: key.to_owned(),
                 expected: Some(expected_to_wire(expected)),
                 value: value.clone(),
+                lease_id: 0,
             });
             async move { stub.compare_and_set(request).await }
         })
@@ -340,55 +345,5 @@ impl Client {
                 async move { stub.describe(request).await }
             })
             .await
-    }
-}
-
-pub(crate) fn range_to_wire(range: &KeyRange) -> pb::KeyRange {
-    use pb::key_range::Range;
-    pb::KeyRange {
-        range: Some(match range {
-            KeyRange::Prefix(prefix) => Range::Prefix(prefix.to_string()),
-            KeyRange::Between { start, end } => Range::Interval(pb::KeyInterval {
-                start: start.to_string(),
-                end: end.as_ref().map(ToString::to_string).unwrap_or_default(),
-            }),
-        }),
-    }
-}
-
-fn expected_to_wire(expected: &Expected) -> pb::Expected {
-    use pb::expected::Expected as Wire;
-    pb::Expected {
-        expected: Some(match expected {
-            Expected::Absent => Wire::Absent(true),
-            Expected::Revision(revision) => Wire::ModRevision(revision.as_u64()),
-            Expected::Value(value) => Wire::Value(value.as_bytes().clone()),
-        }),
-    }
-}
-
-fn operation_to_wire(operation: &Operation) -> pb::BatchOperation {
-    use pb::batch_operation::Operation as Wire;
-    let key = operation.key().as_str().to_owned();
-    pb::BatchOperation {
-        operation: Some(match operation {
-            Operation::Put { value, context, .. } => Wire::Put(pb::PutOperation {
-                key,
-                value: value.as_bytes().clone(),
-                context: context
-                    .as_ref()
-                    .map(VersionVector::encode)
-                    .unwrap_or_default(),
-            }),
-            Operation::Delete { .. } => Wire::Delete(pb::DeleteOperation { key }),
-            Operation::CompareAndSet {
-                expected, value, ..
-            } => Wire::CompareAndSet(pb::CompareAndSetOperation {
-                key,
-                expected: Some(expected_to_wire(expected)),
-                value: value.as_bytes().clone(),
-            }),
-            Operation::Get { .. } => Wire::Get(pb::GetOperation { key }),
-        }),
     }
 }

@@ -41,6 +41,7 @@ pub mod watch;
 mod call;
 mod endpoints;
 mod session;
+mod wire;
 
 pub use answer::{
     BatchAnswer, CompareAnswer, DeleteAnswer, GetAnswer, ListAnswer, PutAnswer, Receipt,

@@ -243,7 +243,12 @@ mod tests {
     #[test]
     fn a_token_leaves_plainly_only_to_the_loopback() {
         let line = line(Some("secret-token"));
-        for near in ["127.0.0.1:1", "localhost:1", "[::1]:1", "http://127.0.0.9:1"] {
+        for near in [
+            "127.0.0.1:1",
+            "localhost:1",
+            "[::1]:1",
+            "http://127.0.0.9:1",
+        ] {
             line.endpoint(near).unwrap();
         }
         refused(&line, "10.0.0.1:1", "would travel unencrypted");
@@ -270,7 +275,10 @@ mod tests {
     fn a_token_that_no_header_holds_is_refused_unseen() {
         for token in ["", "a\nb"] {
             let error = Bearer::parse(Some(token)).unwrap_err().to_string();
-            assert!(error.contains("auth_token") && !error.contains("a\nb"), "{error}");
+            assert!(
+                error.contains("auth_token") && !error.contains("a\nb"),
+                "{error}"
+            );
         }
     }
 

@@ -16,10 +16,11 @@ use tonic::{Request, Streaming};
 use tracing::debug;
 
 use crate::answer::{Receipt, receipt, required, version};
-use crate::client::{Client, range_to_wire};
+use crate::client::Client;
 use crate::endpoints::Place;
 use crate::error::ClientError;
 use crate::retry::{Kind, RetryPolicy, may_retry};
+use crate::wire::range_to_wire;
 
 /// Why a stream began again though no node said so: it broke before its snapshot was complete.
 pub const CONTACT_LOST: &str = "CONTACT_LOST";
@@ -214,6 +215,7 @@ impl Watch {
             header: Some(self.client.header(None)),
             range: Some(range_to_wire(&self.range)),
             cursor: self.cursor.clone().unwrap_or_default(),
+            ..pb::WatchRequest::default()
         });
         let mut stub = target.stub();
         let timeout = self.client.options.timeout;

@@ -14,7 +14,7 @@ use quorumor_proto::receipt::receipt_to_wire;
 use quorumor_proto::{pb, status};
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 pub(super) enum Reaction {
     Fail(Error),
@@ -195,6 +195,7 @@ fn entry(key: &str) -> pb::Entry {
         value: "v".into(),
         version: Some(version_to_wire(&version())),
         writer: 1,
+        lease_id: 0,
     }
 }
 
@@ -219,6 +220,7 @@ pub(super) fn snapshot(
 pub(super) fn changes(key: &str, cursor: &str) -> Result<pb::WatchResponse, Status> {
     let put = pb::WatchEvent {
         event: Some(pb::watch_event::Event::Put(entry(key))),
+        previous: None,
     };
     let part = pb::WatchChanges { events: vec![put] };
     step(pb::watch_response::Step::Changes(part), cursor)
@@ -227,6 +229,7 @@ pub(super) fn changes(key: &str, cursor: &str) -> Result<pb::WatchResponse, Stat
 pub(super) fn resync(reason: &str) -> Result<pb::WatchResponse, Status> {
     let part = pb::WatchResync {
         reason: reason.to_owned(),
+        oldest_revision: 0,
     };
     step(pb::watch_response::Step::Resync(part), "")
 }
@@ -281,6 +284,79 @@ impl StateService for Fake {
         &self,
         _: Request<pb::BatchRequest>,
     ) -> Result<Response<pb::BatchResponse>, Status> {
+        Err(Status::unimplemented("not scripted"))
+    }
+
+    async fn txn(&self, _: Request<pb::TxnRequest>) -> Result<Response<pb::TxnResponse>, Status> {
+        Err(Status::unimplemented("not scripted"))
+    }
+
+    async fn lease_grant(
+        &self,
+        _: Request<pb::LeaseGrantRequest>,
+    ) -> Result<Response<pb::LeaseGrantResponse>, Status> {
+        Err(Status::unimplemented("not scripted"))
+    }
+
+    async fn lease_revoke(
+        &self,
+        _: Request<pb::LeaseRevokeRequest>,
+    ) -> Result<Response<pb::LeaseRevokeResponse>, Status> {
+        Err(Status::unimplemented("not scripted"))
+    }
+
+    async fn lease_time_to_live(
+        &self,
+        _: Request<pb::LeaseTimeToLiveRequest>,
+    ) -> Result<Response<pb::LeaseTimeToLiveResponse>, Status> {
+        Err(Status::unimplemented("not scripted"))
+    }
+
+    async fn lease_list(
+        &self,
+        _: Request<pb::LeaseListRequest>,
+    ) -> Result<Response<pb::LeaseListResponse>, Status> {
+        Err(Status::unimplemented("not scripted"))
+    }
+
+    async fn open_session(
+        &self,
+        _: Request<pb::OpenSessionRequest>,
+    ) -> Result<Response<pb::OpenSessionResponse>, Status> {
+        Err(Status::unimplemented("not scripted"))
+    }
+
+    async fn close_session(
+        &self,
+        _: Request<pb::CloseSessionRequest>,
+    ) -> Result<Response<pb::CloseSessionResponse>, Status> {
+        Err(Status::unimplemented("not scripted"))
+    }
+
+    type ListStreamStream = tokio_stream::Empty<Result<pb::ListStreamResponse, Status>>;
+
+    async fn list_stream(
+        &self,
+        _: Request<pb::ListStreamRequest>,
+    ) -> Result<Response<Self::ListStreamStream>, Status> {
+        Err(Status::unimplemented("not scripted"))
+    }
+
+    type ExchangeStream = tokio_stream::Empty<Result<pb::ExchangeResponse, Status>>;
+
+    async fn exchange(
+        &self,
+        _: Request<Streaming<pb::ExchangeRequest>>,
+    ) -> Result<Response<Self::ExchangeStream>, Status> {
+        Err(Status::unimplemented("not scripted"))
+    }
+
+    type LeaseKeepAliveStream = tokio_stream::Empty<Result<pb::LeaseKeepAliveResponse, Status>>;
+
+    async fn lease_keep_alive(
+        &self,
+        _: Request<Streaming<pb::LeaseKeepAliveRequest>>,
+    ) -> Result<Response<Self::LeaseKeepAliveStream>, Status> {
         Err(Status::unimplemented("not scripted"))
     }
 
