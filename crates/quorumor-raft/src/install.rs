@@ -164,9 +164,7 @@ impl RaftReplica {
         let metadata = message.mut_snapshot().mut_metadata();
         metadata.index = staged.state.applied.index;
         metadata.term = staged.state.applied.term;
-        let conf_state = metadata.mut_conf_state();
-        conf_state.voters = staged.state.voters.voters.clone();
-        conf_state.learners = staged.state.voters.learners.clone();
+        metadata.set_conf_state(staged.state.voters.to_raft());
         let _ = self.raw.step(message);
         self.drive();
         if let Some(staged) = self.staged.take() {
@@ -345,7 +343,7 @@ impl RaftReplica {
             Received::Broken => self.acknowledge(from, id, 0, TransferState::Failed),
             Received::Whole(staged) => {
                 let ours = staged.state.cluster == self.state.cluster
-                    && staged.state.voters.voters.contains(&self.raw.raft.id);
+                    && staged.state.voters.contains(self.raw.raft.id);
                 if ours {
                     self.acknowledge(from, id, seq + 1, TransferState::Going);
                     self.staged = Some(staged);

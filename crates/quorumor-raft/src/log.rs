@@ -12,7 +12,8 @@ use raft::{GetEntriesContext, RaftState, Storage, StorageError};
 
 use crate::codec::record::{decode_entry, decode_hard_state, encode_entry, encode_hard_state};
 use crate::error::OpenError;
-use crate::state_machine::{Mark, Voters};
+use crate::membership::Voters;
+use crate::state_machine::Mark;
 
 /// The kind of records that hold log entries; their position is the index.
 pub(crate) const KIND_ENTRY: u8 = 1;
@@ -60,7 +61,7 @@ impl Log {
             entries: VecDeque::new(),
             bytes: 0,
             hard_state,
-            conf_state: conf_state(voters),
+            conf_state: voters.to_raft(),
             offer: Cell::new(None),
             truncate_from: None,
         };
@@ -187,7 +188,7 @@ impl Log {
         self.start = at;
         self.entries.clear();
         self.bytes = 0;
-        self.conf_state = conf_state(voters);
+        self.conf_state = voters.to_raft();
         self.offer.set(None);
     }
 
@@ -238,6 +239,11 @@ impl Log {
             position: 0,
             bytes: encode_hard_state(&self.hard_state),
         }
+    }
+
+    /// The configuration changed: snapshots from here on carry the new one.
+    pub(crate) fn set_voters(&mut self, voters: &Voters) {
+        self.conf_state = voters.to_raft();
     }
 
     /// Offers the applied state for a snapshot, or withdraws the offer.
@@ -297,10 +303,6 @@ fn recover_entry(
     }
     entries.push_back(entry);
     Ok(())
-}
-
-fn conf_state(voters: &Voters) -> ConfState {
-    ConfState::from((voters.voters.clone(), voters.learners.clone()))
 }
 
 fn entry_record(entry: &Entry) -> Record {

@@ -4,12 +4,13 @@
 //! only the leader, so the leader tells its followers whom it hears (a pulse), and they believe that for as long as it is
 //! fresh. Consensus rests on none of this.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use quorumor_core::{
     Contact, Generation, Incarnation, Member, MemberCounts, MemberState, Mono, NodeId, StoreId,
 };
+use raft::eraftpb::ConfState;
 
 use crate::codec::message::{HeardAge, Pulse};
 use crate::config::Founder;
@@ -31,6 +32,82 @@ impl MemberRecord {
             client_address: None,
         }
     }
+}
+
+/// Who votes, and who only listens.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Voters {
+    /// Ascending. In a joint configuration the incoming half.
+    pub(crate) voters: Vec<u64>,
+    /// Ascending.
+    pub(crate) learners: Vec<u64>,
+    /// In a joint configuration the voters that were before, ascending; otherwise none. Raft leaves it by itself.
+    pub(crate) outgoing: Vec<u64>,
+}
+
+impl Voters {
+    /// The configuration that a cluster begins with.
+    pub(crate) fn founding(founders: &[Founder]) -> Self {
+        let mut voters: Vec<u64> = founders
+            .iter()
+            .map(|founder| founder.node.as_u64())
+            .collect();
+        voters.sort_unstable();
+        Self {
+            voters,
+            learners: Vec::new(),
+            outgoing: Vec::new(),
+        }
+    }
+
+    /// As raft has it. Its own order is that of a hash.
+    pub(crate) fn from_raft(state: &ConfState) -> Self {
+        let sorted = |ids: &[u64]| {
+            let mut ids = ids.to_vec();
+            ids.sort_unstable();
+            ids
+        };
+        Self {
+            voters: sorted(&state.voters),
+            learners: sorted(&state.learners),
+            outgoing: sorted(&state.voters_outgoing),
+        }
+    }
+
+    /// As raft takes it.
+    pub(crate) fn to_raft(&self) -> ConfState {
+        ConfState {
+            voters: self.voters.clone(),
+            learners: self.learners.clone(),
+            voters_outgoing: self.outgoing.clone(),
+            auto_leave: self.is_joint(),
+            ..ConfState::default()
+        }
+    }
+
+    /// Whether two majorities must agree to everything.
+    pub(crate) const fn is_joint(&self) -> bool {
+        !self.outgoing.is_empty()
+    }
+
+    /// Whether this node has a vote.
+    pub(crate) fn votes(&self, node: u64) -> bool {
+        self.voters.contains(&node) || self.outgoing.contains(&node)
+    }
+
+    /// Whether this node belongs to the configuration at all.
+    pub(crate) fn contains(&self, node: u64) -> bool {
+        self.votes(node) || self.learners.contains(&node)
+    }
+}
+
+/// What is known of members beside their records.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Roster {
+    /// Learners that the leader makes voters once they have caught up.
+    pub(crate) promoting: BTreeSet<NodeId>,
+    /// Ids that were members once. None of them ever is again.
+    pub(crate) removed: BTreeSet<NodeId>,
 }
 
 /// What the transport and the messages said about one peer.

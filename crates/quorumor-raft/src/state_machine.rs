@@ -15,20 +15,13 @@ use quorumor_core::{
 
 use crate::codec::proposal::{Body, Proposal};
 use crate::config::RaftConfig;
-use crate::membership::MemberRecord;
+use crate::membership::{MemberRecord, Roster, Voters};
 
 /// A place in the log with the term of its entry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Mark {
     pub(crate) index: u64,
     pub(crate) term: u64,
-}
-
-/// Who votes, and who only listens.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Voters {
-    pub(crate) voters: Vec<u64>,
-    pub(crate) learners: Vec<u64>,
 }
 
 /// The replicated state. A clone is cheap and no later entry changes it.
@@ -40,6 +33,7 @@ pub(crate) struct StateMachine {
     pub(crate) revision: Revision,
     pub(crate) members: BTreeMap<NodeId, MemberRecord>,
     pub(crate) voters: Voters,
+    pub(crate) roster: Roster,
     /// The last entry applied.
     pub(crate) applied: Mark,
 }
@@ -78,13 +72,8 @@ impl StateMachine {
                 .iter()
                 .map(|founder| (founder.node, MemberRecord::founding(founder)))
                 .collect(),
-            voters: Voters {
-                voters: founders
-                    .iter()
-                    .map(|founder| founder.node.as_u64())
-                    .collect(),
-                learners: Vec::new(),
-            },
+            voters: Voters::founding(founders),
+            roster: Roster::default(),
             applied: Mark { index: 1, term: 1 },
         }
     }

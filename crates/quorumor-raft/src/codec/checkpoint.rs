@@ -3,6 +3,7 @@
 //! The first piece begins with a header, the last one ends with a count, entries are between them. A piece ends once it
 //! weighs [`CHECKPOINT_CHUNK_BYTES`]; it is made only when it is asked for.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Bound;
 use std::sync::Arc;
@@ -17,7 +18,8 @@ use quorumor_core::{
 
 use super::CodecError;
 use super::proposal::WireMember;
-use crate::state_machine::{Mark, StateMachine, Voters};
+use crate::membership::{Roster, Voters};
+use crate::state_machine::{Mark, StateMachine};
 
 /// The format that this code writes.
 const FORMAT: u32 = 1;
@@ -53,6 +55,12 @@ struct WireHeader {
     learners: Vec<u64>,
     #[prost(message, repeated, tag = "9")]
     members: Vec<WireMember>,
+    #[prost(uint64, repeated, tag = "10")]
+    outgoing: Vec<u64>,
+    #[prost(uint64, repeated, tag = "11")]
+    promoting: Vec<u64>,
+    #[prost(uint64, repeated, tag = "12")]
+    removed: Vec<u64>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -97,6 +105,9 @@ impl StateSource {
                     .iter()
                     .map(|(node, record)| WireMember::from_record(*node, record))
                     .collect(),
+                outgoing: state.voters.outgoing.clone(),
+                promoting: numbers(&state.roster.promoting),
+                removed: numbers(&state.roster.removed),
             }),
             entries: state.entries.clone(),
             after: None,
@@ -214,7 +225,15 @@ fn state_of(header: WireHeader) -> Result<StateMachine, CodecError> {
             .into_iter()
             .map(WireMember::into_record)
             .collect::<Result<_, _>>()?,
-        voters: voters_of(header.voters, header.learners)?,
+        voters: voters_of(Voters {
+            voters: header.voters,
+            learners: header.learners,
+            outgoing: header.outgoing,
+        })?,
+        roster: Roster {
+            promoting: nodes(&header.promoting)?,
+            removed: nodes(&header.removed)?,
+        },
         applied: Mark {
             index: header.index,
             term: header.term,
@@ -222,16 +241,38 @@ fn state_of(header: WireHeader) -> Result<StateMachine, CodecError> {
     })
 }
 
+fn numbers(nodes: &BTreeSet<NodeId>) -> Vec<u64> {
+    nodes.iter().map(|node| node.as_u64()).collect()
+}
+
+fn nodes(numbers: &[u64]) -> Result<BTreeSet<NodeId>, CodecError> {
+    let nodes = numbers.iter().map(|number| NodeId::try_from(*number));
+    Ok(nodes.collect::<Result<_, _>>()?)
+}
+
 /// A configuration that raft can restore: it asserts on anything else.
-fn voters_of(voters: Vec<u64>, learners: Vec<u64>) -> Result<Voters, CodecError> {
-    let mut all: Vec<u64> = voters.iter().chain(&learners).copied().collect();
-    all.sort_unstable();
-    let count = all.len();
-    all.dedup();
-    if voters.is_empty() || voters.len() > VOTERS_MAX || all.len() != count || all.contains(&0) {
+fn voters_of(mut voters: Voters) -> Result<Voters, CodecError> {
+    let halves = [&voters.voters, &voters.outgoing];
+    let sound = !voters.voters.is_empty()
+        && halves.iter().all(|half| {
+            half.len() <= VOTERS_MAX && are_distinct(half.iter().chain(&voters.learners))
+        });
+    if !sound {
         return Err(CodecError::Invalid("a configuration that is none"));
     }
-    Ok(Voters { voters, learners })
+    for ids in [
+        &mut voters.voters,
+        &mut voters.learners,
+        &mut voters.outgoing,
+    ] {
+        ids.sort_unstable();
+    }
+    Ok(voters)
+}
+
+fn are_distinct<'a>(ids: impl Iterator<Item = &'a u64>) -> bool {
+    let mut seen = BTreeSet::from([0]);
+    ids.into_iter().all(|id| seen.insert(*id))
 }
 
 fn entry_of(wire: WireKeyValue) -> Result<Entry, CodecError> {

@@ -7,6 +7,7 @@ use super::*;
 const VOTERS: Voters = Voters {
     voters: Vec::new(),
     learners: Vec::new(),
+    outgoing: Vec::new(),
 };
 
 fn entry(index: u64, term: u64) -> Entry {
