@@ -66,6 +66,7 @@ fn crates_know_only_whom_the_dependency_rule_allows() {
         ("quorumor-gossip", vec!["quorumor-core"]),
         ("quorumor-proto", vec!["quorumor-core"]),
         ("quorumor-client", vec!["quorumor-core", "quorumor-proto"]),
+        ("quorumor-bench", vec!["quorumor-proto"]),
         (
             "quorumor-server",
             vec![

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use quorumor_client::{CallOptions, Client, Level, Mode, RetryPolicy};
 
+use crate::commands::bench::BenchArgs;
 use crate::commands::cas::CasArgs;
 use crate::commands::compare::CompareArgs;
 use crate::commands::delete::DeleteArgs;
@@ -30,7 +31,7 @@ Exit status:
   3  unavailable: nobody could serve it now
   4  refused: the same command would be refused again
   5  conflict: a compare-and-set lost its compare
-  6  void: a run that nobody can judge (compare)";
+  6  void: a run that nobody can judge (compare, bench)";
 
 /// Shared state of a cluster, strong or eventual.
 #[derive(Debug, Parser)]
@@ -62,6 +63,8 @@ pub(crate) enum Command {
     Status(StatusArgs),
     /// Run the same load and the same faults against both modes, and show what each promised, kept and lost
     Compare(CompareArgs),
+    /// Measure how fast a cluster is, beside etcd if you like
+    Bench(Box<BenchArgs>),
     /// Run one mode in the simulator, seed by seed, and judge it
     Sim(SimArgs),
 }
@@ -80,6 +83,7 @@ impl Command {
             Self::Cas(args) => args.client.output,
             Self::Status(args) => args.client.output,
             Self::Compare(args) => args.output(),
+            Self::Bench(args) => args.output(),
             Self::Sim(args) => args.output.as_output(),
         }
     }

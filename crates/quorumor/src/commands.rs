@@ -3,6 +3,7 @@
 use crate::args::Command;
 use crate::exit::{Exit, Failure};
 
+pub(crate) mod bench;
 pub(crate) mod cas;
 pub(crate) mod compare;
 pub(crate) mod delete;
@@ -27,6 +28,7 @@ pub(crate) async fn run(command: Command) -> Result<Exit, Failure> {
         Command::Cas(args) => cas::run(args).await,
         Command::Status(args) => status::run(args).await,
         Command::Compare(args) => compare::run(args).await,
+        Command::Bench(args) => bench::run(*args).await,
         Command::Sim(args) => sim::run(args).await,
     }
 }
