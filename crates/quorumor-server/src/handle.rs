@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::RwLock;
 use quorumor_core::limits::{BATCH_BYTES_MAX, DRIVER_QUEUE_MAX};
 use quorumor_core::{
-    CallId, Command, Error, Health, Mode, Operation, Reply, Request, Status, View,
+    CallId, Command, Error, Health, Mode, Reply, Request, Status, View,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -160,15 +160,18 @@ impl Handle {
 
     /// Finds room for a request's bytes in the queue; a write needs some in front of the log too.
     fn weigh(&self, request: &Request) -> Result<Weight, Error> {
-        let bytes = match &request.command {
-            Command::Write { operations, .. } => {
-                if self.shared.log_bytes.get() >= LOG_BYTES_MAX {
-                    return Err(overloaded("log_queue_bytes_max"));
-                }
-                operations.iter().map(Operation::bytes).sum()
-            }
-            Command::ReadBarrier { .. } => 0,
+        let appends = match &request.command {
+            Command::Write { .. } | Command::Txn { .. } => true,
+            Command::Lease(_)
+            | Command::Session(_)
+            | Command::Cluster(_)
+            | Command::ReadBarrier { .. }
+            | Command::Backup => false,
         };
+        if appends && self.shared.log_bytes.get() >= LOG_BYTES_MAX {
+            return Err(overloaded("log_queue_bytes_max"));
+        }
+        let bytes = request.command.bytes();
         let weight = self.shared.queued_bytes.try_add(bytes, QUEUE_BYTES_MAX);
         weight.ok_or_else(|| overloaded("driver_queue_bytes_max"))
     }

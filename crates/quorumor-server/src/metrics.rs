@@ -230,6 +230,7 @@ pub(crate) fn sample(view: &View, waiting: usize) {
             voter: _,
             committed,
             applied,
+            confirmed: _,
         } => {
             let leader = leader.as_ref().map_or(0, |leader| leader.node.as_u64());
             gauge!(TERM).set(float(term.as_u64()));

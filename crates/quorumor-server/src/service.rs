@@ -18,7 +18,7 @@ use quorumor_proto::request::{
 use quorumor_proto::{entry::entry_to_wire, pb};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 use tracing::Instrument;
 
 use crate::auth::{Auth, Principal};
@@ -128,30 +128,98 @@ impl Service {
     }
 }
 
-type WatchStream = Pin<Box<dyn Stream<Item = Result<pb::WatchResponse, Status>> + Send>>;
+/// What a call that streams its answer gives.
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+type WatchStream = Answers<pb::WatchResponse>;
 
 #[tonic::async_trait]
 impl StateService for Service {
     type WatchStream = WatchStream;
+    type ListStreamStream = Answers<pb::ListStreamResponse>;
+    type ExchangeStream = Answers<pb::ExchangeResponse>;
+    type LeaseKeepAliveStream = Answers<pb::LeaseKeepAliveResponse>;
+
+    async fn txn(&self, _: Request<pb::TxnRequest>) -> Result<Response<pb::TxnResponse>, Status> {
+        Err(Status::unimplemented("Txn"))
+    }
+
+    async fn list_stream(
+        &self,
+        _: Request<pb::ListStreamRequest>,
+    ) -> Result<Response<Self::ListStreamStream>, Status> {
+        Err(Status::unimplemented("ListStream"))
+    }
+
+    async fn exchange(
+        &self,
+        _: Request<Streaming<pb::ExchangeRequest>>,
+    ) -> Result<Response<Self::ExchangeStream>, Status> {
+        Err(Status::unimplemented("Exchange"))
+    }
+
+    async fn lease_grant(
+        &self,
+        _: Request<pb::LeaseGrantRequest>,
+    ) -> Result<Response<pb::LeaseGrantResponse>, Status> {
+        Err(Status::unimplemented("LeaseGrant"))
+    }
+
+    async fn lease_revoke(
+        &self,
+        _: Request<pb::LeaseRevokeRequest>,
+    ) -> Result<Response<pb::LeaseRevokeResponse>, Status> {
+        Err(Status::unimplemented("LeaseRevoke"))
+    }
+
+    async fn lease_keep_alive(
+        &self,
+        _: Request<Streaming<pb::LeaseKeepAliveRequest>>,
+    ) -> Result<Response<Self::LeaseKeepAliveStream>, Status> {
+        Err(Status::unimplemented("LeaseKeepAlive"))
+    }
+
+    async fn lease_time_to_live(
+        &self,
+        _: Request<pb::LeaseTimeToLiveRequest>,
+    ) -> Result<Response<pb::LeaseTimeToLiveResponse>, Status> {
+        Err(Status::unimplemented("LeaseTimeToLive"))
+    }
+
+    async fn lease_list(
+        &self,
+        _: Request<pb::LeaseListRequest>,
+    ) -> Result<Response<pb::LeaseListResponse>, Status> {
+        Err(Status::unimplemented("LeaseList"))
+    }
+
+    async fn open_session(
+        &self,
+        _: Request<pb::OpenSessionRequest>,
+    ) -> Result<Response<pb::OpenSessionResponse>, Status> {
+        Err(Status::unimplemented("OpenSession"))
+    }
+
+    async fn close_session(
+        &self,
+        _: Request<pb::CloseSessionRequest>,
+    ) -> Result<Response<pb::CloseSessionResponse>, Status> {
+        Err(Status::unimplemented("CloseSession"))
+    }
 
     async fn put(
         &self,
         request: Request<pb::PutRequest>,
     ) -> Result<Response<pb::PutResponse>, Status> {
         let run = |asking: Arc<Asking>, put: pb::PutRequest| async move {
-            let operation = parse_put(&put.key, put.value, &put.context)?;
-            match self.single(&asking, operation).await? {
-                (OperationResult::Put { version }, receipt) => Ok(pb::PutResponse {
-                    receipt: Some(receipt),
-                    version: Some(version_to_wire(&version)),
-                }),
-                (
-                    OperationResult::Deleted { .. }
-                    | OperationResult::Compared { .. }
-                    | OperationResult::Got { .. },
-                    _,
-                ) => Err(asking::misfit()),
-            }
+            let operation = parse_put(&put.key, put.value, &put.context, put.lease_id)?;
+            let (result, receipt) = self.single(&asking, operation).await?;
+            let OperationResult::Put { version } = result else {
+                return Err(asking::misfit());
+            };
+            Ok(pb::PutResponse {
+                receipt: Some(receipt),
+                version: Some(version_to_wire(&version)),
+            })
         };
         self.serve("Put", Kind::Write, request, |put| put.header.take(), run)
             .await
@@ -182,19 +250,15 @@ impl StateService for Service {
     ) -> Result<Response<pb::DeleteResponse>, Status> {
         let run = |asking: Arc<Asking>, delete: pb::DeleteRequest| async move {
             let key = Key::parse(&delete.key)?;
-            match self.single(&asking, Operation::Delete { key }).await? {
-                (OperationResult::Deleted { previous }, receipt) => Ok(pb::DeleteResponse {
-                    receipt: Some(receipt),
-                    found: previous.is_some(),
-                    previous: optional_entry(previous.as_ref()),
-                }),
-                (
-                    OperationResult::Put { .. }
-                    | OperationResult::Compared { .. }
-                    | OperationResult::Got { .. },
-                    _,
-                ) => Err(asking::misfit()),
-            }
+            let (result, receipt) = self.single(&asking, Operation::Delete { key }).await?;
+            let OperationResult::Deleted { previous } = result else {
+                return Err(asking::misfit());
+            };
+            Ok(pb::DeleteResponse {
+                receipt: Some(receipt),
+                found: previous.is_some(),
+                previous: optional_entry(previous.as_ref()),
+            })
         };
         self.serve(
             "Delete",
@@ -226,22 +290,17 @@ impl StateService for Service {
         request: Request<pb::CompareAndSetRequest>,
     ) -> Result<Response<pb::CompareAndSetResponse>, Status> {
         let run = |asking: Arc<Asking>, cas: pb::CompareAndSetRequest| async move {
-            let operation = parse_compare_and_set(&cas.key, cas.expected, cas.value)?;
-            match self.single(&asking, operation).await? {
-                (OperationResult::Compared { succeeded, entry }, receipt) => {
-                    Ok(pb::CompareAndSetResponse {
-                        receipt: Some(receipt),
-                        succeeded,
-                        entry: optional_entry(entry.as_ref()),
-                    })
-                }
-                (
-                    OperationResult::Put { .. }
-                    | OperationResult::Deleted { .. }
-                    | OperationResult::Got { .. },
-                    _,
-                ) => Err(asking::misfit()),
-            }
+            let operation =
+                parse_compare_and_set(&cas.key, cas.expected, cas.value, cas.lease_id)?;
+            let (result, receipt) = self.single(&asking, operation).await?;
+            let OperationResult::Compared { succeeded, entry } = result else {
+                return Err(asking::misfit());
+            };
+            Ok(pb::CompareAndSetResponse {
+                receipt: Some(receipt),
+                succeeded,
+                entry: optional_entry(entry.as_ref()),
+            })
         };
         self.serve(
             "CompareAndSet",

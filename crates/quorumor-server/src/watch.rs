@@ -199,8 +199,8 @@ fn context_bytes(version: &Version) -> usize {
 
 fn weigh(change: &Change) -> usize {
     let event_bytes = |event: &ChangeEvent| match event {
-        ChangeEvent::Put { entry } => entry.bytes() + context_bytes(&entry.version),
-        ChangeEvent::Deleted { key, version } => key.as_str().len() + context_bytes(version),
+        ChangeEvent::Put { entry, .. } => entry.bytes() + context_bytes(&entry.version),
+        ChangeEvent::Deleted { key, version, .. } => key.as_str().len() + context_bytes(version),
         ChangeEvent::Reset => 0,
     };
     change

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use quorumor_core::limits::BATCH_BYTES_MAX;
 use quorumor_core::{
     Certainty, Command, DataEpoch, Degraded, Error, Health, Level, Mono, Operation,
-    OperationResult, Position, Receipt, Reply, Request, Token, WriteOutcome,
+    OperationResult, Position, Receipt, Reply, Request, Role, Token, WriteOutcome,
 };
 use quorumor_proto::pb;
 use quorumor_proto::receipt::receipt_to_wire;
@@ -49,6 +49,8 @@ pub(super) struct Asking {
     /// What the caller's session has seen.
     after: Option<Position>,
     began: Instant,
+    /// The same moment on the node's own clock.
+    began_at: Mono,
     timeout: Duration,
 }
 
@@ -64,7 +66,9 @@ pub(super) struct Reading {
 /// Whether any operation was one that writes and was carried out. A lost compare and a get wrote nothing.
 fn wrote(results: &[OperationResult]) -> bool {
     results.iter().any(|result| match result {
-        OperationResult::Put { .. } | OperationResult::Deleted { .. } => true,
+        OperationResult::Put { .. }
+        | OperationResult::Deleted { .. }
+        | OperationResult::RangeDeleted { .. } => true,
         OperationResult::Compared { succeeded, .. } => *succeeded,
         OperationResult::Got { .. } => false,
     })
@@ -99,6 +103,7 @@ impl Service {
             header,
             after: None,
             began,
+            began_at: handle.clock().mono(),
             timeout,
         };
         // A header that can't be read, or that names a mode which isn't here, is refused by the node's first mode.
@@ -243,16 +248,24 @@ impl Asking {
         let mode = self.handle.mode();
         let weaker = self.header.allow_degraded;
         match (self.asked, mode.best_level()) {
-            (Level::Linearizable, Level::Local) if weaker => {
+            (Level::Linearizable | Level::Bounded, Level::Local) if weaker => {
                 let degraded = Some(Degraded::ModeCannot);
                 Ok(Reading {
                     degraded,
                     ..self.read_local(until).await?
                 })
             }
-            (Level::Linearizable, Level::Local) => Err(Error::level_unavailable(mode, self.asked)),
+            (Level::Linearizable | Level::Bounded, Level::Local) => {
+                Err(Error::level_unavailable(mode, self.asked))
+            }
             (Level::Local, _) => self.read_local(until).await,
-            (Level::Linearizable, Level::Linearizable) => {
+            (Level::Bounded, Level::Linearizable | Level::Bounded) => {
+                match self.read_bounded(until).await {
+                    Err(error) if weaker && needs_leader(&error) => self.degrade(),
+                    read => read,
+                }
+            }
+            (Level::Linearizable, Level::Linearizable | Level::Bounded) => {
                 match self.barrier(Level::Linearizable, until).await {
                     Ok(published) => Ok(self.reading(published, Level::Linearizable, None)),
                     Err(error) if weaker && needs_leader(&error) => self.degrade(),
@@ -272,6 +285,41 @@ impl Asking {
             published = self.barrier(Level::Local, until).await?;
         }
         Ok(self.reading(published, Level::Local, None))
+    }
+
+    /// Straight from the view if the last proof is good enough, else once there is a better one.
+    async fn read_bounded(&self, until: Instant) -> Result<Reading, Error> {
+        let mut published = self.handle.published();
+        if let Health::Damaged { why } = &published.view.status.health {
+            return Err(Error::Damaged { why: why.clone() });
+        }
+        if !self.covered(&published) || !self.bound_is_met(&published) {
+            published = self.barrier(Level::Bounded, until).await?;
+            if !self.bound_is_met(&published) {
+                return Err(Error::TooStale {
+                    why: "the proof doesn't cover the bound".to_owned(),
+                });
+            }
+        }
+        Ok(self.reading(published, Level::Bounded, None))
+    }
+
+    /// Whether the view's proof satisfies what was asked, counted from the call's beginning.
+    fn bound_is_met(&self, published: &Published) -> bool {
+        match &published.view.status.role {
+            Role::Strong {
+                confirmed: Some(confirmed),
+                applied,
+                ..
+            } => {
+                let bound = &self.header.bound;
+                bound.is_met(*confirmed, *applied, self.began_at)
+            }
+            Role::Strong {
+                confirmed: None, ..
+            }
+            | Role::Eventual { .. } => false,
+        }
     }
 
     /// The caller takes less, but never less than its own session has seen.
@@ -307,7 +355,10 @@ impl Asking {
 
     async fn barrier(&self, level: Level, until: Instant) -> Result<Arc<Published>, Error> {
         let request = Request {
-            command: Command::ReadBarrier { level },
+            command: Command::ReadBarrier {
+                level,
+                bound: self.header.bound,
+            },
             after: self.after.clone(),
             request_id: self.header.request_id.clone(),
         };
@@ -322,12 +373,13 @@ impl Asking {
             },
             Unanswered::Stopped => Error::Stopping,
         })??;
-        match reply {
-            Reply::ReadReady { position } if published.view.position.covers(&position) => {
-                Ok(published)
-            }
-            Reply::ReadReady { .. } | Reply::Written { .. } => Err(misfit()),
+        let Reply::ReadReady { position } = reply else {
+            return Err(misfit());
+        };
+        if !published.view.position.covers(&position) {
+            return Err(misfit());
         }
+        Ok(published)
     }
 
     fn covered(&self, published: &Published) -> bool {
@@ -359,7 +411,7 @@ impl Asking {
         let view = &reading.published.view;
         let found: Vec<_> = operations
             .iter()
-            .map(|operation| view.entry(operation.key()))
+            .map(|operation| operation.key().and_then(|key| view.entry(key)))
             .collect();
         // An answer must fit a client's message as a request must fit ours.
         let bytes = found.iter().flatten().map(|entry| entry.bytes()).sum();
@@ -486,6 +538,7 @@ fn needs_leader(error: &Error) -> bool {
             | Error::Starting
             | Error::DeadlineExceeded { .. }
             | Error::TokenAhead { .. }
+            | Error::TooStale { .. }
     )
 }
 

@@ -55,6 +55,22 @@ fn position(view: &View, said: &Said) -> WritePosition {
 }
 
 fn staleness(status: &Status, now: Mono, said: &Said) -> Staleness {
+    if let (
+        Level::Bounded,
+        Role::Strong {
+            confirmed: Some(confirmed),
+            applied,
+            ..
+        },
+    ) = (said.got, &status.role)
+    {
+        let lag = confirmed.index.as_u64().saturating_sub(applied.as_u64());
+        return Staleness {
+            basis: StalenessBasis::Proven,
+            contact_age_ms: Some(now.since_us(confirmed.asked_at).div_ceil(1_000)),
+            apply_lag: Some(lag),
+        };
+    }
     let contact_age_ms = status.contact_at.map(|at| now.since_us(at) / 1_000);
     let apply_lag = match &status.role {
         Role::Strong {

@@ -205,7 +205,10 @@ impl Watcher {
         let reading = self.asking.read_anew().await?;
         self.begin(reading);
         let reason = reason.as_str().to_owned();
-        self.response(Step::Resync(pb::WatchResync { reason }), None)
+        self.response(Step::Resync(pb::WatchResync {
+            reason,
+            oldest_revision: 0,
+        }), None)
     }
 
     fn snapshot_part(
@@ -297,14 +300,14 @@ impl Watcher {
             if self.has_seen(&kept.change) {
                 continue;
             }
-            for event in &kept.change.events {
+            for event in kept.change.events.iter() {
                 match event {
                     ChangeEvent::Reset => return Taken::Reset,
-                    ChangeEvent::Put { entry } if self.range.contains(&entry.key) => {
+                    ChangeEvent::Put { entry, .. } if self.range.contains(&entry.key) => {
                         let entry = entry_to_wire(entry, true);
                         events.push(wire(pb::watch_event::Event::Put(entry)));
                     }
-                    ChangeEvent::Deleted { key, version } if self.range.contains(key) => {
+                    ChangeEvent::Deleted { key, version, .. } if self.range.contains(key) => {
                         let deletion = pb::WatchDeletion {
                             key: key.as_str().to_owned(),
                             version: Some(version_to_wire(version)),
@@ -375,5 +378,8 @@ fn is_reset(change: &Change) -> bool {
 }
 
 fn wire(event: pb::watch_event::Event) -> pb::WatchEvent {
-    pb::WatchEvent { event: Some(event) }
+    pb::WatchEvent {
+        event: Some(event),
+        previous: None,
+    }
 }
