@@ -24,9 +24,9 @@ mod commands;
 mod roles;
 mod roster;
 
-pub use roster::RosterError;
 use roles::Roles;
 use roster::Roster;
+pub use roster::RosterError;
 
 /// The fewest bytes of a token: it is hashed once and without salt, so guessing must be hopeless.
 pub const TOKEN_CHARS_MIN: usize = 32;
@@ -253,7 +253,7 @@ pub(crate) struct Principal(Option<Arc<Known>>);
 
 impl Principal {
     /// For logs.
-    pub(crate) fn name(&self) -> &str {
+    fn name(&self) -> &str {
         self.0.as_ref().map_or("anyone", |known| &known.name)
     }
 
@@ -262,7 +262,10 @@ impl Principal {
     /// # Errors
     /// `PermissionDenied`, counted and recorded.
     pub(crate) fn may_read(&self, range: &KeyRange) -> Result<(), Error> {
-        self.must(|roles| roles.reads(range), || format!("the role read for {}", shown(range)))
+        self.must(
+            |roles| roles.reads(range),
+            || format!("the role read for {}", shown(range)),
+        )
     }
 
     /// Whether it may see this key.
@@ -292,7 +295,10 @@ impl Principal {
     /// # Errors
     /// As [`Self::may_read`].
     pub(crate) fn may_write_range(&self, range: &KeyRange) -> Result<(), Error> {
-        self.must(|roles| roles.writes(range), || format!("the role write for {}", shown(range)))
+        self.must(
+            |roles| roles.writes(range),
+            || format!("the role write for {}", shown(range)),
+        )
     }
 
     /// Whether it may change anything at all: what calls need that name no key, such as those on leases.
@@ -300,10 +306,12 @@ impl Principal {
     /// # Errors
     /// As [`Self::may_read`].
     pub(crate) fn may_write_something(&self) -> Result<(), Error> {
-        self.must(Roles::write_something, || "the role write for some prefix".to_owned())
+        self.must(Roles::write_something, || {
+            "the role write for some prefix".to_owned()
+        })
     }
 
-    /// Whether it may run the cluster. The call and its end belong in the record: [`Self::record`].
+    /// Whether it may run the cluster.
     ///
     /// # Errors
     /// As [`Self::may_read`].
@@ -311,15 +319,16 @@ impl Principal {
         self.must(Roles::administers, || "the role admin".to_owned())
     }
 
-    /// Records how an administrator's call ended. `what` is the call with its arguments, for people.
-    pub(crate) fn record(&self, what: &str, ended: Result<(), &Error>) {
+    /// Records how a call on the cluster itself ended: with this status, or well.
+    pub(crate) fn record(&self, call: &str, failed: Option<&tonic::Status>) {
         let who = self.name();
-        match ended {
-            Ok(()) => {
-                tracing::info!(target: "audit", event = "admin", who, what, result = "ok", "an administrator's call");
+        match failed {
+            None => {
+                tracing::info!(target: "audit", event = "admin", who, call, result = "ok", "an administrator's call");
             }
-            Err(error) => {
-                tracing::warn!(target: "audit", event = "admin", who, what, result = error.reason(), %error, "an administrator's call failed");
+            Some(status) => {
+                let (result, why) = (status.code().description(), status.message());
+                tracing::warn!(target: "audit", event = "admin", who, call, result, why, "an administrator's call failed");
             }
         }
     }

@@ -17,7 +17,6 @@ use quorumor_proto::status::to_status;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
-use tonic::service::interceptor::InterceptedService;
 use tonic::{Code, Status};
 use tonic_health::ServingStatus;
 use tonic_health::server::{HealthReporter, health_reporter};
@@ -42,6 +41,8 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 /// How often health and gauges follow the view.
 const HEALTH_INTERVAL: Duration = Duration::from_millis(200);
 const SAMPLES_EVERY: u32 = 5;
+/// Calls of the cluster service that change nothing.
+const UNRECORDED: [&str; 1] = ["MemberList"];
 
 /// Serves until `leave`, then lets what is under way finish.
 pub(crate) async fn serve(
@@ -53,8 +54,7 @@ pub(crate) async fn serve(
     let (reporter, health) = health_reporter();
     let state = StateServiceServer::new(service).max_decoding_message_size(REQUEST_BYTES_MAX);
     let auth = Arc::clone(&trust.auth);
-    let authorize = move |request| authorize(&auth, request);
-    let grpc = Routes::new(InterceptedService::new(state, authorize))
+    let grpc = Routes::new(state)
         .add_service(health)
         .add_service(
             reflection()
@@ -75,7 +75,9 @@ pub(crate) async fn serve(
         )
         .route("/healthz", get(move || async move { healthz(&handles) }))
         .fallback(unknown)
-        .layer(from_fn(explain));
+        .layer(from_fn(move |request, next| {
+            guard(Arc::clone(&auth), request, next)
+        }));
     let serving = tonic::transport::Server::builder()
         .accept_http1(true)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
@@ -165,17 +167,35 @@ async fn unknown(request: Request) -> Response {
         .into_response()
 }
 
+/// Finds out who calls one of our services, before the request is read; what the caller may do is asked once its keys are
+/// known. Records what was asked of the cluster itself, and how it ended; for a stream, how it began.
+async fn guard(auth: Arc<Auth>, mut request: Request, next: Next) -> Response {
+    let Some(call) = request.uri().path().strip_prefix("/quorumor.v1.") else {
+        return next.run(request).await;
+    };
+    let principal = match authenticate(&auth, request.headers(), request.extensions()) {
+        Ok(principal) => principal,
+        Err(error) => return to_status(&error, None, None).into_http::<Body>(),
+    };
+    let recorded = call
+        .strip_prefix("ClusterService/")
+        .filter(|call| !UNRECORDED.contains(call))
+        .map(|call| (principal.clone(), call.to_owned()));
+    if !auth.is_open() {
+        request.extensions_mut().insert(principal);
+    }
+    let response = explain(next.run(request).await);
+    if let Some((principal, call)) = recorded {
+        let ended =
+            Status::from_header_map(response.headers()).filter(|status| status.code() != Code::Ok);
+        principal.record(&call, ended.as_ref());
+    }
+    response
+}
+
 /// A request that couldn't be read was refused before the service saw it. Its status gets what every other refusal has:
 /// a reason, and that nothing was applied.
-async fn explain(request: Request, next: Next) -> Response {
-    let path = request.uri().path().trim_start_matches('/');
-    let is_ours = path
-        .strip_prefix(SERVICE_NAME)
-        .is_some_and(|rest| rest.starts_with('/'));
-    let response = next.run(request).await;
-    if !is_ours {
-        return response;
-    }
+fn explain(response: Response) -> Response {
     let unexplained = Status::from_header_map(response.headers())
         .filter(|status| status.details().is_empty())
         .and_then(|status| unreadable(&status));

@@ -220,7 +220,9 @@ async fn start(replica: Scripted) -> Running {
     };
     let peers = Peers::spawn(
         identity,
-        Sockets::bind("127.0.0.1:0".parse().unwrap()).await.unwrap(),
+        Sockets::bind("127.0.0.1:0".parse().unwrap(), None)
+            .await
+            .unwrap(),
         Book::new([].into(), [].into()),
         data_dir.peer_stores().unwrap(),
         [(Mode::Strong, inbox)].into(),
@@ -250,7 +252,12 @@ async fn start(replica: Scripted) -> Running {
     let alarm = Alarm::new("driver", Mode::Strong, fatal);
     let driver = tokio::spawn(Driver::new(replica, around).run(leave.clone(), stop.clone(), alarm));
     Running {
-        service: Service::new("c".into(), vec![handle.clone()], leave.clone()),
+        service: Service::new(
+            "c".into(),
+            vec![handle.clone()],
+            leave.clone(),
+            Arc::new(crate::auth::Auth::load(None, false).unwrap()),
+        ),
         handle,
         noted,
         log_bytes: bytes,

@@ -24,9 +24,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Who is at the other end of a connection: in the extensions of each of its requests.
 #[derive(Clone, Debug)]
-pub(super) struct Caller {
+pub(crate) struct Caller {
     /// The names that its certificate proves, if it showed one.
-    pub(super) certificate: Option<Arc<CertificateNames>>,
+    pub(crate) certificate: Option<Arc<CertificateNames>>,
 }
 
 impl Connected for Stream {
@@ -101,5 +101,10 @@ async fn encrypt(
         Ok(Err(error)) => Failure::of_handshake(&error),
         Err(_) => Failure::timeout(),
     };
-    tls.failed(Port::Client, Side::Accepted, &from.ip().to_string(), &failure);
+    tls.failed(
+        Port::Client,
+        Side::Accepted,
+        &from.ip().to_string(),
+        &failure,
+    );
 }

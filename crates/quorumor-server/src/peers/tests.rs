@@ -14,6 +14,8 @@ const CLUSTER: ClusterId = ClusterId::new(5);
 const MODES: [(Mode, ClusterId); 2] =
     [(Mode::Strong, CLUSTER), (Mode::Eventual, ClusterId::new(6))];
 
+mod trust;
+
 struct Node {
     peers: Peers,
     control: mpsc::Receiver<Input>,
@@ -31,6 +33,10 @@ fn id(node: u64) -> NodeId {
 }
 
 async fn start(node: u64, store: u64, at: &str, book: Book) -> Node {
+    start_with(node, store, at, book, None).await
+}
+
+async fn start_with(node: u64, store: u64, at: &str, book: Book, tls: Option<Arc<Tls>>) -> Node {
     let dir = tempfile::tempdir().unwrap();
     let wanted = Wanted {
         cluster: "c",
@@ -47,7 +53,7 @@ async fn start(node: u64, store: u64, at: &str, book: Book) -> Node {
         store: data_dir.store(),
         modes: MODES.to_vec(),
     };
-    let sockets = Sockets::bind(at.parse().unwrap(), None).await.unwrap();
+    let sockets = Sockets::bind(at.parse().unwrap(), tls).await.unwrap();
     let address = sockets.tcp.local_addr().unwrap();
     let stop = CancellationToken::new();
     let stores = data_dir.peer_stores().unwrap();

@@ -10,3 +10,4 @@ mod eventual;
 mod foreign;
 mod strong;
 mod support;
+mod trust;

@@ -58,6 +58,15 @@ fn free_address() -> SocketAddr {
 impl Cluster {
     /// Nodes 1 to `count`, started.
     pub(crate) async fn start(mode: &str, count: u64) -> Self {
+        Self::start_with(mode, count, |_, settings| settings).await
+    }
+
+    /// The same, with other settings.
+    pub(crate) async fn start_with(
+        mode: &str,
+        count: u64,
+        change: impl Fn(u64, Settings) -> Settings,
+    ) -> Self {
         let addresses: BTreeMap<u64, SocketAddr> =
             (1..=count).map(|id| (id, free_address())).collect();
         let members: Vec<_> = addresses
@@ -79,7 +88,7 @@ impl Cluster {
                 seed: Some(*id),
                 ..Settings::default()
             };
-            settings.insert(*id, node);
+            settings.insert(*id, change(*id, node));
         }
         let mut cluster = Self {
             nodes: BTreeMap::new(),
