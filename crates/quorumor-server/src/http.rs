@@ -85,24 +85,11 @@ pub(crate) async fn serve(
         .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .add_routes(Routes::from(router))
-        .serve_with_incoming_shutdown(
-            incoming(listener, trust.tls),
-            leave.cancelled_owned(),
-        );
+        .serve_with_incoming_shutdown(incoming(listener, trust.tls), leave.cancelled_owned());
     tokio::select! {
         served = serving => served,
         () = report(watched, reporter) => Ok(()),
     }
-}
-
-/// Finds out who calls, before the request is read. What the caller may do is asked once its keys are known.
-fn authorize(auth: &Auth, mut request: tonic::Request<()>) -> Result<tonic::Request<()>, Status> {
-    if !auth.is_open() {
-        let principal = authenticate(auth, request.metadata().as_ref(), request.extensions())
-            .map_err(|error| to_status(&error, None, None))?;
-        request.extensions_mut().insert(principal);
-    }
-    Ok(request)
 }
 
 fn authenticate(

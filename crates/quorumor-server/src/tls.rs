@@ -13,8 +13,8 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 use quorumor_core::NodeId;
-use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::client::danger::ServerCertVerifier;
+use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
@@ -28,8 +28,8 @@ mod names;
 mod stream;
 
 pub(crate) use failure::{Failure, Port, Side};
-pub use names::peer_name;
 pub(crate) use names::CertificateNames;
+pub use names::peer_name;
 pub(crate) use stream::{ReadHalf, Stream, WriteHalf};
 
 /// Whether clients must have a certificate.
@@ -326,11 +326,13 @@ fn client_verifier(
     let roots = roots(text, path)?;
     match certificates {
         ClientCertificates::Required => clients_of(&roots, path).map(Some),
-        ClientCertificates::Optional => WebPkiClientVerifier::builder_with_provider(roots, provider())
-            .allow_unauthenticated()
-            .build()
-            .map(Some)
-            .map_err(|error| content(path, error.to_string())),
+        ClientCertificates::Optional => {
+            WebPkiClientVerifier::builder_with_provider(roots, provider())
+                .allow_unauthenticated()
+                .build()
+                .map(Some)
+                .map_err(|error| content(path, error.to_string()))
+        }
     }
 }
 

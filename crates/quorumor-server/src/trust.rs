@@ -90,7 +90,11 @@ impl Trust {
                 let error = error.to_string();
                 if told.get(kind) != Some(&error) {
                     metrics::trust_reloaded(kind, "refused");
-                    tracing::warn!(kind, error, "new files are no good, the older ones stay in use");
+                    tracing::warn!(
+                        kind,
+                        error,
+                        "new files are no good, the older ones stay in use"
+                    );
                     told.insert(kind, error);
                 }
             }

@@ -120,7 +120,9 @@ impl Roster {
     fn parse(text: String) -> Result<Self, String> {
         let file: File = toml::from_str(&text).map_err(|error| without_text(&error, &text))?;
         if file.token.len() > ENTRIES_MAX || file.certificate.len() > ENTRIES_MAX {
-            return Err(format!("at most {ENTRIES_MAX} entries of each kind are allowed"));
+            return Err(format!(
+                "at most {ENTRIES_MAX} entries of each kind are allowed"
+            ));
         }
         let mut roster = Self {
             text,

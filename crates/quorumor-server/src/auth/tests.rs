@@ -63,7 +63,10 @@ fn a_token_has_its_own_roles_and_no_others() {
     deploy.may_write_something().unwrap();
     let denied = deploy.may_write(&key("b")).unwrap_err();
     assert_eq!(denied.reason(), "PERMISSION_DENIED");
-    assert!(denied.to_string().contains("write for key \"b\""), "{denied}");
+    assert!(
+        denied.to_string().contains("write for key \"b\""),
+        "{denied}"
+    );
     assert!(deploy.may_admin().is_err());
     let reader = auth.authenticate(&with(READER), None).unwrap();
     reader.may_read_key(&key("app/a")).unwrap();
@@ -80,11 +83,18 @@ fn a_stranger_is_told_what_is_missing_and_never_what_was_sent() {
     let (_dir, path) = file(&two());
     let auth = Auth::load(Some(&path), false).unwrap();
     stranger(&auth, &HeaderMap::new(), "wants a token");
-    stranger(&auth, &with(&format!("{DEPLOY}x")), "doesn't know the token");
+    stranger(
+        &auth,
+        &with(&format!("{DEPLOY}x")),
+        "doesn't know the token",
+    );
     stranger(&auth, &with(&DEPLOY[1..]), "doesn't know the token");
     stranger(&auth, &with(""), "isn't `Bearer TOKEN`");
     let mut basic = HeaderMap::new();
-    basic.insert(header::AUTHORIZATION, HeaderValue::from_static("Basic eDp5"));
+    basic.insert(
+        header::AUTHORIZATION,
+        HeaderValue::from_static("Basic eDp5"),
+    );
     stranger(&auth, &basic, "isn't `Bearer TOKEN`");
     let mut twice = with(DEPLOY);
     twice.append(header::AUTHORIZATION, HeaderValue::from_static("Bearer x"));
@@ -146,7 +156,10 @@ async fn a_changed_file_takes_effect_and_ends_what_it_took_away() {
     stranger(&auth, &with(DEPLOY), "doesn't know the token");
     let again = auth.authenticate(&with(READER), None).unwrap();
     assert!(!reader.0.as_ref().unwrap().gone.is_cancelled());
-    assert!(Arc::ptr_eq(reader.0.as_ref().unwrap(), again.0.as_ref().unwrap()));
+    assert!(Arc::ptr_eq(
+        reader.0.as_ref().unwrap(),
+        again.0.as_ref().unwrap()
+    ));
 
     std::fs::write(&path, entry("reader", READER, "{ read = \"\" }")).unwrap();
     assert!(auth.reload().unwrap());
@@ -160,12 +173,30 @@ fn a_file_that_makes_no_sense_is_refused_by_name_and_line() {
         ("[[token]]\nname = \"a\"\n", "missing field"),
         ("token = 7", "line 1"),
         ("[[tokens]]\n", "tokens"),
-        ("[[token]]\nname = \"a b\"\nhash = \"\"\nroles = []", "without spaces"),
-        ("[[token]]\nname = \"a\"\nhash = \"secret\"\nroles = [\"admin\"]", "the hash of token a"),
-        (&format!("[[token]]\nname = \"a\"\nhash = \"{hash}\"\nroles = []"), "has no role"),
-        (&format!("[[token]]\nname = \"a\"\nhash = \"{hash}\"\nroles = [\"root\"]"), "is none"),
-        (&format!("[[token]]\nname = \"a\"\nhash = \"{hash}\"\nroles = [{{ see = \"x\" }}]"), "is none"),
-        (&(entry("a", DEPLOY, "\"admin\"") + &entry("b", DEPLOY, "\"admin\"")), "the same token"),
+        (
+            "[[token]]\nname = \"a b\"\nhash = \"\"\nroles = []",
+            "without spaces",
+        ),
+        (
+            "[[token]]\nname = \"a\"\nhash = \"secret\"\nroles = [\"admin\"]",
+            "the hash of token a",
+        ),
+        (
+            &format!("[[token]]\nname = \"a\"\nhash = \"{hash}\"\nroles = []"),
+            "has no role",
+        ),
+        (
+            &format!("[[token]]\nname = \"a\"\nhash = \"{hash}\"\nroles = [\"root\"]"),
+            "is none",
+        ),
+        (
+            &format!("[[token]]\nname = \"a\"\nhash = \"{hash}\"\nroles = [{{ see = \"x\" }}]"),
+            "is none",
+        ),
+        (
+            &(entry("a", DEPLOY, "\"admin\"") + &entry("b", DEPLOY, "\"admin\"")),
+            "the same token",
+        ),
     ] {
         let (_dir, path) = file(text);
         let error = Auth::load(Some(&path), false).unwrap_err().to_string();
@@ -180,7 +211,15 @@ fn a_file_that_makes_no_sense_is_refused_by_name_and_line() {
 #[test]
 fn only_a_token_that_is_hard_to_guess_is_hashed() {
     assert!(hash_token("short").unwrap_err().contains("at least 32"));
-    assert!(hash_token(&"x".repeat(513)).unwrap_err().contains("at most"));
-    assert!(hash_token(&" ".repeat(40)).unwrap_err().contains("without spaces"));
+    assert!(
+        hash_token(&"x".repeat(513))
+            .unwrap_err()
+            .contains("at most")
+    );
+    assert!(
+        hash_token(&" ".repeat(40))
+            .unwrap_err()
+            .contains("without spaces")
+    );
     assert!(hash_token(DEPLOY).unwrap().starts_with("blake3:"));
 }

@@ -259,7 +259,10 @@ fn a_node_that_others_reach_is_not_open_unless_somebody_says_so() {
         listen: Some("0.0.0.0:7400".into()),
         ..strong()
     };
-    refused(reached.clone(), "--listen can't be \"0.0.0.0:7400\": clients would come");
+    refused(
+        reached.clone(),
+        "--listen can't be \"0.0.0.0:7400\": clients would come",
+    );
     let encrypted = Settings {
         tls: tls(),
         ..reached.clone()
@@ -288,7 +291,11 @@ fn a_node_that_others_reach_is_not_open_unless_somebody_says_so() {
         ..strong()
     };
     refused(peers.clone(), "--peer-listen can't be");
-    Config::try_from(Settings { tls: tls(), ..peers }).unwrap();
+    Config::try_from(Settings {
+        tls: tls(),
+        ..peers
+    })
+    .unwrap();
 }
 
 #[test]

@@ -228,8 +228,16 @@ mod tests {
     fn each_failure_has_a_word_and_says_who_is_at_fault() {
         for (error, reason, part) in [
             (CertificateError::Expired.into(), "expired", "has expired"),
-            (CertificateError::UnknownIssuer.into(), "unknown_authority", "trusts"),
-            (Error::NoCertificatesPresented, "no_certificate", "no certificate"),
+            (
+                CertificateError::UnknownIssuer.into(),
+                "unknown_authority",
+                "trusts",
+            ),
+            (
+                Error::NoCertificatesPresented,
+                "no_certificate",
+                "no certificate",
+            ),
             (
                 Error::AlertReceived(AlertDescription::CertificateExpired),
                 "refused_expired",

@@ -118,10 +118,7 @@ macro_rules! write_through {
                 }
             }
 
-            fn poll_flush(
-                self: Pin<&mut Self>,
-                context: &mut Context<'_>,
-            ) -> Poll<io::Result<()>> {
+            fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
                 match self.get_mut() {
                     Self::Plain(stream) => Pin::new(stream).poll_flush(context),
                     Self::Tls(stream) => Pin::new(stream).poll_flush(context),

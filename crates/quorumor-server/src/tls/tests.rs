@@ -63,11 +63,17 @@ async fn peers_of_one_authority_prove_who_they_are() {
 #[tokio::test]
 async fn an_expired_certificate_is_refused_and_both_sides_know_why() {
     let authority = Authority::new();
-    let (old, new) = (tls(&authority, 1, Time::Past), tls(&authority, 2, Time::Now));
+    let (old, new) = (
+        tls(&authority, 1, Time::Past),
+        tls(&authority, 2, Time::Now),
+    );
     let (dialled, accepted) = meet(&old, &new).await;
     assert_eq!(dialled.unwrap_err().reason, "refused_expired");
     assert_eq!(accepted.unwrap_err().reason, "expired");
-    let (good, expired) = (tls(&authority, 1, Time::Now), tls(&authority, 2, Time::Past));
+    let (good, expired) = (
+        tls(&authority, 1, Time::Now),
+        tls(&authority, 2, Time::Past),
+    );
     let (dialled, accepted) = meet(&good, &expired).await;
     assert_eq!(dialled.unwrap_err().reason, "expired");
     assert_eq!(accepted.unwrap_err().reason, "refused_expired");
@@ -102,7 +108,9 @@ async fn a_peer_without_a_certificate_or_without_tls_is_refused() {
         let stream = TcpStream::connect(address).await.unwrap();
         let name = ServerName::try_from("localhost").unwrap();
         // TLS 1.3 tells it only where it reads.
-        let _ = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
+        let _ = TlsConnector::from(Arc::new(config))
+            .connect(name, stream)
+            .await;
     };
     let accept = async {
         let (stream, _) = listener.accept().await.unwrap();
