@@ -20,6 +20,8 @@ pub enum Workload {
     Mix,
     /// Batches of a hundred puts, counted in keys.
     Batch,
+    /// Keep-alives of leases, one for each call in flight, each on a stream of its own.
+    KeepAlive,
 }
 
 impl Workload {
@@ -32,6 +34,7 @@ impl Workload {
             Self::LocalGet => "local-get",
             Self::Mix => "mix",
             Self::Batch => "batch",
+            Self::KeepAlive => "keep-alive",
         }
     }
 
@@ -42,6 +45,7 @@ impl Workload {
             Self::LocalGet => Pattern::Get(Freshness::Local),
             Self::Mix => Pattern::Mix,
             Self::Batch => Pattern::Batch,
+            Self::KeepAlive => Pattern::KeepAlive,
         }
     }
 }

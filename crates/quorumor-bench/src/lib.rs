@@ -4,18 +4,23 @@
 //! lab). It measures: the same load against Quorumor, etcd and a bare echo, in alternation, with the processor time and
 //! the memory of the servers, and void where somebody else used the machine. Only `quorumor bench` calls it.
 //!
-//! Start at [`run::run`] (cells against servers that run already).
+//! Start at [`run::run`] (cells against servers that run already) and [`suite::run`] (clusters of its own).
 
 pub mod cell;
+pub mod cluster;
 pub mod echo;
+pub mod failover;
+pub mod goal;
 pub mod load;
 pub mod machine;
 pub mod op;
 pub mod progress;
 pub mod results;
 pub mod run;
+pub mod suite;
 pub mod table;
 pub mod target;
+pub mod watch;
 
 /// etcd's v3 protocol, the part that is measured.
 mod etcdpb {

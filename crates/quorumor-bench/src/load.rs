@@ -55,6 +55,8 @@ pub enum Pattern {
     Mix,
     /// Batches of [`crate::op::BATCH_PUTS`] puts.
     Batch,
+    /// Keep-alives, each caller of a lease of its own.
+    KeepAlive,
 }
 
 /// When the next call is made.
@@ -123,7 +125,7 @@ impl Measured {
         self.count_errors(&error.0, 1);
     }
 
-    fn count_errors(&mut self, kind: &str, times: u64) {
+    pub(crate) fn count_errors(&mut self, kind: &str, times: u64) {
         let known = self.errors.contains_key(kind) || self.errors.len() < ERROR_KINDS_MAX;
         let kind = if known { kind } else { "other errors" };
         *self.errors.entry(kind.to_owned()).or_default() += times;
@@ -142,7 +144,7 @@ impl Measured {
         self.errors.values().sum()
     }
 
-    fn merge(&mut self, other: &Self) {
+    pub(crate) fn merge(&mut self, other: &Self) {
         self.calls += other.calls;
         self.keys += other.keys;
         self.latency_us
@@ -226,21 +228,21 @@ pub async fn run<C: Call>(
 
 /// What is measured: from `from` up to, not including, `to`.
 #[derive(Clone, Copy, Debug)]
-struct Window {
-    start: Instant,
-    from: Instant,
-    to: Instant,
+pub(crate) struct Window {
+    pub(crate) start: Instant,
+    pub(crate) from: Instant,
+    pub(crate) to: Instant,
 }
 
 impl Window {
-    fn covers(&self, instant: Instant) -> bool {
+    pub(crate) fn covers(&self, instant: Instant) -> bool {
         self.from <= instant && instant < self.to
     }
 }
 
 /// Hands out intended starts.
 #[derive(Clone, Debug)]
-enum Pacer {
+pub(crate) enum Pacer {
     Closed,
     Open {
         due: Arc<Semaphore>,
@@ -251,7 +253,7 @@ enum Pacer {
 }
 
 impl Pacer {
-    fn start(pace: Pace, window: Window) -> Self {
+    pub(crate) fn start(pace: Pace, window: Window) -> Self {
         let rate = match pace {
             Pace::Closed => return Self::Closed,
             Pace::Open { rate } => rate,
@@ -285,7 +287,7 @@ impl Pacer {
     }
 
     /// The intended start of the caller's next call; `None` once the time is up.
-    async fn next(&self, window: Window) -> Option<Instant> {
+    pub(crate) async fn next(&self, window: Window) -> Option<Instant> {
         match self {
             Self::Closed => {
                 let now = Instant::now();
@@ -397,6 +399,7 @@ impl<C: Call> Worker<C> {
                 first: key,
                 value: self.value.clone(),
             },
+            Pattern::KeepAlive => Op::KeepAlive,
         }
     }
 }

@@ -40,6 +40,8 @@ pub enum Op {
         /// The value of each.
         value: Bytes,
     },
+    /// Keep the caller's own lease alive; its first time, grant it.
+    KeepAlive,
 }
 
 impl Op {
@@ -47,7 +49,7 @@ impl Op {
     #[must_use]
     pub const fn keys(&self) -> u64 {
         match self {
-            Self::Put { .. } | Self::Get { .. } => 1,
+            Self::Put { .. } | Self::Get { .. } | Self::KeepAlive => 1,
             Self::Batch { .. } => BATCH_PUTS as u64,
         }
     }
@@ -57,7 +59,7 @@ impl Op {
     pub const fn is_write(&self) -> bool {
         match self {
             Self::Put { .. } | Self::Batch { .. } => true,
-            Self::Get { .. } => false,
+            Self::Get { .. } | Self::KeepAlive => false,
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::op::{BATCH_PUTS, Dice, KeySpace, Op};
 use crate::progress::Progress;
 use crate::results::{CellResult, Turn};
 use crate::target::{Caller, Place, Session, Target};
+use crate::watch::{self, FanOut};
 
 /// Where all keys of a measurement lie.
 const KEY_PREFIX: &str = "bench/";
@@ -26,7 +27,7 @@ pub struct Bench {
     keys: KeySpace,
     /// Processes of ours that are not under load.
     waiting: Vec<u32>,
-    filled: BTreeSet<String>,
+    filled: BTreeSet<Vec<String>>,
     progress: Progress,
 }
 
@@ -67,6 +68,12 @@ impl Bench {
         &self.settings
     }
 
+    /// The keys that it touches.
+    #[must_use]
+    pub const fn keys(&self) -> &KeySpace {
+        &self.keys
+    }
+
     /// Where a person looks.
     #[must_use]
     pub const fn progress(&self) -> &Progress {
@@ -102,58 +109,75 @@ impl Bench {
         cell: &Cell,
         targets: &[Target],
     ) -> Result<Vec<CellResult>, BenchError> {
+        for target in targets {
+            self.fill(target).await?;
+        }
+        let name = cell.name();
+        self.alternate(
+            &name,
+            cell.in_flight,
+            targets,
+            async |bench, target, round| {
+                let session = target
+                    .connect(cell.place, bench.settings.connections, &bench.keys)
+                    .await?;
+                let plan = bench.settings.plan(cell, round);
+                let processes = bench.processes(target);
+                Ok(load::run(&plan, &session.readers, &session.writers, &processes).await)
+            },
+        )
+        .await
+    }
+
+    /// Measures a fan-out: every target in turn, round by round.
+    ///
+    /// # Errors
+    /// If a target can't be reached, or can't be watched.
+    pub async fn fan_out(
+        &mut self,
+        plan: &FanOut,
+        targets: &[Target],
+    ) -> Result<Vec<CellResult>, BenchError> {
+        self.alternate("watch", plan.watchers, targets, async |bench, target, _| {
+            watch::measure(plan, target, &bench.processes(target)).await
+        })
+        .await
+    }
+
+    /// Gives every target its turn in each round, and again while a turn is void, within bounds.
+    async fn alternate(
+        &mut self,
+        name: &str,
+        in_flight: usize,
+        targets: &[Target],
+        measure: impl AsyncFn(&Self, &Target, u64) -> Result<(Measured, Usage), BenchError>,
+    ) -> Result<Vec<CellResult>, BenchError> {
         let known = self.waiting.clone();
         let of_targets = targets.iter().flat_map(|target| target.pids.clone());
         self.waiting.extend(of_targets);
         let mut turns = vec![Vec::new(); targets.len()];
         for round in 0..self.settings.rounds.max(1) {
             for (target, turns) in targets.iter().zip(&mut turns) {
-                self.progress.say(format!(
-                    "{} {} at {target}, round {}",
-                    cell.name(),
-                    cell.in_flight,
-                    round + 1
-                ));
-                turns.extend(self.turns(cell, target, round).await?);
+                let say = format!("{name} {in_flight} at {target}, round {}", round + 1);
+                self.progress.say(say);
+                let round = u64::try_from(round).unwrap_or(u64::MAX);
+                for _ in 0..=self.settings.void_repeats_max {
+                    let (measured, usage) = measure(&*self, target, round).await?;
+                    let turn = self.turn(target, &measured, &usage);
+                    let void = turn.void;
+                    turns.push(turn);
+                    if !void {
+                        break;
+                    }
+                }
                 self.progress.step();
             }
         }
         self.waiting = known;
         let results = targets.iter().zip(&turns);
         Ok(results
-            .map(|(target, turns)| {
-                CellResult::of(&cell.name(), cell.in_flight, &target.name, turns)
-            })
+            .map(|(target, turns)| CellResult::of(name, in_flight, &target.name, turns))
             .collect())
-    }
-
-    /// One turn, and its repetitions if it is void.
-    async fn turns(
-        &mut self,
-        cell: &Cell,
-        target: &Target,
-        round: usize,
-    ) -> Result<Vec<Turn>, BenchError> {
-        self.fill(target).await?;
-        let mut turns = Vec::new();
-        for _ in 0..=self.settings.void_repeats_max {
-            let session = target
-                .connect(cell.place, self.settings.connections, &self.keys)
-                .await?;
-            let plan = self
-                .settings
-                .plan(cell, u64::try_from(round).unwrap_or(u64::MAX));
-            let processes = self.processes(target);
-            let (measured, usage) =
-                load::run(&plan, &session.readers, &session.writers, &processes).await;
-            let turn = self.turn(target, &measured, &usage);
-            let void = turn.void;
-            turns.push(turn);
-            if !void {
-                break;
-            }
-        }
-        Ok(turns)
     }
 
     /// What a turn comes to.
@@ -178,7 +202,8 @@ impl Bench {
 
     /// Writes every key once, so that no read misses.
     async fn fill(&mut self, target: &Target) -> Result<(), BenchError> {
-        if !self.filled.insert(target.name.clone()) {
+        // Two names can stand for one cluster that is called in two ways.
+        if !self.filled.insert(target.endpoints.clone()) {
             return Ok(());
         }
         self.progress.say(format!("filling {target}"));

@@ -2,6 +2,7 @@
 
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
 
+use crate::goal::Row;
 use crate::results::CellResult;
 
 /// A line a cell and target; where a cell has several targets, the first one's ratio to each other one stands beside it.
@@ -42,6 +43,77 @@ pub fn render(results: &[CellResult]) -> String {
         ]);
     }
     lines(&table)
+}
+
+/// How a table is drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Style {
+    /// For a terminal.
+    Plain,
+    /// For a document.
+    Markdown,
+}
+
+/// Rows with their goals: the target's figures, those that it is compared with, the ratios and the verdict.
+#[must_use]
+pub fn render_rows(rows: &[Row], style: Style) -> String {
+    let mut table = Table::new();
+    table
+        .load_style(match style {
+            Style::Plain => presets::NOTHING,
+            Style::Markdown => presets::ASCII_MARKDOWN,
+        })
+        .set_content_arrangement(ContentArrangement::Disabled)
+        .set_header([
+            "workload",
+            "in flight",
+            "target",
+            "ops/s, p50, p99 ms",
+            "beside",
+            "ops/s, p50, p99 ms",
+            "ratio",
+            "goal",
+            "verdict",
+        ]);
+    if style == Style::Plain {
+        for column in table.column_iter_mut() {
+            column.set_padding((0, 2));
+        }
+    }
+    for row in rows {
+        let goals = row.goals.iter();
+        let goal: Vec<_> = goals.clone().map(|goal| goal.text()).collect();
+        let ratio: Vec<_> = goals
+            .map(|goal| goal.measured(&row.result, &row.other))
+            .collect();
+        let ratio = if ratio.is_empty() {
+            format!("ops {}x", figure(by(row.result.ops_s, row.other.ops_s)))
+        } else {
+            ratio.join(", ")
+        };
+        let errors = row.result.errors_total() + row.other.errors_total();
+        let verdict = match (row.verdict(), errors) {
+            (verdict, 0) => verdict,
+            (verdict, errors) => format!("{verdict} ({errors} errors)"),
+        };
+        table.add_row([
+            Cell::new(&row.result.workload),
+            right(row.result.in_flight.to_string()),
+            Cell::new(&row.result.target),
+            Cell::new(figures(&row.result)),
+            Cell::new(&row.other.target),
+            Cell::new(figures(&row.other)),
+            Cell::new(ratio),
+            Cell::new(goal.join(", ")),
+            Cell::new(verdict),
+        ]);
+    }
+    lines(&table)
+}
+
+fn figures(result: &CellResult) -> String {
+    let [ops, p50, p99] = [result.ops_s, result.p50_ms, result.p99_ms].map(figure);
+    format!("{ops}, {p50}, {p99}")
 }
 
 /// What went wrong, a line a cell with failed calls; empty if nothing did.
@@ -87,7 +159,7 @@ pub fn by(one: Option<f64>, other: Option<f64>) -> Option<f64> {
     }
 }
 
-pub(crate) fn lines(table: &Table) -> String {
+fn lines(table: &Table) -> String {
     let lines: Vec<_> = table
         .lines()
         .map(|line| line.trim_end().to_owned())
@@ -95,7 +167,7 @@ pub(crate) fn lines(table: &Table) -> String {
     lines.join("\n")
 }
 
-pub(crate) fn right(text: String) -> Cell {
+fn right(text: String) -> Cell {
     Cell::new(text).set_alignment(CellAlignment::Right)
 }
 
@@ -184,6 +256,25 @@ mod tests {
         assert_eq!(
             render_errors(&results),
             "get 1 at etcd: 3 x Unavailable: no leader"
+        );
+    }
+
+    #[test]
+    fn a_row_with_a_goal_shows_the_ratio_and_the_verdict() {
+        let row = Row {
+            result: result("quorumor", 30_000.0, 10.0),
+            other: result("etcd", 10_000.0, 25.0),
+            goals: vec![crate::goal::Goal::AtLeast(crate::goal::Figure::Ops, 2.5)],
+        };
+        let text = render_rows(std::slice::from_ref(&row), Style::Plain);
+        assert!(text.contains("30000, 1.00, 10.0"), "{text}");
+        assert!(text.contains("ops 3.00x"), "{text}");
+        assert!(text.contains("ops >= 2.50x  reached"), "{text}");
+        let text = render_rows(&[row], Style::Markdown);
+        let lines: Vec<_> = text.lines().collect();
+        assert!(
+            lines.len() == 3 && lines.iter().all(|line| line.starts_with('|')),
+            "{text}"
         );
     }
 

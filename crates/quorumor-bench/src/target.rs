@@ -12,6 +12,7 @@ use crate::op::{KeySpace, Op};
 use crate::target::echo::EchoCaller;
 use crate::target::etcd::EtcdCaller;
 use crate::target::quorumor::QuorumorCaller;
+use crate::watch::Values;
 
 pub mod echo;
 pub mod etcd;
@@ -20,6 +21,8 @@ pub mod quorumor;
 const CONNECT_WITHIN: Duration = Duration::from_secs(3);
 /// A call that takes longer has failed.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// Of a lease that is kept alive: no cell lasts so long.
+const LEASE_TTL_S: i64 = 300;
 const STREAM_WINDOW_BYTES: u32 = 2 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
 
@@ -245,6 +248,27 @@ pub enum Caller {
     Etcd(EtcdCaller),
     /// Of an echo.
     Echo(EchoCaller),
+}
+
+impl Caller {
+    /// Watches a prefix from now on; the watch stands when this returns.
+    pub(crate) async fn watch(&self, prefix: &str) -> Result<Values, CallError> {
+        match self {
+            Self::Quorumor(caller) => caller.watch(prefix).await,
+            Self::Etcd(caller) => caller.watch(prefix).await,
+            Self::Echo(_) => Err(CallError("an echo can't be watched".to_owned())),
+        }
+    }
+}
+
+/// What belongs to one caller and isn't cloned with it.
+#[derive(Debug)]
+pub(crate) struct Own<T>(pub(crate) Option<T>);
+
+impl<T> Clone for Own<T> {
+    fn clone(&self) -> Self {
+        Self(None)
+    }
 }
 
 impl Call for Caller {

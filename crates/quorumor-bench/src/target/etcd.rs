@@ -1,30 +1,131 @@
 //! etcd as a target, over its own v3 gRPC.
 
 use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
 use tonic::transport::Channel;
 
 use crate::BenchError;
 use crate::etcdpb::kv_client::KvClient;
+use crate::etcdpb::lease_client::LeaseClient;
 use crate::etcdpb::maintenance_client::MaintenanceClient;
 use crate::etcdpb::request_op::Request;
-use crate::etcdpb::{PutRequest, RangeRequest, RequestOp, StatusRequest, TxnRequest};
+use crate::etcdpb::watch_client::WatchClient;
+use crate::etcdpb::watch_request::RequestUnion;
+use crate::etcdpb::{
+    LeaseGrantRequest, LeaseKeepAliveRequest, LeaseKeepAliveResponse, PutRequest, RangeRequest,
+    RequestOp, StatusRequest, TxnRequest, WatchCreateRequest, WatchRequest,
+};
 use crate::load::{Call, CallError};
 use crate::op::{BATCH_PUTS, Freshness, KeySpace, Op};
-use crate::target::{Target, call_error};
+use crate::target::{LEASE_TTL_S, Own, Target, call_error};
+use crate::watch::Values;
 
 /// A caller of etcd.
 #[derive(Clone, Debug)]
 pub struct EtcdCaller {
     client: KvClient<Channel>,
+    channel: Channel,
     keys: KeySpace,
+    lease: Own<Lease>,
+}
+
+/// A lease that is kept alive.
+#[derive(Debug)]
+struct Lease {
+    id: i64,
+    requests: mpsc::Sender<LeaseKeepAliveRequest>,
+    answers: Streaming<LeaseKeepAliveResponse>,
 }
 
 impl EtcdCaller {
     pub(crate) fn new(channel: Channel, keys: KeySpace) -> Self {
         Self {
-            client: KvClient::new(channel),
+            client: KvClient::new(channel.clone()),
+            channel,
             keys,
+            lease: Own(None),
         }
+    }
+
+    /// Watches a prefix on a stream of its own.
+    pub(crate) async fn watch(&self, prefix: &str) -> Result<Values, CallError> {
+        let mut end = prefix.as_bytes().to_vec();
+        if let Some(last) = end.last_mut() {
+            // Prefixes here are ASCII, so the last byte has a next one.
+            *last += 1;
+        }
+        let create = WatchCreateRequest {
+            key: Bytes::copy_from_slice(prefix.as_bytes()),
+            range_end: end.into(),
+            ..WatchCreateRequest::default()
+        };
+        let request = WatchRequest {
+            request_union: Some(RequestUnion::CreateRequest(create)),
+        };
+        // The stream of requests stays open: its end would end the watch.
+        let requests = stream::iter([request]).chain(stream::pending());
+        let mut client = WatchClient::new(self.channel.clone());
+        let answers = client.watch(requests).await;
+        let mut answers = answers.map_err(|status| call_error(&status))?.into_inner();
+        let created = answers.message().await;
+        let created = created.map_err(|status| call_error(&status))?;
+        if !created.is_some_and(|answer| answer.created && !answer.canceled) {
+            return Err(CallError("the watch wasn't created".to_owned()));
+        }
+        let values = answers.map(|answer| {
+            let answer = answer.map_err(|status| call_error(&status))?;
+            if answer.canceled {
+                let why = format!("the watch was cancelled: {}", answer.cancel_reason);
+                return Err(CallError(why));
+            }
+            let values = answer.events.into_iter().filter_map(|event| event.kv);
+            Ok(values.map(|kv| kv.value).collect())
+        });
+        Ok(values.boxed())
+    }
+
+    async fn keep_alive(&mut self) -> Result<(), CallError> {
+        let lease = match self.lease.0.take() {
+            Some(lease) => lease,
+            None => self.grant().await?,
+        };
+        // Only a lease that lives is kept for the next time.
+        let lease = self.lease.0.insert(lease);
+        let request = LeaseKeepAliveRequest { id: lease.id };
+        let sent = lease.requests.send(request).await;
+        let answer = match sent {
+            Ok(()) => lease.answers.message().await,
+            Err(_) => Ok(None),
+        };
+        let error = match answer {
+            Ok(Some(answer)) if answer.ttl > 0 => return Ok(()),
+            Ok(Some(_)) => CallError("the lease has expired".to_owned()),
+            Ok(None) => CallError("the stream has ended".to_owned()),
+            Err(status) => call_error(&status),
+        };
+        self.lease = Own(None);
+        Err(error)
+    }
+
+    async fn grant(&self) -> Result<Lease, CallError> {
+        let mut client = LeaseClient::new(self.channel.clone());
+        let request = LeaseGrantRequest {
+            ttl: LEASE_TTL_S,
+            id: 0,
+        };
+        let granted = client.lease_grant(request).await;
+        let granted = granted.map_err(|status| call_error(&status))?.into_inner();
+        let (requests, queue) = mpsc::channel(1);
+        let answers = client.lease_keep_alive(ReceiverStream::new(queue));
+        let answers = answers.await.map_err(|status| call_error(&status))?;
+        Ok(Lease {
+            id: granted.id,
+            requests,
+            answers: answers.into_inner(),
+        })
     }
 
     fn key(&self, index: usize) -> Bytes {
@@ -62,6 +163,7 @@ impl Call for EtcdCaller {
                     Err(CallError("the key is absent".to_owned()))
                 }
             }
+            Op::KeepAlive => self.keep_alive().await,
             Op::Batch { first, value } => {
                 // A transaction must not write a key twice, and in a small key space a batch goes round.
                 let puts = BATCH_PUTS.min(self.keys.len());

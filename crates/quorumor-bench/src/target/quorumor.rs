@@ -6,20 +6,29 @@
 )]
 
 use bytes::Bytes;
+use futures_util::StreamExt;
 use quorumor_proto::v1::batch_operation::Operation;
+use quorumor_proto::v1::key_range::Range;
 use quorumor_proto::v1::receipt::Position;
 use quorumor_proto::v1::state_service_client::StateServiceClient;
+use quorumor_proto::v1::watch_event::Event;
+use quorumor_proto::v1::watch_response::Step;
 use quorumor_proto::v1::{
-    BatchOperation, BatchRequest, DescribeRequest, GetOperation, GetRequest, Level, Mode,
-    PutOperation, PutRequest, RequestHeader,
+    BatchOperation, BatchRequest, DescribeRequest, GetOperation, GetRequest, KeyRange,
+    LeaseGrantRequest, LeaseKeepAliveRequest, LeaseKeepAliveResponse, Level, Mode, PutOperation,
+    PutRequest, RequestHeader, WatchEvent, WatchRequest,
 };
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
 use tonic::transport::Channel;
 
 use crate::BenchError;
 use crate::load::{Call, CallError};
 use crate::op::{BATCH_PUTS, Freshness, KeySpace, Op};
 use crate::target::quorumor::exchange::Exchange;
-use crate::target::{CallStyle, Target, call_error};
+use crate::target::{CallStyle, LEASE_TTL_S, Own, Target, call_error};
+use crate::watch::Values;
 
 mod exchange;
 
@@ -30,6 +39,15 @@ pub struct QuorumorCaller {
     /// Set if single operations go over a stream.
     exchange: Option<Exchange>,
     keys: KeySpace,
+    lease: Own<Lease>,
+}
+
+/// A lease that is kept alive.
+#[derive(Debug)]
+struct Lease {
+    id: u64,
+    requests: mpsc::Sender<LeaseKeepAliveRequest>,
+    answers: Streaming<LeaseKeepAliveResponse>,
 }
 
 impl QuorumorCaller {
@@ -43,8 +61,102 @@ impl QuorumorCaller {
             client,
             exchange,
             keys,
+            lease: Own(None),
         }
     }
+
+    /// Watches a prefix on a stream of its own, from behind its snapshot on.
+    pub(crate) async fn watch(&self, prefix: &str) -> Result<Values, CallError> {
+        let request = WatchRequest {
+            header: Some(header(Level::Local)),
+            range: Some(KeyRange {
+                range: Some(Range::Prefix(prefix.to_owned())),
+            }),
+            ..WatchRequest::default()
+        };
+        let answers = self.client.clone().watch(request).await;
+        let mut answers = answers.map_err(|status| call_error(&status))?.into_inner();
+        loop {
+            let answer = answers.message().await;
+            let answer = answer.map_err(|status| call_error(&status))?;
+            match answer.and_then(|answer| answer.step) {
+                Some(Step::Snapshot(snapshot)) if snapshot.complete => break,
+                Some(Step::Snapshot(_) | Step::Progress(_)) => {}
+                Some(Step::Changes(_) | Step::Resync(_)) | None => {
+                    return Err(CallError("the watch gave no snapshot".to_owned()));
+                }
+            }
+        }
+        let values = answers.map(|answer| {
+            let answer = answer.map_err(|status| call_error(&status))?;
+            match answer.step {
+                Some(Step::Changes(changes)) => Ok(values_of(changes.events)),
+                Some(Step::Progress(_)) => Ok(Vec::new()),
+                Some(Step::Resync(resync)) => Err(CallError(format!("resync: {}", resync.reason))),
+                Some(Step::Snapshot(_)) | None => Err(CallError("a second snapshot".to_owned())),
+            }
+        });
+        Ok(values.boxed())
+    }
+
+    async fn keep_alive(&mut self) -> Result<(), CallError> {
+        let lease = match self.lease.0.take() {
+            Some(lease) => lease,
+            None => self.grant().await?,
+        };
+        // Only a lease that lives is kept for the next time.
+        let lease = self.lease.0.insert(lease);
+        let request = LeaseKeepAliveRequest {
+            header: Some(header(Level::Unspecified)),
+            lease_id: lease.id,
+            ..LeaseKeepAliveRequest::default()
+        };
+        let sent = lease.requests.send(request).await;
+        let answer = match sent {
+            Ok(()) => lease.answers.message().await,
+            Err(_) => Ok(None),
+        };
+        let error = match answer {
+            Ok(Some(answer)) if answer.ttl.is_some() => return Ok(()),
+            Ok(Some(answer)) if !answer.status.is_empty() => exchange::failure(answer.status),
+            Ok(Some(_)) => CallError("the lease has expired".to_owned()),
+            Ok(None) => CallError("the stream has ended".to_owned()),
+            Err(status) => call_error(&status),
+        };
+        self.lease = Own(None);
+        Err(error)
+    }
+
+    async fn grant(&self) -> Result<Lease, CallError> {
+        let mut client = self.client.clone();
+        let request = LeaseGrantRequest {
+            header: Some(header(Level::Unspecified)),
+            ttl: Some(prost_types::Duration {
+                seconds: LEASE_TTL_S,
+                nanos: 0,
+            }),
+            ..LeaseGrantRequest::default()
+        };
+        let granted = client.lease_grant(request).await;
+        let granted = granted.map_err(|status| call_error(&status))?.into_inner();
+        let (requests, queue) = mpsc::channel(1);
+        let answers = client.lease_keep_alive(ReceiverStream::new(queue));
+        let answers = answers.await.map_err(|status| call_error(&status))?;
+        Ok(Lease {
+            id: granted.lease_id,
+            requests,
+            answers: answers.into_inner(),
+        })
+    }
+}
+
+/// What was put; deletions carry nothing to measure.
+fn values_of(events: Vec<WatchEvent>) -> Vec<Bytes> {
+    let puts = events.into_iter().filter_map(|event| match event.event {
+        Some(Event::Put(entry)) => Some(entry.value),
+        Some(Event::Deletion(_)) | None => None,
+    });
+    puts.collect()
 }
 
 impl Call for QuorumorCaller {
@@ -88,6 +200,7 @@ impl Call for QuorumorCaller {
                     Err(CallError("the key is absent".to_owned()))
                 }
             }
+            (Op::KeepAlive, _) => self.keep_alive().await,
             (Op::Batch { first, value }, _) => {
                 let operations = batch(&self.keys, first, &value);
                 let request = BatchRequest {

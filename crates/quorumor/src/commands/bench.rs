@@ -11,13 +11,20 @@ use quorumor_bench::echo::EchoListener;
 use quorumor_bench::load::Pace;
 use quorumor_bench::progress::Progress;
 use quorumor_bench::results::{self, CellResult};
+use quorumor_bench::run::Bench;
+use quorumor_bench::suite::{self, SuitePlan};
+use quorumor_bench::table;
 use quorumor_bench::target::{CallStyle, Place, Target, Writes};
-use quorumor_bench::{run as measure, table};
+use quorumor_bench::watch::FanOut;
 use serde_json::json;
 
 use crate::args::Output;
 use crate::exit::{Exit, Failure};
 use crate::output;
+use crate::signals::Ends;
+
+/// Puts a second that are watched, unless told otherwise.
+const WATCHED_PUTS_S: f64 = 500.0;
 
 const EXAMPLE: &str = "\
 Examples:
@@ -30,6 +37,14 @@ It writes keys under `bench/` and leaves them there. With several targets each c
 the median of the turns is shown. A turn during which other programs took more than a quarter of a core is void and
 repeated. Latency counts from the start of a call, with --rate from its intended start.";
 
+const SUITE_EXAMPLE: &str = "\
+Examples:
+  quorumor bench suite --etcd-binary ./etcd
+  quorumor bench suite --etcd-binary ./etcd --only put,failover --rounds 5 --markdown
+
+It starts three nodes of each program, and three echo servers, on the loopback, and stops them at the end. Only one
+cluster is under load at a time. Leave the machine alone meanwhile: what others do makes turns void.";
+
 #[derive(Args, Clone, Debug)]
 #[command(after_help = EXAMPLE, args_conflicts_with_subcommands = true)]
 pub(crate) struct BenchArgs {
@@ -41,6 +56,8 @@ pub(crate) struct BenchArgs {
 
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum BenchCommand {
+    /// Start a cluster of each, measure the whole table, and say which goals are reached
+    Suite(Box<SuiteArgs>),
     /// Serve the bare echo that is compared with
     #[command(hide = true)]
     EchoServer(EchoArgs),
@@ -67,6 +84,9 @@ pub(crate) struct RunArgs {
     /// Calls a second, come what may, instead of a closed loop
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) rate: Option<u32>,
+    /// Watchers of the workload `watch`, each on a stream of its own
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) watchers: u32,
     /// Which nodes are asked
     #[arg(long, value_enum, default_value_t = TypedPlace::All)]
     pub(crate) place: TypedPlace,
@@ -116,6 +136,46 @@ pub(crate) struct ShownArgs {
 }
 
 #[derive(Args, Clone, Debug)]
+#[command(after_help = SUITE_EXAMPLE)]
+pub(crate) struct SuiteArgs {
+    /// The etcd to compare with; `scripts/bench-etcd.sh` fetches one
+    #[arg(long, value_name = "FILE", env = "QUORUMOR_BENCH_ETCD")]
+    pub(crate) etcd_binary: PathBuf,
+    /// The quorumor to measure [default: this one]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) quorumor_binary: Option<PathBuf>,
+    /// Where the clusters keep their data, on a real disk: it must not hold anything yet
+    #[arg(long, value_name = "DIR", default_value = "bench-data")]
+    pub(crate) dir: PathBuf,
+    /// Keep the data
+    #[arg(long)]
+    pub(crate) keep: bool,
+    /// Only these cells: put, get, get-leader, local-get, mix, batch, watch, keep-alive, failover
+    #[arg(long, value_name = "CELLS", value_delimiter = ',')]
+    pub(crate) only: Vec<String>,
+    /// Measured, for each turn
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=3600))]
+    pub(crate) seconds_per_cell: u16,
+    /// Turns of each target; the median counts
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub(crate) rounds: u16,
+    /// How often the leader of each is killed
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=100))]
+    pub(crate) failovers: u16,
+    /// Which nodes of etcd are written to
+    #[arg(long, value_enum, default_value_t = TypedPlace::All)]
+    pub(crate) etcd_writes: TypedPlace,
+    /// Measure Quorumor over streams too, as a target of its own
+    #[arg(long)]
+    pub(crate) exchange: bool,
+    /// Show the table as Markdown
+    #[arg(long)]
+    pub(crate) markdown: bool,
+    #[command(flatten)]
+    pub(crate) shown: ShownArgs,
+}
+
+#[derive(Args, Clone, Debug)]
 pub(crate) struct EchoArgs {
     /// Where to listen
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
@@ -145,6 +205,10 @@ pub(crate) enum Typed {
     Mix,
     /// Batches of a hundred puts (etcd: transactions), counted in keys
     Batch,
+    /// Keep-alives, each call in flight with a lease and a stream of its own
+    KeepAlive,
+    /// Puts at --rate [default: 500 a second], each seen by --watchers
+    Watch,
 }
 
 /// Nodes as typed.
@@ -155,6 +219,15 @@ pub(crate) enum TypedPlace {
     All,
     /// Connections to the leader
     Leader,
+}
+
+impl TypedPlace {
+    const fn as_writes(self) -> Writes {
+        match self {
+            Self::All => Writes::AllNodes,
+            Self::Leader => Writes::Leader,
+        }
+    }
 }
 
 /// A way to call as typed.
@@ -171,6 +244,7 @@ impl BenchArgs {
     pub(crate) const fn output(&self) -> Output {
         let form = match &self.what {
             Some(BenchCommand::EchoServer(_)) => return Output::Json,
+            Some(BenchCommand::Suite(args)) => args.shown.output,
             None => self.run.shown.output,
         };
         match form {
@@ -183,6 +257,7 @@ impl BenchArgs {
 pub(crate) async fn run(args: BenchArgs) -> Result<Exit, Failure> {
     match args.what {
         Some(BenchCommand::EchoServer(args)) => echo(args).await,
+        Some(BenchCommand::Suite(args)) => whole_suite(*args).await,
         None => cells(args.run).await,
     }
 }
@@ -197,20 +272,88 @@ async fn echo(args: EchoArgs) -> Result<Exit, Failure> {
 
 async fn cells(args: RunArgs) -> Result<Exit, Failure> {
     let targets = targets(&args)?;
-    let cells = planned(&args);
     let settings = settings(&args, targets.len());
-    let steps = cells.len() * targets.len() * settings.rounds;
+    let cells = planned(&args);
+    let steps = (cells.len() + fan_outs(&args)) * targets.len() * settings.rounds;
     let progress = Progress::on_terminal(steps);
-    let measured = measure::run(&targets, &cells, settings, progress.clone()).await;
+    let mut bench = Bench::new(settings, progress.clone());
+    let mut all = Vec::new();
+    for cell in &cells {
+        all.extend(bench.cell(cell, &targets).await.map_err(failure)?);
+    }
+    for _ in 0..fan_outs(&args) {
+        let plan = fan_out(&args);
+        all.extend(bench.fan_out(&plan, &targets).await.map_err(failure)?);
+    }
     progress.finish();
-    show(&measured.map_err(failure)?, &args.shown)
+    keep(&all, &args.shown)?;
+    show(&all, args.shown.output)
 }
 
-fn show(results: &[CellResult], shown: &ShownArgs) -> Result<Exit, Failure> {
-    if let Some(path) = &shown.json {
-        append(path, &results::json_lines(results))?;
+async fn whole_suite(args: SuiteArgs) -> Result<Exit, Failure> {
+    let mut ends = Ends::listen()?;
+    let plan = suite_plan(&args)?;
+    let progress = Progress::on_terminal(suite::turns(&plan));
+    let mut all = Vec::new();
+    let measured = tokio::select! {
+        measured = suite::run(&plan, progress.clone(), |results| {
+            all.extend(results.iter().cloned());
+            keep(results, &args.shown).map_err(|failure| BenchError::Usage(failure.message))
+        }) => measured,
+        // The nodes end with the future that holds them.
+        signal = ends.next() => Err(BenchError::Usage(format!("ended by {signal}"))),
+    };
+    progress.finish();
+    if !args.keep {
+        // What can't be removed is only in the way.
+        let _left = std::fs::remove_dir_all(&args.dir);
     }
-    match shown.output {
+    let rows = measured.map_err(failure)?;
+    let exit = show(&all, args.shown.output)?;
+    if args.shown.output == Form::Table {
+        let style = if args.markdown {
+            table::Style::Markdown
+        } else {
+            table::Style::Plain
+        };
+        output::line(&format!("\n{}", table::render_rows(&rows, style)))?;
+    }
+    Ok(exit)
+}
+
+fn suite_plan(args: &SuiteArgs) -> Result<SuitePlan, Failure> {
+    let program = match &args.quorumor_binary {
+        Some(program) => program.clone(),
+        None => std::env::current_exe()
+            .map_err(|error| Failure::unavailable("can't tell where this program is", &error))?,
+    };
+    Ok(SuitePlan {
+        quorumor: program,
+        etcd: args.etcd_binary.clone(),
+        dir: args.dir.clone(),
+        settings: Settings {
+            duration: Duration::from_secs(args.seconds_per_cell.into()),
+            rounds: usize::from(args.rounds),
+            foreign_cores_max: args.shown.foreign_max,
+            seed: args.shown.seed,
+            ..Settings::default()
+        },
+        exchange: args.exchange,
+        etcd_writes: args.etcd_writes.as_writes(),
+        failover_rounds: usize::from(args.failovers),
+        only: args.only.clone(),
+    })
+}
+
+fn keep(results: &[CellResult], shown: &ShownArgs) -> Result<(), Failure> {
+    match &shown.json {
+        Some(path) => append(path, &results::json_lines(results)),
+        None => Ok(()),
+    }
+}
+
+fn show(results: &[CellResult], form: Form) -> Result<Exit, Failure> {
+    match form {
         Form::Table => output::line(&table::render(results))?,
         Form::Json => output::bytes(results::json_lines(results).as_bytes())?,
     }
@@ -243,10 +386,7 @@ fn targets(args: &RunArgs) -> Result<Vec<Target>, Failure> {
     targets.extend(args.compare.iter().cloned());
     for target in &mut targets {
         if let Some(writes) = args.writes {
-            target.writes = match writes {
-                TypedPlace::All => Writes::AllNodes,
-                TypedPlace::Leader => Writes::Leader,
-            };
+            target.writes = writes.as_writes();
         }
         target.call = match args.call {
             TypedCall::Unary => CallStyle::Unary,
@@ -270,36 +410,61 @@ fn targets(args: &RunArgs) -> Result<Vec<Target>, Failure> {
     Ok(targets)
 }
 
-fn planned(args: &RunArgs) -> Vec<Cell> {
-    let workloads = if args.workloads.is_empty() {
-        &[Typed::Put][..]
+fn workloads(args: &RunArgs) -> &[Typed] {
+    if args.workloads.is_empty() {
+        &[Typed::Put]
     } else {
         &args.workloads
+    }
+}
+
+fn planned(args: &RunArgs) -> Vec<Cell> {
+    let workloads = workloads(args)
+        .iter()
+        .filter_map(|workload| match workload {
+            Typed::Put => Some(Workload::Put),
+            Typed::Get => Some(Workload::Get),
+            Typed::LocalGet => Some(Workload::LocalGet),
+            Typed::Mix => Some(Workload::Mix),
+            Typed::Batch => Some(Workload::Batch),
+            Typed::KeepAlive => Some(Workload::KeepAlive),
+            Typed::Watch => None,
+        });
+    let place = match args.place {
+        TypedPlace::All => Place::AllNodes,
+        TypedPlace::Leader => Place::Leader,
     };
-    let mut cells = Vec::new();
-    for workload in workloads {
-        for in_flight in &args.in_flight {
-            let workload = match workload {
-                Typed::Put => Workload::Put,
-                Typed::Get => Workload::Get,
-                Typed::LocalGet => Workload::LocalGet,
-                Typed::Mix => Workload::Mix,
-                Typed::Batch => Workload::Batch,
-            };
-            cells.push(Cell {
+    let pace = args.rate.map_or(Pace::Closed, |rate| Pace::Open {
+        rate: f64::from(rate),
+    });
+    workloads
+        .flat_map(|workload| {
+            args.in_flight.iter().map(move |in_flight| Cell {
                 workload,
                 in_flight: usize::try_from(*in_flight).unwrap_or(usize::MAX),
-                place: match args.place {
-                    TypedPlace::All => Place::AllNodes,
-                    TypedPlace::Leader => Place::Leader,
-                },
-                pace: args.rate.map_or(Pace::Closed, |rate| Pace::Open {
-                    rate: f64::from(rate),
-                }),
-            });
-        }
+                place,
+                pace,
+            })
+        })
+        .collect()
+}
+
+fn fan_outs(args: &RunArgs) -> usize {
+    let watches = workloads(args).iter();
+    watches
+        .filter(|workload| **workload == Typed::Watch)
+        .count()
+}
+
+fn fan_out(args: &RunArgs) -> FanOut {
+    FanOut {
+        watchers: usize::try_from(args.watchers).unwrap_or(usize::MAX),
+        rate: args.rate.map_or(WATCHED_PUTS_S, f64::from),
+        connections: usize::from(args.connections),
+        value_bytes: usize::try_from(args.value_size).unwrap_or(usize::MAX),
+        warm_up: args.warm_up,
+        duration: args.duration,
     }
-    cells
 }
 
 fn settings(args: &RunArgs, targets: usize) -> Settings {

@@ -182,16 +182,13 @@ fn judge(outcome: Option<ExchangeOutcome>) -> Result<(), CallError> {
             Some(_) => Ok(()),
             None => Err(CallError("a result without content".to_owned())),
         },
-        Some(ExchangeOutcome::Status(bytes)) => {
-            let status = Status::with_details(tonic::Code::Unknown, words(&bytes), bytes);
-            Err(call_error(&status))
-        }
+        Some(ExchangeOutcome::Status(status)) => Err(failure(status)),
         None => Err(CallError("an answer without content".to_owned())),
     }
 }
 
-/// The message of an encoded google.rpc.Status.
-fn words(bytes: &bytes::Bytes) -> String {
+/// An encoded google.rpc.Status in few words.
+pub(crate) fn failure(status: bytes::Bytes) -> CallError {
     /// As much of google.rpc.Status as is counted by.
     #[derive(prost::Message)]
     struct Words {
@@ -200,8 +197,8 @@ fn words(bytes: &bytes::Bytes) -> String {
         #[prost(string, tag = "2")]
         message: String,
     }
-    match <Words as prost::Message>::decode(bytes.clone()) {
-        Ok(words) => format!("{:?}: {}", tonic::Code::from(words.code), words.message),
-        Err(_) => "an unreadable status".to_owned(),
+    match <Words as prost::Message>::decode(status) {
+        Ok(words) => call_error(&Status::new(words.code.into(), words.message)),
+        Err(_) => CallError("an unreadable status".to_owned()),
     }
 }

@@ -1,0 +1,392 @@
+//! The whole table, from nothing: starts a cluster of each program on a real disk, measures every cell in alternation,
+//! and holds the ratios against the goals.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::BenchError;
+use crate::cell::{Cell, Settings, Workload};
+use crate::cluster::{Cluster, ClusterPlan};
+use crate::failover;
+use crate::goal::{Figure, Goal, Row};
+use crate::progress::Progress;
+use crate::results::{CellResult, Turn};
+use crate::run::Bench;
+use crate::target::{CallStyle, Protocol, Target, Writes};
+use crate::watch::FanOut;
+
+const NODES: usize = 3;
+const WATCHERS: usize = 100;
+const WATCHED_PUTS_S: f64 = 500.0;
+/// The name of Quorumor called over streams, in results.
+const EXCHANGE_NAME: &str = "quorumor-exchange";
+
+/// What to measure.
+#[derive(Clone, Debug)]
+pub struct SuitePlan {
+    /// The program `quorumor`: its nodes, and the echo.
+    pub quorumor: PathBuf,
+    /// The program `etcd`.
+    pub etcd: PathBuf,
+    /// Where the clusters keep their data: a directory on a real disk, empty or not there.
+    pub dir: PathBuf,
+    /// How.
+    pub settings: Settings,
+    /// Whether Quorumor is also called over streams, as a target of its own.
+    pub exchange: bool,
+    /// Where etcd's writes go.
+    pub etcd_writes: Writes,
+    /// How often the leader of each is killed.
+    pub failover_rounds: usize,
+    /// Only cells whose name is one of these; all if empty.
+    pub only: Vec<String>,
+}
+
+/// The names of all cells, in their order.
+pub const CELL_NAMES: [&str; 9] = [
+    "put",
+    "get",
+    "get-leader",
+    "local-get",
+    "mix",
+    "batch",
+    "watch",
+    "keep-alive",
+    "failover",
+];
+
+/// A cell of the table with its goals.
+struct Planned {
+    cell: Cell,
+    goals: Vec<Goal>,
+    /// Compared with the echo, not with etcd.
+    by_echo: bool,
+}
+
+/// Measures everything. Each row is handed out when it is done, so that a run that is cut short has shown something.
+///
+/// # Errors
+/// If a cluster can't be started or stops answering. What single calls answer is in the rows.
+pub async fn run(
+    plan: &SuitePlan,
+    progress: Progress,
+    mut on_cell: impl FnMut(&[CellResult]) -> Result<(), BenchError>,
+) -> Result<Vec<Row>, BenchError> {
+    check(plan)?;
+    progress.say("starting the clusters");
+    let mut clusters = Clusters::start(plan).await?;
+    let measured = measure(plan, &mut clusters, progress, &mut on_cell).await;
+    clusters.stop().await;
+    measured
+}
+
+/// How many turns there will be, for a progress bar.
+#[must_use]
+pub fn turns(plan: &SuitePlan) -> usize {
+    let targets = 2 + usize::from(plan.exchange);
+    let cells = planned()
+        .into_iter()
+        .filter(|planned| wanted(plan, &planned.cell.name()));
+    let turns: usize = cells
+        .map(|planned| (targets + usize::from(planned.by_echo)) * plan.settings.rounds)
+        .sum();
+    let watch = usize::from(wanted(plan, "watch")) * 2 * plan.settings.rounds;
+    let failover = usize::from(wanted(plan, "failover")) * 2 * plan.failover_rounds;
+    turns + watch + failover
+}
+
+fn planned() -> Vec<Planned> {
+    let cell = |cell: Cell, goals: &[Goal]| Planned {
+        cell,
+        goals: goals.to_vec(),
+        by_echo: cell.workload == Workload::LocalGet,
+    };
+    let (least, most) = (Goal::AtLeast, Goal::AtMost);
+    let half_p99 = most(Figure::P99, 0.5);
+    let third = 1.0 / 3.0;
+    vec![
+        cell(
+            Cell::closed(Workload::Put, 256),
+            &[
+                least(Figure::Ops, 2.5),
+                half_p99,
+                most(Figure::Cpu, third),
+                most(Figure::Rss, 0.5),
+            ],
+        ),
+        cell(
+            Cell::closed(Workload::Put, 64),
+            &[least(Figure::Ops, 2.5), half_p99],
+        ),
+        cell(Cell::closed(Workload::Put, 1), &[most(Figure::P50, 0.7)]),
+        cell(
+            Cell::closed(Workload::Get, 64),
+            &[least(Figure::Ops, 2.3), half_p99],
+        ),
+        cell(
+            Cell::closed(Workload::Get, 256),
+            &[least(Figure::Ops, 1.8), half_p99],
+        ),
+        cell(
+            Cell::closed(Workload::Get, 256).at_leader(),
+            &[least(Figure::Ops, 1.3)],
+        ),
+        cell(
+            Cell::closed(Workload::LocalGet, 64),
+            &[least(Figure::Ops, 0.7)],
+        ),
+        cell(
+            Cell::closed(Workload::LocalGet, 256),
+            &[least(Figure::Ops, 0.7)],
+        ),
+        cell(
+            Cell::closed(Workload::Mix, 256),
+            &[least(Figure::Ops, 2.3), half_p99],
+        ),
+        cell(
+            Cell::closed(Workload::Batch, 16),
+            &[least(Figure::Ops, 3.0)],
+        ),
+        cell(Cell::closed(Workload::KeepAlive, 64), &[]),
+    ]
+}
+
+fn wanted(plan: &SuitePlan, name: &str) -> bool {
+    plan.only.is_empty() || plan.only.iter().any(|only| only == name)
+}
+
+fn check(plan: &SuitePlan) -> Result<(), BenchError> {
+    if let Some(name) = plan
+        .only
+        .iter()
+        .find(|name| !CELL_NAMES.contains(&name.as_str()))
+    {
+        let known = CELL_NAMES.join(", ");
+        return Err(BenchError::Usage(format!("`{name}` is none of {known}")));
+    }
+    for (what, program) in [("quorumor", &plan.quorumor), ("etcd", &plan.etcd)] {
+        if !program.is_file() {
+            return Err(BenchError::Usage(format!(
+                "there is no {what} at {}",
+                program.display()
+            )));
+        }
+    }
+    let in_use = std::fs::read_dir(&plan.dir).is_ok_and(|mut entries| entries.next().is_some());
+    if in_use {
+        return Err(BenchError::Usage(format!(
+            "{} isn't empty: a cluster that is measured starts from nothing",
+            plan.dir.display()
+        )));
+    }
+    Ok(())
+}
+
+struct Clusters {
+    quorumor: Cluster,
+    etcd: Cluster,
+    echo: Cluster,
+}
+
+impl Clusters {
+    async fn start(plan: &SuitePlan) -> Result<Self, BenchError> {
+        let start = |protocol: Protocol, program: &PathBuf| {
+            Cluster::start(ClusterPlan {
+                protocol,
+                program: program.clone(),
+                dir: plan.dir.join(protocol.as_str()),
+                nodes: NODES,
+                arguments: Vec::new(),
+            })
+        };
+        Ok(Self {
+            quorumor: start(Protocol::Quorumor, &plan.quorumor).await?,
+            etcd: start(Protocol::Etcd, &plan.etcd).await?,
+            echo: start(Protocol::Echo, &plan.quorumor).await?,
+        })
+    }
+
+    async fn stop(self) {
+        self.quorumor.stop().await;
+        self.etcd.stop().await;
+        self.echo.stop().await;
+    }
+
+    fn pids(&self) -> Vec<u32> {
+        [&self.quorumor, &self.etcd, &self.echo]
+            .into_iter()
+            .flat_map(|cluster| cluster.target().pids)
+            .collect()
+    }
+
+    fn etcd_target(&self, plan: &SuitePlan) -> Target {
+        Target {
+            writes: plan.etcd_writes,
+            ..self.etcd.target()
+        }
+    }
+
+    /// Quorumor as it is called: always in single calls, over streams too if wanted and if that makes a difference.
+    fn quorumor_targets(&self, plan: &SuitePlan, cell: &Cell) -> Vec<Target> {
+        let unary = self.quorumor.target();
+        let differs = match cell.workload {
+            Workload::Put | Workload::Get | Workload::LocalGet | Workload::Mix => true,
+            Workload::Batch | Workload::KeepAlive => false,
+        };
+        let exchange = (plan.exchange && differs).then(|| Target {
+            name: EXCHANGE_NAME.to_owned(),
+            call: CallStyle::Exchange,
+            ..unary.clone()
+        });
+        std::iter::once(unary).chain(exchange).collect()
+    }
+}
+
+async fn measure(
+    plan: &SuitePlan,
+    clusters: &mut Clusters,
+    progress: Progress,
+    on_cell: &mut impl FnMut(&[CellResult]) -> Result<(), BenchError>,
+) -> Result<Vec<Row>, BenchError> {
+    let mut bench = Bench::new(plan.settings.clone(), progress);
+    bench.count_as_ours(clusters.pids());
+    let mut rows = Vec::new();
+    for planned in planned() {
+        if !wanted(plan, &planned.cell.name()) {
+            continue;
+        }
+        let mut targets = clusters.quorumor_targets(plan, &planned.cell);
+        let ours = targets.len();
+        targets.push(clusters.etcd_target(plan));
+        if planned.by_echo {
+            targets.push(clusters.echo.target());
+        }
+        let results = bench.cell(&planned.cell, &targets).await?;
+        on_cell(&results)?;
+        let other = if planned.by_echo { ours + 1 } else { ours };
+        for result in &results[..ours] {
+            rows.push(Row {
+                result: result.clone(),
+                other: results[other].clone(),
+                goals: planned.goals.clone(),
+            });
+        }
+    }
+    if wanted(plan, "watch") {
+        let results = fan_out(plan, clusters, &mut bench).await?;
+        on_cell(&results)?;
+        let third = 1.0 / 3.0;
+        let goals = [
+            Goal::AtMost(Figure::P99, 0.5),
+            Goal::AtMost(Figure::Cores, third),
+        ];
+        rows.extend(row(&results, &goals));
+    }
+    if wanted(plan, "failover") {
+        let results = failovers(plan, clusters, &bench).await?;
+        on_cell(&results)?;
+        rows.extend(row(&results, &[Goal::AtMost(Figure::P50, 0.5)]));
+    }
+    Ok(rows)
+}
+
+/// The first result beside the second.
+fn row(results: &[CellResult], goals: &[Goal]) -> Option<Row> {
+    let [result, other] = results else {
+        return None;
+    };
+    Some(Row {
+        result: result.clone(),
+        other: other.clone(),
+        goals: goals.to_vec(),
+    })
+}
+
+async fn fan_out(
+    plan: &SuitePlan,
+    clusters: &Clusters,
+    bench: &mut Bench,
+) -> Result<Vec<CellResult>, BenchError> {
+    let fan_out = FanOut {
+        watchers: WATCHERS,
+        rate: WATCHED_PUTS_S,
+        connections: plan.settings.connections,
+        value_bytes: plan.settings.value_bytes,
+        warm_up: plan.settings.warm_up,
+        duration: plan.settings.duration,
+    };
+    let targets = [clusters.quorumor.target(), clusters.etcd_target(plan)];
+    bench.fan_out(&fan_out, &targets).await
+}
+
+async fn failovers(
+    plan: &SuitePlan,
+    clusters: &mut Clusters,
+    bench: &Bench,
+) -> Result<Vec<CellResult>, BenchError> {
+    let keys = bench.keys();
+    let value_bytes = plan.settings.value_bytes;
+    let mut turns: [Vec<Turn>; 2] = [Vec::new(), Vec::new()];
+    for round in 0..plan.failover_rounds.max(1) {
+        let pair = [&mut clusters.quorumor, &mut clusters.etcd];
+        for (cluster, turns) in pair.into_iter().zip(&mut turns) {
+            let say = format!("failover of {}, round {}", cluster.target(), round + 1);
+            bench.progress().say(say);
+            turns.push(failover::turn(cluster, keys, value_bytes).await?);
+            bench.progress().step();
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    }
+    let [quorumor, etcd] = &turns;
+    Ok(vec![
+        CellResult::of("failover", 1, Protocol::Quorumor.as_str(), quorumor),
+        CellResult::of("failover", 1, Protocol::Etcd.as_str(), etcd),
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan() -> SuitePlan {
+        SuitePlan {
+            quorumor: "/nowhere/quorumor".into(),
+            etcd: "/nowhere/etcd".into(),
+            dir: "/nowhere".into(),
+            settings: Settings::default(),
+            exchange: false,
+            etcd_writes: Writes::AllNodes,
+            failover_rounds: 5,
+            only: Vec::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_program_that_isnt_there_is_a_usage_error() {
+        let error = run(&plan(), Progress::hidden(), |_| Ok(()))
+            .await
+            .unwrap_err();
+        assert!(error.to_string().contains("no quorumor at"), "{error}");
+    }
+
+    #[test]
+    fn an_unknown_cell_is_named_with_the_known_ones() {
+        let plan = SuitePlan {
+            only: vec!["puts".into()],
+            ..plan()
+        };
+        let error = check(&plan).unwrap_err().to_string();
+        assert!(
+            error.contains("`puts`") && error.contains("local-get"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn every_planned_cell_has_a_known_name() {
+        for planned in planned() {
+            assert!(CELL_NAMES.contains(&planned.cell.name().as_str()));
+        }
+        assert!(turns(&plan()) > 60);
+    }
+}
