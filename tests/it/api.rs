@@ -222,7 +222,7 @@ async fn a_watch_shows_a_snapshot_then_every_change_in_order() {
             let step = watch.next().await.expect("a step").expect("no error").step;
             if let WatchStep::Changes(events) = step {
                 seen.extend(events.into_iter().map(|event| match event {
-                    WatchEvent::Put(entry) => text(Some(&entry)),
+                    WatchEvent::Put { entry, .. } => text(Some(&entry)),
                     WatchEvent::Deleted { .. } => None,
                 }));
             } else {

@@ -4,14 +4,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quorumor_core::{
-    Certainty, ClusterId, DataEpoch, Dot, Entry, Error, LeaderHint, Level, MemberCounts, Mode,
-    NodeId, OperationResult, Revision, Staleness, StalenessBasis, Stamp, Term, Version,
-    WriteOutcome, WritePosition,
+    Certainty, ClientId, ClusterId, DataEpoch, Dot, Entry, Error, Key, LeaderHint, LeaseId, Level,
+    MemberCounts, Mode, NodeId, OperationResult, Revision, Staleness, StalenessBasis, Stamp, Term,
+    Version, WriteOutcome, WritePosition,
 };
 use quorumor_proto::entry::{
-    dot_from_wire, entry_from_wire, level_from_wire, mode_from_wire, version_from_wire,
+    dot_from_wire, entry_from_wire, lease_from_wire, level_from_wire, mode_from_wire,
+    version_from_wire,
 };
 use quorumor_proto::pb;
+use tonic::Streaming;
+
+use crate::wire::duration_from_wire;
 
 /// What an answer says about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -151,7 +155,8 @@ pub(crate) trait Answer: Sized {
 
     fn from_wire(wire: Self::Wire) -> Result<Self, Error>;
 
-    fn receipt(&self) -> &Receipt;
+    /// The receipt; `None` for a stream, whose parts have theirs.
+    fn receipt(&self) -> Option<&Receipt>;
 }
 
 macro_rules! answer {
@@ -173,8 +178,8 @@ macro_rules! answer {
                 Ok(Self { $($field,)* receipt })
             }
 
-            fn receipt(&self) -> &Receipt {
-                &self.receipt
+            fn receipt(&self) -> Option<&Receipt> {
+                Some(&self.receipt)
             }
         }
     };
@@ -228,6 +233,126 @@ answer! {
 }
 
 answer! {
+    /// A session is open.
+    SessionAnswer {
+        /// Its id, for [`ClientSeq::client_id`](quorumor_core::ClientSeq).
+        client: ClientId,
+        /// How long it outlives its last write.
+        ttl: Duration,
+    } from OpenSessionResponse |wire| (
+        ClientId::new(wire.client_id),
+        duration_from_wire(wire.ttl).unwrap_or_default(),
+    )
+}
+
+answer! {
+    /// The session is closed.
+    SessionClosed {} from CloseSessionResponse |wire| ()
+}
+
+answer! {
+    /// The transaction was carried out.
+    TxnAnswer {
+        /// Whether the compares held, and so the `then` list was carried out, not the `otherwise` list.
+        succeeded: bool,
+        /// One result an operation of that list, in order.
+        results: Vec<OperationResult>,
+    } from TxnResponse |wire| (
+        wire.succeeded,
+        wire.results.into_iter().map(result_from_wire).collect::<Result<_, _>>()?,
+    )
+}
+
+answer! {
+    /// The lease is granted.
+    LeaseGranted {
+        /// Its id.
+        lease: LeaseId,
+        /// What it was granted for: at least what was asked.
+        ttl: Duration,
+    } from LeaseGrantResponse |wire| (
+        some_lease(wire.lease_id)?,
+        required(duration_from_wire(wire.ttl), "ttl")?,
+    )
+}
+
+answer! {
+    /// The lease and its keys are gone.
+    LeaseRevoked {} from LeaseRevokeResponse |wire| ()
+}
+
+answer! {
+    /// How long a lease has left.
+    LeaseLeft {
+        /// The lease; `None` if there is no such lease.
+        lease: Option<LeaseInfo>,
+    } from LeaseTimeToLiveResponse |wire| (
+        if wire.found {
+            Some(LeaseInfo::from_wire(required(wire.lease, "lease")?)?)
+        } else {
+            None
+        },
+    )
+}
+
+answer! {
+    /// Live leases, by id.
+    LeaseListAnswer {
+        /// The leases, without their keys.
+        leases: Vec<LeaseInfo>,
+        /// Whether there are more above the last one.
+        more: bool,
+    } from LeaseListResponse |wire| (
+        wire.leases.into_iter().map(LeaseInfo::from_wire).collect::<Result<_, _>>()?,
+        wire.more,
+    )
+}
+
+/// The keys of a range are absent now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeleteRangeAnswer {
+    /// How many there were.
+    pub count: u64,
+    /// What the answer says about itself.
+    pub receipt: Receipt,
+}
+
+/// A live lease.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaseInfo {
+    /// Its id.
+    pub id: LeaseId,
+    /// What it was granted for.
+    pub granted_ttl: Duration,
+    /// What it has left at least: it can't expire before.
+    pub remaining_ttl: Duration,
+    /// Its keys, if they were asked for.
+    pub keys: Vec<Key>,
+    /// How many keys it has.
+    pub key_count: u64,
+}
+
+impl LeaseInfo {
+    fn from_wire(lease: pb::Lease) -> Result<Self, Error> {
+        Ok(Self {
+            id: some_lease(lease.lease_id)?,
+            granted_ttl: duration_from_wire(lease.granted_ttl).unwrap_or_default(),
+            remaining_ttl: duration_from_wire(lease.remaining_ttl).unwrap_or_default(),
+            keys: lease
+                .keys
+                .iter()
+                .map(|key| Key::parse(key))
+                .collect::<Result<_, _>>()?,
+            key_count: lease.key_count,
+        })
+    }
+}
+
+fn some_lease(id: u64) -> Result<LeaseId, Error> {
+    required(lease_from_wire(id), "lease_id")
+}
+
+answer! {
     /// What the operations of a batch did.
     BatchAnswer {
         /// One result an operation, in order.
@@ -257,6 +382,21 @@ pub(crate) fn result_from_wire(result: pb::BatchResult) -> Result<OperationResul
             count: deleted.count,
         },
     })
+}
+
+/// A stream that has begun.
+pub(crate) struct Stream<M>(pub(crate) Streaming<M>);
+
+impl<M> Answer for Stream<M> {
+    type Wire = Streaming<M>;
+
+    fn from_wire(wire: Streaming<M>) -> Result<Self, Error> {
+        Ok(Self(wire))
+    }
+
+    fn receipt(&self) -> Option<&Receipt> {
+        None
+    }
 }
 
 pub(crate) fn receipt(receipt: &mut Option<pb::Receipt>) -> Result<Receipt, Error> {

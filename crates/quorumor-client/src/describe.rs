@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use quorumor_core::{Dot, Error, Level, MemberState, Mode, NodeId};
+use quorumor_core::{Dot, Error, Level, MemberState, Mode, NodeId, Revision};
 use quorumor_proto::entry::{dot_from_wire, level_from_wire, mode_from_wire};
 use quorumor_proto::pb;
 
@@ -33,8 +33,19 @@ pub struct Description {
     pub capabilities: Capabilities,
     /// The program's version.
     pub version: String,
+    /// What an operator must look at. Empty on a healthy node.
+    pub alarms: Vec<AlarmDescription>,
     /// What the answer says about itself.
     pub receipt: Receipt,
+}
+
+/// What an operator must look at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AlarmDescription {
+    /// `diverged` or `disk_full`; a later version may know more.
+    pub kind: String,
+    /// In words.
+    pub message: String,
 }
 
 /// A node as the described node believes it.
@@ -69,6 +80,12 @@ pub enum Progress {
         applied: u64,
         /// Whether it votes.
         voter: bool,
+        /// The oldest revision that can still be read.
+        oldest_revision: Revision,
+        /// Revisions that are kept.
+        kept_revisions: u64,
+        /// Live leases.
+        leases: u64,
     },
     /// Eventual mode.
     Eventual {
@@ -98,6 +115,8 @@ pub struct Capabilities {
     pub exactly_once: bool,
     /// Whether a watch cursor is good at any node.
     pub portable_cursors: bool,
+    /// Whether transactions, leases and reads at a revision are served.
+    pub transactions: bool,
 }
 
 impl Answer for Description {
@@ -130,24 +149,26 @@ impl Answer for Description {
                 .collect(),
             capabilities: capabilities_from_wire(wire.capabilities.unwrap_or_default()),
             version: wire.build.unwrap_or_default().version,
+            alarms: wire
+                .alarms
+                .into_iter()
+                .map(|alarm| AlarmDescription {
+                    kind: alarm.kind,
+                    message: alarm.message,
+                })
+                .collect(),
         })
     }
 
-    fn receipt(&self) -> &Receipt {
-        &self.receipt
+    fn receipt(&self) -> Option<&Receipt> {
+        Some(&self.receipt)
     }
 }
 
 fn member_from_wire(member: pb::Member) -> Result<MemberDescription, Error> {
     Ok(MemberDescription {
         node: NodeId::try_from(member.node_id)?,
-        state: match member.state() {
-            pb::MemberState::Unspecified => None,
-            pb::MemberState::Alive => Some(MemberState::Alive),
-            pb::MemberState::Suspect => Some(MemberState::Suspect),
-            pb::MemberState::Down => Some(MemberState::Down),
-            pb::MemberState::Left => Some(MemberState::Left),
-        },
+        state: member_state_from_wire(member.state()),
         peer_address: some_text(member.peer_address),
         client_address: some_text(member.client_address),
         voter: member.voter,
@@ -159,6 +180,16 @@ fn member_from_wire(member: pb::Member) -> Result<MemberDescription, Error> {
     })
 }
 
+pub(crate) const fn member_state_from_wire(state: pb::MemberState) -> Option<MemberState> {
+    match state {
+        pb::MemberState::Unspecified => None,
+        pb::MemberState::Alive => Some(MemberState::Alive),
+        pb::MemberState::Suspect => Some(MemberState::Suspect),
+        pb::MemberState::Down => Some(MemberState::Down),
+        pb::MemberState::Left => Some(MemberState::Left),
+    }
+}
+
 fn progress_from_wire(progress: pb::describe_response::Progress) -> Result<Progress, Error> {
     use pb::describe_response::Progress as Wire;
     Ok(match progress {
@@ -166,6 +197,9 @@ fn progress_from_wire(progress: pb::describe_response::Progress) -> Result<Progr
             committed: strong.committed_index,
             applied: strong.applied_index,
             voter: strong.voter,
+            oldest_revision: Revision::new(strong.oldest_revision),
+            kept_revisions: strong.kept_revisions,
+            leases: strong.leases,
         },
         Wire::Eventual(eventual) => Progress::Eventual {
             generation: eventual.generation,
@@ -192,5 +226,6 @@ fn capabilities_from_wire(capabilities: pb::Capabilities) -> Capabilities {
         writes_in_minority: capabilities.writes_in_minority,
         exactly_once: capabilities.exactly_once,
         portable_cursors: capabilities.portable_cursors,
+        transactions: capabilities.transactions,
     }
 }

@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::Mutex;
 use quorumor_core::limits::WATCHER_BYTES_MAX;
 use quorumor_core::{Error, LeaderHint, NodeId, Term};
+use quorumor_proto::pb::cluster_service_client::ClusterServiceClient;
 use quorumor_proto::pb::state_service_client::StateServiceClient;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
@@ -17,6 +18,9 @@ use crate::tls::{Bearer, Line};
 
 /// The generated client of one endpoint.
 pub(crate) type Stub = StateServiceClient<Connection>;
+
+/// The generated client of one endpoint's cluster service.
+pub(crate) type ClusterStub = ClusterServiceClient<Connection>;
 
 /// A connection whose calls carry the bearer token.
 pub(crate) type Connection = InterceptedService<Channel, Bearer>;
@@ -56,6 +60,11 @@ impl Target {
     /// The generated client. Must be called inside a tokio runtime.
     pub(crate) fn stub(&self) -> Stub {
         StateServiceClient::new(self.connection()).max_decoding_message_size(ANSWER_BYTES_MAX)
+    }
+
+    /// The generated client of the cluster service. Must be called inside a tokio runtime.
+    pub(crate) fn cluster_stub(&self) -> ClusterStub {
+        ClusterServiceClient::new(self.connection()).max_decoding_message_size(ANSWER_BYTES_MAX)
     }
 }
 

@@ -9,6 +9,9 @@ use tonic::{Code, ConnectError, Status, TimeoutExpired};
 
 use crate::answer::Receipt;
 
+/// How [`ClientError::from_status`] begins what it says of an unknown call.
+const UNIMPLEMENTED: &str = "Unimplemented";
+
 /// Why a call failed, by what the caller can do about it.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ClientError {
@@ -111,6 +114,31 @@ impl ClientError {
             | Self::BadAnswer { .. }
             | Self::Invalid(_) => None,
         }
+    }
+
+    /// When a node says that the same request may succeed.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Node(error) => error.retry_after,
+            Self::Unreachable { .. }
+            | Self::ContactLost { .. }
+            | Self::DeadlineExceeded { .. }
+            | Self::BadAnswer { .. }
+            | Self::Invalid(_) => None,
+        }
+    }
+
+    /// An answer that no node of ours gives.
+    pub(crate) fn bad_answer(why: &str) -> Self {
+        Self::BadAnswer {
+            endpoint: "the node".to_owned(),
+            why: why.to_owned(),
+        }
+    }
+
+    /// Whether the endpoint doesn't know the call at all: an older version.
+    pub(crate) fn is_unimplemented(&self) -> bool {
+        matches!(self, Self::BadAnswer { why, .. } if why.starts_with(UNIMPLEMENTED))
     }
 
     /// The endpoint that was asked last; `None` if none was.

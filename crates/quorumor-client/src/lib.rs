@@ -31,31 +31,46 @@
 
 pub mod answer;
 pub mod client;
+pub mod cluster;
 pub mod describe;
 pub mod error;
+pub mod list;
 pub mod options;
 pub mod retry;
 pub mod tls;
+pub mod txn;
 pub mod watch;
 
 mod call;
+mod course;
 mod endpoints;
+mod exactly_once;
+mod kv;
+mod numbers;
 mod session;
 mod wire;
 
 pub use answer::{
-    BatchAnswer, CompareAnswer, DeleteAnswer, GetAnswer, ListAnswer, PutAnswer, Receipt,
+    BatchAnswer, CompareAnswer, DeleteAnswer, DeleteRangeAnswer, GetAnswer, LeaseGranted,
+    LeaseInfo, LeaseLeft, LeaseListAnswer, LeaseRevoked, ListAnswer, PutAnswer, Receipt,
+    SessionAnswer, SessionClosed, TxnAnswer,
 };
-pub use client::{Client, ListQuery};
-pub use describe::{Capabilities, Description, MemberDescription, Progress};
+pub use client::Client;
+pub use cluster::{
+    ClusterChanged, ClusterMember, MembersAnswer, NewMember, SnapshotError, SnapshotSaved,
+};
+pub use describe::{AlarmDescription, Capabilities, Description, MemberDescription, Progress};
 pub use error::{ClientError, NodeError};
-pub use options::{CallOptions, ClientBuilder};
+pub use list::{ListPart, ListQuery};
+pub use options::{Bound, CallOptions, ClientBuilder};
 pub use quorumor_core::{
-    Certainty, Entry, Expected, KeyRange, Level, Mode, Operation, OperationResult,
+    Certainty, Compare, CompareTarget, Entry, Expected, KeyRange, LeaseId, Level, Mode, Operation,
+    OperationResult, Relation, Revision, Txn,
 };
 pub use retry::RetryPolicy;
 pub use tls::ClientTls;
-pub use watch::{Watch, WatchEvent, WatchItem, WatchStep};
+pub use txn::{Operations, TxnBuilder};
+pub use watch::{ResyncReason, Watch, WatchEvent, WatchItem, WatchOptions, WatchStep};
 
 #[cfg(test)]
 mod tests;

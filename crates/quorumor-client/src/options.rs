@@ -17,6 +17,8 @@ pub struct CallOptions {
     pub mode: Option<Mode>,
     /// How fresh a read must be; `None` for the best that the mode gives.
     pub level: Option<Level>,
+    /// What a read at [`Level::Bounded`] demands; other levels leave it aside.
+    pub bound: Option<Bound>,
     /// A token to send instead of the session's; empty bytes send none.
     pub token: Option<Bytes>,
     /// Whether a weaker answer will do; the receipt then says so.
@@ -25,7 +27,8 @@ pub struct CallOptions {
     pub timeout: Duration,
     /// The caller's name for the request; `None` for one made up by the client.
     pub request_id: Option<String>,
-    /// The caller's own number for a write; `None` for the session's next.
+    /// The caller's own number for a write, in a session that it opened ([`Client::open_session`]); `None` for the next number
+    /// of the client's own session.
     pub client_seq: Option<ClientSeq>,
     /// The data epoch that is expected; `None` for any.
     pub data_epoch: Option<DataEpoch>,
@@ -39,6 +42,7 @@ impl Default for CallOptions {
         Self {
             mode: None,
             level: None,
+            bound: None,
             token: None,
             allow_degraded: false,
             timeout: Duration::from_secs(5),
@@ -50,6 +54,15 @@ impl Default for CallOptions {
     }
 }
 
+/// How stale a read at [`Level::Bounded`] may be. At least one of the two must be given.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bound {
+    /// How many entries that were committed when the node last asked the leader may be missing.
+    pub max_lag: Option<u64>,
+    /// How old the leader's word may be: nothing acknowledged before that is missing, but for `max_lag`.
+    pub max_age: Option<Duration>,
+}
+
 /// Builds a [`Client`].
 #[derive(Clone, Debug)]
 pub struct ClientBuilder {
@@ -57,6 +70,8 @@ pub struct ClientBuilder {
     pub(crate) options: CallOptions,
     pub(crate) retries: RetryPolicy,
     pub(crate) session: bool,
+    pub(crate) exactly_once: bool,
+    pub(crate) session_ttl: Option<Duration>,
     pub(crate) follow_hints: bool,
     pub(crate) connect_timeout: Duration,
     pub(crate) watch_patience: Duration,
@@ -82,6 +97,8 @@ impl Default for ClientBuilder {
             options: CallOptions::default(),
             retries: RetryPolicy::default(),
             session: true,
+            exactly_once: true,
+            session_ttl: None,
             follow_hints: true,
             connect_timeout: Duration::from_secs(2),
             watch_patience: Duration::from_secs(60),
@@ -143,6 +160,31 @@ impl ClientBuilder {
     #[must_use]
     pub const fn session(mut self, session: bool) -> Self {
         self.session = session;
+        self
+    }
+
+    /// Whether writes are numbered in a session of the cluster, so that one of unknown outcome can be sent again and is
+    /// applied once. Default: yes. Strong mode only, and only with retries. The session is opened before the first write, which
+    /// so takes about twice as long; without it a write of unknown outcome is the caller's to settle.
+    #[must_use]
+    pub const fn exactly_once(mut self, exactly_once: bool) -> Self {
+        self.exactly_once = exactly_once;
+        self
+    }
+
+    /// How long that session outlives its last write. Default: the cluster's, ten minutes. A write after a longer pause opens
+    /// a new one by itself.
+    #[must_use]
+    pub const fn session_ttl(mut self, ttl: Duration) -> Self {
+        self.session_ttl = Some(ttl);
+        self
+    }
+
+    /// How stale reads at [`Level::Bounded`] may be, and that level for every read.
+    #[must_use]
+    pub const fn bounded(mut self, bound: Bound) -> Self {
+        self.options.level = Some(Level::Bounded);
+        self.options.bound = Some(bound);
         self
     }
 

@@ -60,6 +60,10 @@ impl RetryPolicy {
 pub(crate) enum Kind {
     /// It may change something.
     Write,
+    /// It may change something, and has a number in a session: sent again, it is applied once.
+    NumberedWrite,
+    /// It makes something that may be made twice without harm, and needs the leader.
+    Open,
     /// It changes nothing, and needs the leader's word.
     LinearizableRead,
     /// It changes nothing, and any node can answer.
@@ -70,15 +74,19 @@ pub(crate) enum Kind {
 
 /// Whether the same call may be tried again after this error.
 ///
-/// A write is repeated only if it was certainly not applied; a read also if nothing is known.
+/// A write is repeated only if it was certainly not applied; a read and a numbered write also if nothing is known.
 pub(crate) fn may_retry(error: &ClientError, kind: Kind) -> bool {
     let harmless = match kind {
         Kind::Write => error.certainty() == Certainty::NotApplied,
-        Kind::LinearizableRead | Kind::LocalRead => true,
+        Kind::NumberedWrite | Kind::Open | Kind::LinearizableRead | Kind::LocalRead => true,
         Kind::Describe => false,
     };
     let promising = match error {
-        ClientError::Node(error) => error.retry_after.is_some(),
+        ClientError::Node(node) => {
+            let may_have_happened = node.certainty == Certainty::Unknown;
+            let settles = kind == Kind::NumberedWrite || kind == Kind::Open;
+            node.retry_after.is_some() || (may_have_happened && settles)
+        }
         ClientError::Unreachable { .. }
         | ClientError::ContactLost { .. }
         | ClientError::DeadlineExceeded { .. } => true,
@@ -140,6 +148,7 @@ mod tests {
     fn a_write_is_repeated_only_if_it_was_not_applied() {
         assert!(!may_retry(&lost(), Kind::Write));
         assert!(may_retry(&unreachable(), Kind::Write));
+        assert!(may_retry(&lost(), Kind::NumberedWrite));
     }
 
     #[test]

@@ -1,18 +1,18 @@
-//! What a client remembers between calls: its token in each mode, and its place in its own sequence of writes.
-
-use std::collections::BTreeSet;
-use std::sync::Arc;
+//! What a client remembers between calls: its token in each mode, and the session that its writes are numbered in.
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use quorumor_core::{ClientId, ClientSeq, Mode, Token};
+use quorumor_core::{Mode, Token};
 
 use crate::answer::Receipt;
+use crate::numbers::Numbering;
 
 /// One session. Calls that run at the same time share it.
 #[derive(Debug)]
 pub(crate) struct Session {
-    client_id: ClientId,
+    /// What names of requests begin with.
+    name: u64,
+    pub(crate) numbering: Numbering,
     state: Mutex<State>,
 }
 
@@ -21,8 +21,6 @@ struct State {
     strong: Option<Seen>,
     eventual: Option<Seen>,
     mode: Option<Mode>,
-    last_seq: u64,
-    open: BTreeSet<u64>,
     calls: u64,
 }
 
@@ -36,8 +34,8 @@ struct Seen {
 impl Session {
     pub(crate) fn new() -> Self {
         Self {
-            // 0 means that there is no client.
-            client_id: ClientId::new(rand::random::<u64>().max(1)),
+            name: rand::random(),
+            numbering: Numbering::default(),
             state: Mutex::default(),
         }
     }
@@ -78,28 +76,11 @@ impl Session {
         });
     }
 
-    /// Numbers a write. It stays open until the guard is dropped.
-    pub(crate) fn open_write(self: &Arc<Self>) -> OpenWrite {
-        let mut state = self.state.lock();
-        state.last_seq += 1;
-        let seq = state.last_seq;
-        state.open.insert(seq);
-        let oldest = state.open.first().copied().unwrap_or(seq);
-        OpenWrite {
-            session: Arc::clone(self),
-            client: ClientSeq {
-                client_id: self.client_id,
-                seq,
-                acked_through: oldest - 1,
-            },
-        }
-    }
-
     /// A name for a request that its caller didn't name: unique, and the same for all tries of one call.
     pub(crate) fn request_id(&self) -> String {
         let mut state = self.state.lock();
         state.calls += 1;
-        format!("{:016x}-{}", self.client_id.as_u64(), state.calls)
+        format!("{:016x}-{}", self.name, state.calls)
     }
 }
 
@@ -143,19 +124,6 @@ impl Seen {
     }
 }
 
-/// A write that may still be tried. Dropping it tells that it never will be again.
-#[derive(Debug)]
-pub(crate) struct OpenWrite {
-    session: Arc<Session>,
-    pub(crate) client: ClientSeq,
-}
-
-impl Drop for OpenWrite {
-    fn drop(&mut self) {
-        self.session.state.lock().open.remove(&self.client.seq);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use quorumor_core::{ClusterId, DataEpoch, Dot, LogId, NodeId, Position, Revision, Seq};
@@ -194,17 +162,5 @@ mod tests {
         let position = left.merge(right).token.unwrap().position;
         let both = [dot(1, 4), dot(2, 7)].into_iter().collect();
         assert_eq!(position, Position::Eventual(both));
-    }
-
-    #[test]
-    fn acked_through_stays_below_the_oldest_open_write() {
-        let session = Arc::new(Session::new());
-        let first = session.open_write();
-        let second = session.open_write();
-        assert_eq!((second.client.seq, second.client.acked_through), (2, 0));
-        drop(first);
-        assert_eq!(session.open_write().client.acked_through, 1);
-        drop(second);
-        assert_eq!(session.open_write().client.acked_through, 3);
     }
 }

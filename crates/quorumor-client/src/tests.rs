@@ -1,5 +1,6 @@
 //! The client against scripted nodes over real sockets.
 
+mod exactly_once;
 mod fake;
 
 use std::time::Duration;
@@ -9,8 +10,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 
 use self::fake::{Fake, Reaction, changes, resync, snapshot};
-use crate::watch::CONTACT_LOST;
-use crate::{Client, ClientError, Level, Mode, RetryPolicy, WatchStep};
+use crate::{Client, ClientError, Level, Mode, ResyncReason, RetryPolicy, WatchStep};
 
 fn client(nodes: &[&Fake]) -> Client {
     Client::builder()
@@ -131,6 +131,7 @@ async fn a_refused_connection_is_not_applied_and_a_broken_one_is_unknown() {
 
     let broken = Client::builder()
         .endpoints([breaking_address().await])
+        .exactly_once(false)
         .connect()
         .unwrap();
     let error = broken.put("k", "v").await.unwrap_err();
@@ -139,12 +140,17 @@ async fn a_refused_connection_is_not_applied_and_a_broken_one_is_unknown() {
 }
 
 #[tokio::test]
-async fn an_unknown_write_is_never_repeated() {
+async fn an_unknown_write_without_a_number_is_never_repeated() {
     let node = Fake::start(1).await;
     node.script([Reaction::Fail(Error::OutcomeUnknown {
         why: "contact lost",
     })]);
-    let error = client(&[&node]).put("k", "v").await.unwrap_err();
+    let unnumbered = Client::builder()
+        .endpoints([node.address()])
+        .exactly_once(false)
+        .connect()
+        .unwrap();
+    let error = unnumbered.put("k", "v").await.unwrap_err();
     assert_eq!(
         (error.reason(), error.certainty()),
         ("OUTCOME_UNKNOWN", Certainty::Unknown)
@@ -198,7 +204,7 @@ async fn a_refusal_that_no_retry_can_mend_comes_back_at_once() {
 async fn the_token_of_a_receipt_goes_with_the_next_request() {
     let node = Fake::start(1).await;
     let client = client(&[&node]);
-    let answer = client.put("k", "v").await.unwrap();
+    let answer = client.get("k").await.unwrap();
     assert!(!answer.receipt.token.is_empty());
     client.get("k").await.unwrap();
     client.new_session().get("k").await.unwrap();
@@ -312,7 +318,9 @@ async fn a_watch_outlives_a_node_that_stops_and_a_stream_that_ends() {
         steps.push(watch.next().await.unwrap().unwrap().step);
     }
     assert!(matches!(steps[1], WatchStep::Changes(_)), "{steps:?}");
-    assert!(matches!(&steps[2], WatchStep::Resync { reason } if reason == "HISTORY_GONE"));
+    let oldest = quorumor_core::Revision::ZERO;
+    let reason = ResyncReason::HistoryGone { oldest };
+    assert_eq!(steps[2], WatchStep::Resync { reason });
     assert_eq!(node.cursors(), ["", "c1", "c2"]);
 }
 
@@ -326,7 +334,8 @@ async fn a_snapshot_that_was_cut_off_begins_again_after_a_resync() {
     let mut watch = client(&[&node]).watch(quorumor_core::KeyRange::all());
     watch.next().await.unwrap().unwrap();
     let told = watch.next().await.unwrap().unwrap().step;
-    assert!(matches!(&told, WatchStep::Resync { reason } if reason == CONTACT_LOST));
+    let reason = ResyncReason::ContactLost;
+    assert_eq!(told, WatchStep::Resync { reason });
     assert!(watch.cursor().is_none());
     let whole = watch.next().await.unwrap().unwrap();
     assert!(

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use backon::ExponentialBackoff;
 use bytes::Bytes;
-use quorumor_core::{Entry, Error, Key, KeyRange, Mode, Version};
+use quorumor_core::{Entry, Error, Key, KeyRange, Mode, Revision, Version};
 use quorumor_proto::entry::entry_from_wire;
 use quorumor_proto::pb;
 use tokio::time::Instant;
@@ -20,10 +20,7 @@ use crate::client::Client;
 use crate::endpoints::Place;
 use crate::error::ClientError;
 use crate::retry::{Kind, RetryPolicy, may_retry};
-use crate::wire::range_to_wire;
-
-/// Why a stream began again though no node said so: it broke before its snapshot was complete.
-pub const CONTACT_LOST: &str = "CONTACT_LOST";
+use crate::wire::{duration_to_wire, range_to_wire};
 
 /// Tries at the node that a cursor belongs to, before another one is asked.
 const HOME_TRIES: usize = 3;
@@ -32,8 +29,10 @@ const HOME_TRIES: usize = 3;
 #[derive(Debug)]
 pub struct Watch {
     client: Client,
-    range: KeyRange,
+    options: WatchOptions,
     cursor: Option<Bytes>,
+    /// The newest revision that was handed over as a change: nothing at or below it is handed over again.
+    seen: Revision,
     snapshot_begun: bool,
     stream: Option<Open>,
     queued: Option<WatchItem>,
@@ -56,6 +55,42 @@ struct Outage {
     home_tries: usize,
     backoff: ExponentialBackoff,
     next_try: Instant,
+}
+
+/// What a watch is to show. Make one with [`WatchOptions::new`] and set what differs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WatchOptions {
+    /// Which keys.
+    pub range: KeyRange,
+    /// Go on behind this cursor, without a snapshot if the history is still there.
+    pub cursor: Option<Bytes>,
+    /// No snapshot: the changes from this revision on. Strong mode only; not with a cursor.
+    pub start_revision: Option<Revision>,
+    /// Whether events carry what they replaced. Strong mode only.
+    pub previous: bool,
+    /// Whether a resync ends the watch, after its step, instead of starting again with a snapshot.
+    pub end_on_resync: bool,
+    /// Whether the watch ends, with the error `LEADER_LOST`, when the node that serves it loses its leader, instead of going on
+    /// or moving. Strong mode only.
+    pub end_on_leader_lost: bool,
+    /// How often at most to hear of progress while nothing changes; `None` for the node's 5 s.
+    pub progress_interval: Option<Duration>,
+}
+
+impl WatchOptions {
+    /// A snapshot, then changes.
+    #[must_use]
+    pub const fn new(range: KeyRange) -> Self {
+        Self {
+            range,
+            cursor: None,
+            start_revision: None,
+            previous: false,
+            end_on_resync: false,
+            end_on_leader_lost: false,
+            progress_interval: None,
+        }
+    }
 }
 
 /// One step of a watch.
@@ -83,33 +118,141 @@ pub enum WatchStep {
     Changes(Vec<WatchEvent>),
     /// Changes may have been missed: forget what was seen; a snapshot follows.
     Resync {
-        /// Why: the node's word, or [`CONTACT_LOST`].
-        reason: String,
+        /// Why.
+        reason: ResyncReason,
     },
     /// Nothing changed up to the cursor.
     Progress,
+}
+
+/// Why a watch can't go on without a gap.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ResyncReason {
+    /// This watcher took its events so slowly that its buffer at the node was full.
+    SlowWatcher,
+    /// The changes from the cursor or the start revision on are no longer kept.
+    HistoryGone {
+        /// The oldest revision left.
+        oldest: Revision,
+    },
+    /// The cursor is another cluster's, or (eventual mode) another node's.
+    ForeignCursor,
+    /// The data was restored or replaced since the cursor was given.
+    EpochChanged,
+    /// The node took over a whole state from another node.
+    StateReplaced,
+    /// No node said so: the connection broke before the snapshot was complete.
+    ContactLost,
+    /// A reason that this client doesn't know.
+    Other(String),
+}
+
+impl ResyncReason {
+    /// The reason's word, as on the wire.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::SlowWatcher => "SLOW_WATCHER",
+            Self::HistoryGone { .. } => "HISTORY_GONE",
+            Self::ForeignCursor => "FOREIGN_CURSOR",
+            Self::EpochChanged => "EPOCH_CHANGED",
+            Self::StateReplaced => "STATE_REPLACED",
+            Self::ContactLost => "CONTACT_LOST",
+            Self::Other(reason) => reason,
+        }
+    }
+
+    fn from_wire(resync: pb::WatchResync) -> Self {
+        match resync.reason.as_str() {
+            "SLOW_WATCHER" => Self::SlowWatcher,
+            "HISTORY_GONE" => Self::HistoryGone {
+                oldest: Revision::new(resync.oldest_revision),
+            },
+            "FOREIGN_CURSOR" => Self::ForeignCursor,
+            "EPOCH_CHANGED" => Self::EpochChanged,
+            "STATE_REPLACED" => Self::StateReplaced,
+            _ => Self::Other(resync.reason),
+        }
+    }
 }
 
 /// One key's change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WatchEvent {
     /// The key has a new entry.
-    Put(Entry),
+    Put {
+        /// The entry.
+        entry: Entry,
+        /// What the key held before, if [`WatchOptions::previous`] asked for it and there was something.
+        previous: Option<Entry>,
+    },
     /// The key is gone.
     Deleted {
         /// The key.
         key: Key,
         /// The version of the deletion.
         version: Version,
+        /// What the key held before, if [`WatchOptions::previous`] asked for it.
+        previous: Option<Entry>,
     },
 }
 
+impl WatchEvent {
+    /// The key that changed.
+    #[must_use]
+    pub const fn key(&self) -> &Key {
+        match self {
+            Self::Put { entry, .. } => &entry.key,
+            Self::Deleted { key, .. } => key,
+        }
+    }
+
+    /// The revision of the change; `None` in eventual mode.
+    #[must_use]
+    pub const fn revision(&self) -> Option<Revision> {
+        let (Self::Put {
+            entry: Entry { version, .. },
+            ..
+        }
+        | Self::Deleted { version, .. }) = self;
+        match version {
+            Version::Strong { modify, .. } => Some(*modify),
+            Version::Eventual { .. } => None,
+        }
+    }
+}
+
+impl Client {
+    /// Watches a range: a snapshot, then its changes in order. Resumes by itself where no change can be missed, and says so
+    /// where one could.
+    #[must_use]
+    pub fn watch(&self, range: KeyRange) -> Watch {
+        self.watch_with(WatchOptions::new(range))
+    }
+
+    /// Watches a range from a cursor on, without a snapshot if the history is still there.
+    #[must_use]
+    pub fn watch_from(&self, range: KeyRange, cursor: Bytes) -> Watch {
+        self.watch_with(WatchOptions {
+            cursor: Some(cursor),
+            ..WatchOptions::new(range)
+        })
+    }
+
+    /// Watches as the options say.
+    #[must_use]
+    pub fn watch_with(&self, options: WatchOptions) -> Watch {
+        Watch::new(self.clone(), options)
+    }
+}
+
 impl Watch {
-    pub(crate) const fn new(client: Client, range: KeyRange, cursor: Option<Bytes>) -> Self {
+    fn new(client: Client, mut options: WatchOptions) -> Self {
         Self {
             client,
-            range,
-            cursor,
+            cursor: options.cursor.take(),
+            options,
+            seen: Revision::ZERO,
             snapshot_begun: false,
             stream: None,
             queued: None,
@@ -135,11 +278,14 @@ impl Watch {
         }
         if let Some(item) = self.queued.take() {
             self.cursor.clone_from(&item.cursor);
-            return Some(Ok(item));
+            if let Some(item) = self.new_in(item) {
+                return Some(Ok(item));
+            }
         }
         loop {
             let (place, error) = match self.step().await {
-                Ok(item) => return Some(Ok(item)),
+                Ok(Some(item)) => return Some(Ok(item)),
+                Ok(None) => continue,
                 Err(failed) => failed,
             };
             self.stream = None;
@@ -150,8 +296,8 @@ impl Watch {
         }
     }
 
-    /// One message, from a stream that is opened first if need be.
-    async fn step(&mut self) -> Result<WatchItem, (Place, ClientError)> {
+    /// One message, from a stream that is opened first if need be; `None` if it held nothing new.
+    async fn step(&mut self) -> Result<Option<WatchItem>, (Place, ClientError)> {
         let open = match &mut self.stream {
             Some(open) => open,
             None => {
@@ -183,26 +329,44 @@ impl Watch {
     }
 
     /// Remembers where an item leads. If a snapshot was cut off before, that is told first.
-    fn take(&mut self, place: Place, item: WatchItem) -> WatchItem {
+    fn take(&mut self, place: Place, item: WatchItem) -> Option<WatchItem> {
         self.client.learn(place, &item.receipt);
         self.home = Some(place);
         let restarted = self.outage.take().is_some() && self.snapshot_begun;
         let cut_off = restarted && self.cursor.is_none();
         let is_resync = matches!(item.step, WatchStep::Resync { .. });
         self.snapshot_begun = !is_resync;
+        if is_resync {
+            self.seen = Revision::ZERO;
+            self.ended = self.options.end_on_resync;
+        }
         if !cut_off || is_resync {
             self.cursor.clone_from(&item.cursor);
-            return item;
+            return self.new_in(item);
         }
         let resync = WatchItem {
             step: WatchStep::Resync {
-                reason: CONTACT_LOST.to_owned(),
+                reason: ResyncReason::ContactLost,
             },
             cursor: None,
             receipt: item.receipt.clone(),
         };
+        self.seen = Revision::ZERO;
+        self.ended = self.options.end_on_resync;
         self.queued = Some(item);
-        resync
+        Some(resync)
+    }
+
+    /// The item without changes that were handed over before: a node that resumes a watch may begin too early, never too late.
+    fn new_in(&mut self, mut item: WatchItem) -> Option<WatchItem> {
+        let WatchStep::Changes(events) = &mut item.step else {
+            return Some(item);
+        };
+        let seen = self.seen;
+        events.retain(|event| event.revision().is_none_or(|revision| revision > seen));
+        let newest = events.iter().filter_map(WatchEvent::revision).max();
+        self.seen = seen.max(newest.unwrap_or_default());
+        (!events.is_empty()).then_some(item)
     }
 
     async fn open(&mut self) -> Result<Open, (Place, ClientError)> {
@@ -213,9 +377,13 @@ impl Watch {
         let target = self.client.shared.endpoints.target(place);
         let request = Request::new(pb::WatchRequest {
             header: Some(self.client.header(None)),
-            range: Some(range_to_wire(&self.range)),
+            range: Some(range_to_wire(&self.options.range)),
             cursor: self.cursor.clone().unwrap_or_default(),
-            ..pb::WatchRequest::default()
+            previous: self.options.previous,
+            start_revision: self.start_revision().as_u64(),
+            end_on_resync: self.options.end_on_resync,
+            end_on_leader_lost: self.options.end_on_leader_lost,
+            progress_interval: self.options.progress_interval.map(duration_to_wire),
         });
         let mut stub = target.stub();
         let timeout = self.client.options.timeout;
@@ -230,6 +398,13 @@ impl Watch {
                 Err((place, ClientError::DeadlineExceeded { endpoint }))
             }
         }
+    }
+
+    /// A start revision is for the first stream only: behind it there are cursors, or a snapshot.
+    fn start_revision(&self) -> Revision {
+        let begun = self.cursor.is_some() || self.snapshot_begun;
+        let start = self.options.start_revision.filter(|_| !begun);
+        start.unwrap_or_default()
     }
 
     fn pick(&mut self) -> Result<Place, ClientError> {
@@ -260,7 +435,8 @@ impl Watch {
     /// Plans the next try; gives the error back if there is to be none.
     fn survive(&mut self, place: Place, error: ClientError) -> Option<ClientError> {
         let shared = &self.client.shared;
-        if matches!(error, ClientError::Invalid(_)) {
+        let told = self.options.end_on_leader_lost && error.reason() == "LEADER_LOST";
+        if told || matches!(error, ClientError::Invalid(_)) {
             return Some(error);
         }
         shared.endpoints.leave(place);
@@ -320,7 +496,7 @@ impl WatchItem {
                     .collect::<Result<_, _>>()?,
             ),
             Step::Resync(resync) => WatchStep::Resync {
-                reason: resync.reason,
+                reason: ResyncReason::from_wire(resync),
             },
             Step::Progress(pb::WatchProgress {}) => WatchStep::Progress,
         };
@@ -334,11 +510,16 @@ impl WatchItem {
 
 fn event_from_wire(event: pb::WatchEvent) -> Result<WatchEvent, Error> {
     use pb::watch_event::Event;
+    let previous = event.previous.map(entry_from_wire).transpose()?;
     Ok(match required(event.event, "event")? {
-        Event::Put(entry) => WatchEvent::Put(entry_from_wire(entry)?),
+        Event::Put(entry) => WatchEvent::Put {
+            entry: entry_from_wire(entry)?,
+            previous,
+        },
         Event::Deletion(deletion) => WatchEvent::Deleted {
             key: Key::parse(&deletion.key)?,
             version: version(deletion.version)?,
+            previous,
         },
     })
 }

@@ -32,6 +32,8 @@ struct State {
     saw_timeout: bool,
     leader: Option<LeaderHint>,
     revision: u64,
+    sessions: u64,
+    no_sessions: Option<Error>,
 }
 
 #[derive(Clone)]
@@ -77,8 +79,14 @@ impl Fake {
         });
     }
 
+    /// From now on no session is to be had.
+    pub(super) fn refuse_sessions(&self, error: Error) {
+        self.state.lock().no_sessions = Some(error);
+    }
+
+    /// How many calls there were, but for those that open sessions.
     pub(super) fn calls(&self) -> usize {
-        self.state.lock().calls.len()
+        self.headers().len()
     }
 
     pub(super) fn calls_of(&self, method: &str) -> usize {
@@ -95,6 +103,7 @@ impl Fake {
         state
             .calls
             .iter()
+            .filter(|(method, _)| *method != "OpenSession")
             .map(|(_, header)| header.clone())
             .collect()
     }
@@ -159,7 +168,7 @@ impl Fake {
             let mut state = self.state.lock();
             state.calls.push((method, header.unwrap_or_default()));
             state.saw_timeout |= request.metadata().contains_key("grpc-timeout");
-            if method == "Describe" {
+            if method == "Describe" || method == "OpenSession" {
                 None
             } else {
                 state.script.pop_front()
@@ -181,19 +190,19 @@ impl Fake {
     }
 }
 
-fn version() -> Version {
+fn version(modify: u64) -> Version {
     Version::Strong {
         create: Revision::new(1),
-        modify: Revision::new(1),
+        modify: Revision::new(modify),
         count: 1,
     }
 }
 
-fn entry(key: &str) -> pb::Entry {
+fn entry(key: &str, modify: u64) -> pb::Entry {
     pb::Entry {
         key: key.to_owned(),
         value: "v".into(),
-        version: Some(version_to_wire(&version())),
+        version: Some(version_to_wire(&version(modify))),
         writer: 1,
         lease_id: 0,
     }
@@ -212,14 +221,16 @@ pub(super) fn snapshot(
     complete: bool,
     cursor: &str,
 ) -> Result<pb::WatchResponse, Status> {
-    let entries = keys.iter().map(|key| entry(key)).collect();
+    let entries = keys.iter().map(|key| entry(key, 1)).collect();
     let part = pb::WatchSnapshot { entries, complete };
     step(pb::watch_response::Step::Snapshot(part), cursor)
 }
 
+/// A change of the revision that the cursor names, such as `c7`.
 pub(super) fn changes(key: &str, cursor: &str) -> Result<pb::WatchResponse, Status> {
+    let revision = cursor.trim_start_matches('c').parse().unwrap();
     let put = pb::WatchEvent {
-        event: Some(pb::watch_event::Event::Put(entry(key))),
+        event: Some(pb::watch_event::Event::Put(entry(key, revision))),
         previous: None,
     };
     let part = pb::WatchChanges { events: vec![put] };
@@ -243,7 +254,7 @@ impl StateService for Fake {
         let header = request.get_ref().header.clone();
         Ok(Response::new(pb::PutResponse {
             receipt: self.react("Put", &request, header).await?,
-            version: Some(version_to_wire(&version())),
+            version: Some(version_to_wire(&version(1))),
         }))
     }
 
@@ -321,9 +332,22 @@ impl StateService for Fake {
 
     async fn open_session(
         &self,
-        _: Request<pb::OpenSessionRequest>,
+        request: Request<pb::OpenSessionRequest>,
     ) -> Result<Response<pb::OpenSessionResponse>, Status> {
-        Err(Status::unimplemented("not scripted"))
+        let header = request.get_ref().header.clone();
+        let client_id = {
+            let mut state = self.state.lock();
+            if let Some(error) = state.no_sessions.clone() {
+                return Err(status::to_status(&error, Some(Mode::Strong), None));
+            }
+            state.sessions += 1;
+            100 * self.node + state.sessions
+        };
+        Ok(Response::new(pb::OpenSessionResponse {
+            receipt: self.react("OpenSession", &request, header).await?,
+            client_id,
+            ttl: request.get_ref().ttl,
+        }))
     }
 
     async fn close_session(

@@ -1,0 +1,232 @@
+//! The way of one call through endpoints and tries: which endpoint is next, whether an error allows another try, and what the
+//! caller is told in the end.
+
+use std::time::Duration;
+
+use backon::ExponentialBackoff;
+use quorumor_core::{Certainty, Mode};
+use tokio::time::Instant;
+use tracing::debug;
+
+use crate::client::Client;
+use crate::endpoints::Place;
+use crate::error::ClientError;
+use crate::retry::{Kind, may_retry};
+
+/// The way of one call through endpoints and tries.
+pub(crate) struct Course<'a> {
+    client: &'a Client,
+    kind: Kind,
+    deadline: Instant,
+    pinned: Option<Place>,
+    tried: Vec<Place>,
+    backoff: ExponentialBackoff,
+    redirects_left: u32,
+    unreachable: usize,
+    /// The last error that a node gave, which tells more than that another one can't be reached.
+    told: Option<ClientError>,
+    /// The first error of a numbered write that may have been applied: from here on nothing is certain but an answer.
+    doubt: Option<ClientError>,
+}
+
+/// Redirects that are followed at once and free of charge. A second one happens when the leader changes meanwhile.
+const REDIRECTS_MAX: u32 = 3;
+
+impl<'a> Course<'a> {
+    pub(crate) fn new(
+        client: &'a Client,
+        kind: Kind,
+        deadline: Instant,
+    ) -> Result<Self, ClientError> {
+        let pinned = match &client.options.endpoint {
+            Some(address) => Some(
+                client
+                    .shared
+                    .endpoints
+                    .place(address)
+                    .map_err(ClientError::Invalid)?,
+            ),
+            None => None,
+        };
+        Ok(Self {
+            client,
+            kind,
+            deadline,
+            pinned,
+            tried: Vec::new(),
+            backoff: client.shared.retries.backoff(),
+            redirects_left: REDIRECTS_MAX,
+            unreachable: 0,
+            told: None,
+            doubt: None,
+        })
+    }
+
+    fn want_leader(&self) -> bool {
+        match self.kind {
+            Kind::Write | Kind::NumberedWrite | Kind::Open | Kind::LinearizableRead => {
+                self.client.mode_if_known() != Some(Mode::Eventual)
+            }
+            Kind::LocalRead | Kind::Describe => false,
+        }
+    }
+
+    fn untried(&self) -> Option<Place> {
+        let endpoints = &self.client.shared.endpoints;
+        match self.pinned {
+            Some(place) => (!self.tried.contains(&place)).then_some(place),
+            None => endpoints.next(self.want_leader(), &self.tried),
+        }
+    }
+
+    /// The endpoint to try now. When all were tried it is the first one's turn again.
+    pub(crate) fn next(&mut self) -> Place {
+        let place = match self.untried() {
+            Some(place) => place,
+            None => {
+                self.tried.clear();
+                self.untried().expect("a client has at least one endpoint")
+            }
+        };
+        self.tried.push(place);
+        place
+    }
+
+    /// What may be tried twice may use half of the time left, if there is somewhere else to go: a node that hangs must not take
+    /// it all.
+    pub(crate) fn try_timeout(&self) -> Duration {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        let retries = self.client.shared.retries.attempts_max > 1;
+        let elsewhere = retries && self.untried().is_some();
+        match self.kind {
+            Kind::LinearizableRead | Kind::LocalRead | Kind::NumberedWrite | Kind::Open
+                if elsewhere =>
+            {
+                left / 2
+            }
+            Kind::LinearizableRead
+            | Kind::LocalRead
+            | Kind::NumberedWrite
+            | Kind::Open
+            | Kind::Write
+            | Kind::Describe => left,
+        }
+    }
+
+    /// Learns from an error, and waits until the next try is due; gives the error back if there is none.
+    pub(crate) async fn after(
+        &mut self,
+        place: Place,
+        error: ClientError,
+    ) -> Result<(), ClientError> {
+        let client = self.client;
+        if !is_redirect(&error) && !is_overload(&error) {
+            client.shared.endpoints.leave(place);
+        }
+        client.learn_from_error(place, &error);
+        self.remember(&error);
+        let retries = client.shared.retries;
+        let in_doubt = self.doubt.is_some();
+        let exhausted =
+            retries.attempts_max <= 1 || (self.unreachable >= retries.unreachable_max && !in_doubt);
+        let elsewhere = self.untried().is_some();
+        let may_move = elsewhere && self.kind != Kind::Describe && is_damage(&error);
+        if exhausted || !(may_retry(&error, self.kind) || may_move) {
+            return Err(self.final_error(error));
+        }
+        if is_redirect(&error) && elsewhere && self.redirects_left > 0 {
+            self.redirects_left -= 1;
+            return Ok(());
+        }
+        // Only the deadline ends the tries of a write that may have been applied: the next answer tells.
+        let pause = match self.backoff.next() {
+            Some(pause) => pause,
+            None if in_doubt => retries.delay_max,
+            None => return Err(self.final_error(error)),
+        };
+        // What a node asks for concerns that node: it holds once there is nobody else to ask.
+        let asked = error.retry_after().filter(|_| !elsewhere);
+        let pause = pause.max(asked.unwrap_or(pause));
+        let too_late = Instant::now() + pause >= self.deadline;
+        if too_late || !(in_doubt || client.shared.budget.spend()) {
+            return Err(self.final_error(error));
+        }
+        debug!(reason = error.reason(), %error, ?pause, "trying again");
+        tokio::time::sleep(pause).await;
+        Ok(())
+    }
+}
+
+impl Course<'_> {
+    fn remember(&mut self, error: &ClientError) {
+        if self.kind == Kind::NumberedWrite && error.certainty() == Certainty::Unknown {
+            self.doubt.get_or_insert_with(|| error.clone());
+        }
+        match error {
+            ClientError::Unreachable { .. } => self.unreachable += 1,
+            ClientError::Node(_) => {
+                self.unreachable = 0;
+                self.told = Some(error.clone());
+            }
+            ClientError::ContactLost { .. }
+            | ClientError::DeadlineExceeded { .. }
+            | ClientError::BadAnswer { .. }
+            | ClientError::Invalid(_) => self.unreachable = 0,
+        }
+    }
+
+    /// What the caller is told. What a node said before is told instead of a failure to reach another one: it is as
+    /// certain, since only what was not applied, or reads, are tried again.
+    fn final_error(&mut self, error: ClientError) -> ClientError {
+        if let Some(doubt) = self.doubt.take() {
+            return in_doubt(error, doubt);
+        }
+        let silent = match (&error, self.kind) {
+            (ClientError::Unreachable { .. }, _)
+            | (
+                ClientError::ContactLost { .. } | ClientError::DeadlineExceeded { .. },
+                Kind::LinearizableRead | Kind::LocalRead | Kind::Open,
+            ) => true,
+            (
+                ClientError::ContactLost { .. }
+                | ClientError::DeadlineExceeded { .. }
+                | ClientError::Node(_)
+                | ClientError::BadAnswer { .. }
+                | ClientError::Invalid(_),
+                _,
+            ) => false,
+        };
+        match self.told.take() {
+            Some(told) if silent => told,
+            Some(_) | None => error,
+        }
+    }
+}
+
+/// The last error of a write of which an earlier try may have been applied: that this try was not doesn't tell.
+fn in_doubt(last: ClientError, doubt: ClientError) -> ClientError {
+    match last {
+        ClientError::Node(mut node) => {
+            node.certainty = Certainty::Unknown;
+            ClientError::Node(node)
+        }
+        last if last.certainty() == Certainty::Unknown => last,
+        _ => doubt,
+    }
+}
+
+/// Whether a node said who leads, and that it took nothing.
+fn is_redirect(error: &ClientError) -> bool {
+    matches!(error, ClientError::Node(node)
+        if node.reason == "NOT_LEADER" && node.leader.is_some() && node.certainty == Certainty::NotApplied)
+}
+
+fn is_overload(error: &ClientError) -> bool {
+    matches!(error, ClientError::Node(node) if node.reason == "OVERLOADED")
+}
+
+/// Whether a node refused because its own data is damaged or lost: another node's may not be.
+fn is_damage(error: &ClientError) -> bool {
+    matches!(error, ClientError::Node(node)
+        if node.reason == "DAMAGED" && node.certainty == Certainty::NotApplied)
+}
