@@ -47,7 +47,17 @@ pub struct QuorumorCaller {
 struct Lease {
     id: u64,
     requests: mpsc::Sender<LeaseKeepAliveRequest>,
-    answers: Streaming<LeaseKeepAliveResponse>,
+    /// Until the stream is open.
+    queue: Option<mpsc::Receiver<LeaseKeepAliveRequest>>,
+    answers: Option<Streaming<LeaseKeepAliveResponse>>,
+}
+
+fn keep_alive(id: u64) -> LeaseKeepAliveRequest {
+    LeaseKeepAliveRequest {
+        header: Some(header(Level::Unspecified)),
+        lease_id: id,
+        ..LeaseKeepAliveRequest::default()
+    }
 }
 
 impl QuorumorCaller {
@@ -100,30 +110,31 @@ impl QuorumorCaller {
     }
 
     async fn keep_alive(&mut self) -> Result<(), CallError> {
-        let lease = match self.lease.0.take() {
+        let mut lease = match self.lease.0.take() {
             Some(lease) => lease,
             None => self.grant().await?,
         };
-        // Only a lease that lives is kept for the next time.
-        let lease = self.lease.0.insert(lease);
-        let request = LeaseKeepAliveRequest {
-            header: Some(header(Level::Unspecified)),
-            lease_id: lease.id,
-            ..LeaseKeepAliveRequest::default()
-        };
-        let sent = lease.requests.send(request).await;
-        let answer = match sent {
-            Ok(()) => lease.answers.message().await,
-            Err(_) => Ok(None),
+        // Its answers come once the first request is on its way: a server may say nothing before.
+        let sent = lease.requests.send(keep_alive(lease.id)).await;
+        let answer = match (sent, &mut lease.answers) {
+            (Ok(()), Some(answers)) => answers.message().await,
+            (Ok(()), None) => {
+                let answers = self.keep_alives(lease.queue.take()).await?;
+                lease.answers.insert(answers).message().await
+            }
+            (Err(_), _) => Ok(None),
         };
         let error = match answer {
-            Ok(Some(answer)) if answer.ttl.is_some() => return Ok(()),
+            Ok(Some(answer)) if answer.ttl.is_some() => {
+                // Only a lease that lives is kept for the next time.
+                self.lease.0 = Some(lease);
+                return Ok(());
+            }
             Ok(Some(answer)) if !answer.status.is_empty() => exchange::failure(answer.status),
             Ok(Some(_)) => CallError("the lease has expired".to_owned()),
             Ok(None) => CallError("the stream has ended".to_owned()),
             Err(status) => call_error(&status),
         };
-        self.lease = Own(None);
         Err(error)
     }
 
@@ -140,13 +151,24 @@ impl QuorumorCaller {
         let granted = client.lease_grant(request).await;
         let granted = granted.map_err(|status| call_error(&status))?.into_inner();
         let (requests, queue) = mpsc::channel(1);
-        let answers = client.lease_keep_alive(ReceiverStream::new(queue));
-        let answers = answers.await.map_err(|status| call_error(&status))?;
         Ok(Lease {
             id: granted.lease_id,
             requests,
-            answers: answers.into_inner(),
+            queue: Some(queue),
+            answers: None,
         })
+    }
+
+    async fn keep_alives(
+        &self,
+        queue: Option<mpsc::Receiver<LeaseKeepAliveRequest>>,
+    ) -> Result<Streaming<LeaseKeepAliveResponse>, CallError> {
+        let queue = queue.ok_or_else(|| CallError("the stream has ended".to_owned()))?;
+        let mut client = self.client.clone();
+        let answers = client.lease_keep_alive(ReceiverStream::new(queue)).await;
+        answers
+            .map(tonic::Response::into_inner)
+            .map_err(|status| call_error(&status))
     }
 }
 
