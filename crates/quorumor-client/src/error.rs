@@ -234,7 +234,7 @@ fn tls_refusal(status: &Status) -> Option<String> {
             Alert::CertificateExpired => {
                 "the node refused the client's certificate: it has expired, or isn't valid yet"
             }
-            Alert::UnknownCA => {
+            Alert::UnknownCA | Alert::DecryptError => {
                 "the node refused the client's certificate: it doesn't trust its authority"
             }
             Alert::BadCertificate

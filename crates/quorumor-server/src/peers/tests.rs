@@ -388,7 +388,8 @@ async fn a_frame_of_a_mode_that_was_not_agreed_on_ends_the_stream() {
         store: StoreId::new(10),
         modes: MODES.to_vec(),
     };
-    let mut stream = tokio::net::TcpStream::connect(to.address).await.unwrap();
+    let stream = tokio::net::TcpStream::connect(to.address).await.unwrap();
+    let mut stream = crate::tls::Stream::Plain(stream);
     let hello = handshake::handshake(&me, Mode::Strong, id(2), None);
     let class = StreamClass::Control;
     handshake::write(&mut stream, class, &hello).await.unwrap();

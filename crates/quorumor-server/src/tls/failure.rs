@@ -141,7 +141,8 @@ fn certificate(wrong: &CertificateError) -> &'static str {
 fn refused_for(alert: AlertDescription) -> &'static str {
     match alert {
         AlertDescription::CertificateExpired => "refused_expired",
-        AlertDescription::UnknownCA => "refused_unknown_authority",
+        // The latter where two authorities have one name: the signature isn't the known one's.
+        AlertDescription::UnknownCA | AlertDescription::DecryptError => "refused_unknown_authority",
         AlertDescription::CertificateRequired => "refused_no_certificate",
         AlertDescription::BadCertificate
         | AlertDescription::CertificateUnknown

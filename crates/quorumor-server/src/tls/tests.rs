@@ -182,9 +182,9 @@ fn files_that_are_no_good_are_named() {
         (other_ca, "authority that this node trusts"),
         (no_file, "/nowhere/cert.pem"),
         (no_key, "no private key"),
-        (ours.node("n1", ("c", 1), Time::Past, None), "has expired"),
+        (ours.node("old", ("c", 1), Time::Past, None), "has expired"),
         (
-            ours.node("n1", ("c", 2), Time::Now, None),
+            ours.node("n2", ("c", 2), Time::Now, None),
             "doesn't have the name node-1.c.quorumor.internal",
         ),
     ] {
