@@ -12,6 +12,7 @@ use quorumor_core::limits::VOTERS_MAX;
 use quorumor_core::{Mode, NodeId};
 use serde::Deserialize;
 
+use crate::data_dir::DataDir;
 use crate::tls::TlsFiles;
 
 mod trust;
@@ -50,6 +51,13 @@ pub struct Settings {
     pub advertise_peer: Option<String>,
     /// Strong mode: every founding voter, `id=address,id=address`; the same list on each.
     pub initial_members: Option<String>,
+    /// Strong mode: client addresses of members of a running cluster to join by, `address,address`. The data directory remembers
+    /// that the node joined.
+    pub join: Option<String>,
+    /// The bearer token for joining, of the admin role, if the cluster asks for one.
+    pub join_token: Option<String>,
+    /// A node that joins stays a learner: it gets the data and never votes.
+    pub stay_learner: Option<bool>,
     /// Eventual mode: peer addresses to join by, `address,address`. None: this is the first node.
     pub seeds: Option<String>,
     /// Addresses to use for peers instead of those that the cluster tells, `id=address,id=address`.
@@ -140,6 +148,9 @@ impl Settings {
             advertise_client: self.advertise_client.or(weaker.advertise_client),
             advertise_peer: self.advertise_peer.or(weaker.advertise_peer),
             initial_members: self.initial_members.or(weaker.initial_members),
+            join: self.join.or(weaker.join),
+            join_token: self.join_token.or(weaker.join_token),
+            stay_learner: self.stay_learner.or(weaker.stay_learner),
             seeds: self.seeds.or(weaker.seeds),
             peer_override: self.peer_override.or(weaker.peer_override),
             seed: self.seed.or(weaker.seed),
@@ -178,8 +189,15 @@ pub struct Config {
     pub advertise_client: Option<String>,
     /// What peers are told, if not `peer_listen`.
     pub advertise_peer: Option<SocketAddr>,
-    /// Strong mode: the founding voters by id; this node is among them.
+    /// Strong mode: the founding voters by id; this node is among them. Empty for a node that joins, and for one whose data
+    /// directory remembers how it came.
     pub initial_members: BTreeMap<NodeId, SocketAddr>,
+    /// Strong mode: client addresses to join a running cluster by.
+    pub join: Vec<String>,
+    /// The bearer token for joining.
+    pub join_token: Option<String>,
+    /// Whether a node that joins never votes.
+    pub stay_learner: bool,
     /// Eventual mode: whom to join by.
     pub seeds: Vec<SocketAddr>,
     /// Addresses that stand over all others.
@@ -227,6 +245,9 @@ impl TryFrom<Settings> for Config {
                 .map(|text| address("advertise-peer", &text))
                 .transpose()?,
             initial_members: by_id("initial-members", settings.initial_members.as_deref())?,
+            join: list(settings.join.as_deref()).map(str::to_owned).collect(),
+            join_token: settings.join_token,
+            stay_learner: settings.stay_learner.unwrap_or(false),
             seeds: list(settings.seeds.as_deref())
                 .map(|text| address("seeds", text))
                 .collect::<Result<_, _>>()?,
@@ -264,15 +285,26 @@ impl Config {
         };
         let invalid = |why: String| Err(ConfigError::invalid("initial-members", shown(), why));
         if !self.modes.contains(&Mode::Strong) {
+            if !self.join.is_empty() {
+                let why = "only strong mode joins by clients' addresses; name seeds instead";
+                return Err(ConfigError::invalid("join", self.join.join(","), why));
+            }
             if members.is_empty() {
                 return Ok(());
             }
             return invalid("only strong mode has founding members; name seeds instead".into());
         }
+        if !self.join.is_empty() && !members.is_empty() {
+            return invalid("a node founds a cluster or joins one by --join, not both".into());
+        }
         if members.is_empty() {
+            // A directory that was in use remembers how its node came.
+            if !self.join.is_empty() || DataDir::is_made(&self.data_dir) {
+                return Ok(());
+            }
             return Err(ConfigError::Missing {
                 flag: "initial-members",
-                why: "strong mode needs every founding voter, as id=address,id=address",
+                why: "a strong cluster begins with every founding voter, as id=address,id=address; a node that comes later has --join",
             });
         }
         if members.len() > VOTERS_MAX {

@@ -15,6 +15,8 @@ use quorumor_core::{ClusterId, Mode, NodeId, StoreId};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
+use crate::origin::{Origin, OriginFile};
+
 const FORMAT: u32 = 1;
 const NODE_FILE: &str = "node.toml";
 const PEERS_FILE: &str = "peers.toml";
@@ -98,6 +100,9 @@ struct ModeFile {
     cluster_id: String,
     /// Whether the log was made: from then on a missing one is a loss.
     has_log: bool,
+    /// Strong mode: how the node came, if it is no founder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    origin: Option<OriginFile>,
 }
 
 #[derive(Deserialize)]
@@ -111,6 +116,8 @@ pub(crate) struct Wanted<'a> {
     pub(crate) cluster: &'a str,
     pub(crate) node: NodeId,
     pub(crate) modes: &'a [(Mode, ClusterId)],
+    /// How the node came to its strong cluster, if it is no founder.
+    pub(crate) origin: Option<&'a Origin>,
     /// The store id of a directory that is made now.
     pub(crate) new_store: StoreId,
 }
@@ -158,6 +165,10 @@ impl DataDir {
                 .or_insert_with(|| ModeFile {
                     cluster_id: hex(cluster.as_u64()),
                     has_log: false,
+                    origin: match mode {
+                        Mode::Strong => wanted.origin.map(OriginFile::new),
+                        Mode::Eventual => None,
+                    },
                 });
         }
         let store = parse_hex(&node.store_id).map(StoreId::new).ok_or_else(|| {
@@ -177,6 +188,31 @@ impl DataDir {
         }
         opened.check_logs(wanted)?;
         Ok(opened)
+    }
+
+    /// Whether there is a directory that was in use. Reads nothing of it.
+    pub(crate) fn is_made(path: &Path) -> bool {
+        path.join(NODE_FILE).exists()
+    }
+
+    /// How the node of this directory came to its strong cluster; `None` for a founder, and for a new directory. Takes no
+    /// lock: what it says doesn't change once it is written.
+    pub(crate) fn origin(path: &Path) -> Result<Option<Origin>, DataDirError> {
+        let file = path.join(NODE_FILE);
+        let Some(node) = read_node(&file)? else {
+            return Ok(None);
+        };
+        let Some(mode) = node.modes.get(Mode::Strong.as_str()) else {
+            return Ok(None);
+        };
+        let Some(origin) = &mode.origin else {
+            return Ok(None);
+        };
+        let cluster = parse_hex(&mode.cluster_id).map(ClusterId::new);
+        let read = cluster
+            .ok_or_else(|| format!("cluster-id {:?} is no hexadecimal number", mode.cluster_id))
+            .and_then(|cluster| origin.read(cluster));
+        read.map(Some).map_err(|why| damaged(&file, why))
     }
 
     /// The directory of a mode's log.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use quorumor_core::{ClusterId, Mode, NodeId, Recovered, Replica, Role, StoreId};
+use quorumor_core::{ClusterId, DataEpoch, Mode, NodeId, Recovered, Replica, Role, StoreId};
 use quorumor_gossip::{GossipConfig, GossipReplica};
 use quorumor_raft::{Founder, RaftConfig, RaftReplica};
 use quorumor_wal::{Disk, LogOptions, RealDisk, WalError};
@@ -22,7 +22,9 @@ use crate::driver::{Arrivals, Driver, Inbox, Surroundings, lanes};
 use crate::envelope::DATAGRAM_PAYLOAD_BYTES_MAX;
 use crate::handle::Handle;
 use crate::http;
+use crate::join::{self, JoinError};
 use crate::metrics;
+use crate::origin::{Origin, Way};
 use crate::peers::{Book, Identity, Peers, Sockets};
 use crate::persist::{LogThread, SpaceLimits};
 use crate::service::Service;
@@ -50,6 +52,15 @@ pub enum StartError {
     /// Its certificates or its tokens file can't be used.
     #[error(transparent)]
     Trust(#[from] TrustError),
+    /// It can't join its cluster.
+    #[error(transparent)]
+    Join(#[from] JoinError),
+    /// The configuration doesn't fit how the node came to its cluster.
+    #[error("{why}")]
+    Origin {
+        /// What doesn't fit, and what to do.
+        why: String,
+    },
     /// A log can't be opened.
     #[error("the {mode} log can't be opened: {source}")]
     Log {
@@ -108,12 +119,13 @@ impl Server {
     /// If the data directory, a log, a replica or a port refuses.
     pub async fn start(config: Config) -> Result<Self, StartError> {
         metrics::recorder();
-        let clusters = clusters(&config);
         let trust = load_trust(config.clone()).await?;
-        let (data_dir, found) = open_data(config.clone(), clusters.clone()).await?;
         let (listener, sockets) = bind(&config, trust.tls.clone()).await?;
         let client_address = listener.local_addr()?;
         let peer_address = sockets.tcp.local_addr()?;
+        let origin = find_origin(&config, peer_address.port()).await?;
+        let clusters = clusters(&config, origin.as_ref());
+        let (data_dir, found) = open_data(config.clone(), clusters.clone(), origin.clone()).await?;
         let node = Node {
             client_address: client_told(&config, client_address),
             peer_address: config
@@ -121,6 +133,7 @@ impl Server {
                 .or(config.initial_members.get(&config.node).copied())
                 .unwrap_or(peer_address),
             clusters,
+            origin,
             clock: Clock::new(config.wall_skew_ms),
             seed: config.seed.unwrap_or_else(rand::random),
             data_dir: Arc::new(data_dir),
@@ -239,17 +252,56 @@ impl Server {
     }
 }
 
-fn clusters(config: &Config) -> Vec<(Mode, ClusterId)> {
+/// How this node comes to its strong cluster, if it is no founder: as its directory remembers, or by joining now.
+async fn find_origin(config: &Config, peer_port: u16) -> Result<Option<Origin>, StartError> {
+    if !config.modes.contains(&Mode::Strong) {
+        return Ok(None);
+    }
+    let refused = |why: &str| Err(StartError::Origin { why: why.into() });
+    match DataDir::origin(&config.data_dir)? {
+        Some(origin) => match origin.way {
+            Way::Joined if !config.initial_members.is_empty() => refused(
+                "the node of this data directory joined its cluster: start it without --initial-members",
+            ),
+            Way::Restored if !config.join.is_empty() => refused(
+                "the node of this data directory was restored from a backup: start it without --join",
+            ),
+            Way::Restored
+                if !config.initial_members.is_empty()
+                    && config.initial_members != origin.members =>
+            {
+                refused(
+                    "--initial-members differs from the list that the backup was restored with: leave it out",
+                )
+            }
+            Way::Joined | Way::Restored => Ok(Some(origin)),
+        },
+        // A founder that is started with --join is where it belongs already, if it was started before.
+        None if config.join.is_empty() || DataDir::is_made(&config.data_dir) => {
+            if config.initial_members.is_empty() {
+                return refused(
+                    "the data directory is of a founding node: name its --initial-members as at the first start",
+                );
+            }
+            Ok(None)
+        }
+        None => Ok(Some(join::join(config, peer_port).await?)),
+    }
+}
+
+fn clusters(config: &Config, origin: Option<&Origin>) -> Vec<(Mode, ClusterId)> {
     let id = |mode: &Mode| match mode {
-        Mode::Strong => quorumor_raft::cluster_id(&config.cluster, &founders(config)),
+        Mode::Strong => match origin {
+            Some(origin) => origin.cluster,
+            None => quorumor_raft::cluster_id(&config.cluster, &founders(&config.initial_members)),
+        },
         Mode::Eventual => quorumor_gossip::cluster_id(&config.cluster),
     };
     config.modes.iter().map(|mode| (*mode, id(mode))).collect()
 }
 
-fn founders(config: &Config) -> Vec<Founder> {
-    config
-        .initial_members
+fn founders(members: &BTreeMap<NodeId, SocketAddr>) -> Vec<Founder> {
+    members
         .iter()
         .map(|(node, peer_address)| Founder {
             node: *node,
@@ -296,12 +348,14 @@ async fn bind(
 async fn open_data(
     config: Config,
     clusters: Vec<(Mode, ClusterId)>,
+    origin: Option<Origin>,
 ) -> Result<(DataDir, Vec<Found>), StartError> {
     let open = move || -> Result<_, StartError> {
         let wanted = Wanted {
             cluster: &config.cluster,
             node: config.node,
             modes: &clusters,
+            origin: origin.as_ref(),
             new_store: StoreId::new(rand::random_range(1..u64::MAX)),
         };
         let mut data_dir = DataDir::open(&config.data_dir, &wanted)?;
@@ -352,6 +406,8 @@ struct Node {
     data_dir: Arc<DataDir>,
     config: Config,
     clusters: Vec<(Mode, ClusterId)>,
+    /// How it came to its strong cluster, if it is no founder.
+    origin: Option<Origin>,
     clock: Clock,
     seed: u64,
     client_address: Option<String>,
@@ -384,15 +440,32 @@ impl Node {
         found.map(|(_, cluster)| *cluster).unwrap_or_default()
     }
 
+    /// Whom to talk to before the cluster has told more.
+    fn first_peers(&self) -> &BTreeMap<NodeId, SocketAddr> {
+        match &self.origin {
+            Some(origin) => &origin.members,
+            None => &self.config.initial_members,
+        }
+    }
+
     fn open_strong(&self, recovered: Recovered) -> Result<RaftReplica, String> {
         let identity = quorumor_raft::Identity {
             node: self.config.node,
             cluster: self.cluster(Mode::Strong),
-            epoch: quorumor_core::DataEpoch::ZERO,
+            epoch: self
+                .origin
+                .as_ref()
+                .map_or(DataEpoch::ZERO, |origin| origin.epoch),
             store: self.data_dir.store(),
         };
-        let founders = founders(&self.config);
-        let config = RaftConfig::new(identity, &founders, self.seed, rand::random())
+        let nonce = rand::random();
+        let config = match self.origin.as_ref().map(|origin| origin.way) {
+            Some(Way::Joined) => return Err("joining is not available yet".to_owned()),
+            Some(Way::Restored) | None => {
+                RaftConfig::new(identity, &founders(self.first_peers()), self.seed, nonce)
+            }
+        };
+        let config = config
             .map_err(|error| error.to_string())?
             .with_client_address(self.client_address.clone());
         RaftReplica::open(config, recovered, self.clock.now()).map_err(|error| error.to_string())
@@ -434,13 +507,14 @@ impl Running {
         let peers = Peers::spawn(
             node.identity(),
             sockets,
-            Book::new(config.peer_override.clone(), config.initial_members.clone()),
+            Book::new(config.peer_override.clone(), node.first_peers().clone()),
             node.data_dir.peer_stores()?,
             inboxes,
             stop.clone(),
         );
         if config.modes.contains(&Mode::Strong) {
-            peers.keep_connected(config.initial_members.keys().copied());
+            let others = node.first_peers().keys().copied();
+            peers.keep_connected(others);
         }
         let running = Self {
             node,
@@ -459,7 +533,12 @@ impl Running {
     fn serve(&self, listener: TcpListener, trust: Trust) -> tokio::task::JoinHandle<()> {
         let (handles, leave) = (self.handles.clone(), self.leave.clone());
         let name = self.node.config.cluster.clone();
-        let service = Service::new(name, handles.clone(), leave.clone(), Arc::clone(&trust.auth));
+        let service = Service::new(
+            name,
+            handles.clone(),
+            leave.clone(),
+            Arc::clone(&trust.auth),
+        );
         let alarm = self.alarm.clone();
         tokio::spawn(serve((listener, trust), service, handles, leave, alarm))
     }

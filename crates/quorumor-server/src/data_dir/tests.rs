@@ -11,6 +11,7 @@ const EVENTUAL: (Mode, ClusterId) = (Mode::Eventual, ClusterId::new(6));
 
 fn wanted(modes: &[(Mode, ClusterId)]) -> Wanted<'_> {
     Wanted {
+        origin: None,
         cluster: "c",
         node: node(1),
         modes,
@@ -145,4 +146,25 @@ fn strangers_do_not_fill_the_memory_of_stores() {
     assert_eq!(peers.meet(last, StoreId::new(5)), Ok(false));
     assert_eq!(peers.remembered(last), None);
     assert!(peers.meet(node(2), StoreId::new(6)).is_err());
+}
+
+#[test]
+fn a_directory_remembers_how_its_node_came() {
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(DataDir::origin(dir.path()).unwrap(), None);
+    let origin = Origin {
+        way: crate::origin::Way::Joined,
+        cluster: STRONG.1,
+        epoch: quorumor_core::DataEpoch::new(3),
+        members: [(node(2), "127.0.0.1:7".parse().unwrap())].into(),
+    };
+    let joined = Wanted {
+        origin: Some(&origin),
+        ..wanted(&[STRONG])
+    };
+    drop(DataDir::open(dir.path(), &joined).unwrap());
+    assert_eq!(DataDir::origin(dir.path()).unwrap(), Some(origin));
+    let founded = tempfile::tempdir().unwrap();
+    drop(DataDir::open(founded.path(), &wanted(&[STRONG])).unwrap());
+    assert_eq!(DataDir::origin(founded.path()).unwrap(), None);
 }

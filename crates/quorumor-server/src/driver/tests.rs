@@ -203,6 +203,7 @@ async fn start(replica: Scripted) -> Running {
     let clusters = [(Mode::Strong, ClusterId::new(5))];
     let node = NodeId::try_from(1).unwrap();
     let wanted = Wanted {
+        origin: None,
         cluster: "c",
         node,
         modes: &clusters,

@@ -39,6 +39,7 @@ async fn start(node: u64, store: u64, at: &str, book: Book) -> Node {
 async fn start_with(node: u64, store: u64, at: &str, book: Book, tls: Option<Arc<Tls>>) -> Node {
     let dir = tempfile::tempdir().unwrap();
     let wanted = Wanted {
+        origin: None,
         cluster: "c",
         node: id(node),
         modes: &MODES,
