@@ -138,7 +138,15 @@ impl History {
             ChangeEvent::Deleted { key, .. } if self.deleted.get(key) == Some(&revision) => {
                 self.deleted.remove(key);
             }
-            ChangeEvent::Deleted { .. } | ChangeEvent::Reset => {}
+            ChangeEvent::Deleted { key, .. } => {
+                // Where the key was made again, if it was: nothing is known any more of what was before.
+                let next = self.reborn.range((key.clone(), revision)..).next();
+                let made = next.filter(|((of, _), removed)| of == key && **removed == revision);
+                if let Some((made, _)) = made.map(|(made, removed)| (made.clone(), *removed)) {
+                    self.reborn.remove(&made);
+                }
+            }
+            ChangeEvent::Reset => {}
         }
     }
 

@@ -4,7 +4,7 @@
 //! entries that is just what is wanted. A follower that missed tens of megabytes would get them as one message, which no
 //! stream takes. So a heavy one is cut here into several that say the same.
 
-use quorumor_core::limits::{BATCH_BYTES_MAX, BATCH_OPERATIONS_MAX, STREAM_MESSAGE_BYTES_MAX};
+use quorumor_core::limits::{BATCH_BYTES_MAX, STREAM_MESSAGE_BYTES_MAX, TXN_OPERATIONS_MAX};
 use raft::eraftpb::{Message, MessageType};
 
 use crate::log::weight;
@@ -14,8 +14,8 @@ pub(crate) const APPEND_BYTES_MAX: u64 = 1024 * 1024;
 /// Appends on their way to one follower. Each holds [`APPEND_BYTES_MAX`] or one entry, so 16 MiB at most: half of what a
 /// stream's queue holds. The rest is for forwarded writes, and for the other mode.
 pub(crate) const APPENDS_IN_FLIGHT_MAX: usize = 8;
-/// One entry: a batch and its framing (at most 16 bytes and two lengths an operation).
-pub(crate) const ENTRY_BYTES_MAX: usize = BATCH_BYTES_MAX + BATCH_OPERATIONS_MAX * 64 + 1_024;
+/// One entry: a transaction's compares and two lists, and their framing (at most 32 bytes and two lengths each).
+pub(crate) const ENTRY_BYTES_MAX: usize = BATCH_BYTES_MAX + 3 * TXN_OPERATIONS_MAX * 64 + 1_024;
 /// Entries of one message, counted by their [`weight`], which is above their encoded length. A heavier one goes alone.
 const MESSAGE_BYTES_MAX: u64 = 2 * 1024 * 1024;
 /// What a message has beside its entries, with room to spare.

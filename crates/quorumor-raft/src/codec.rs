@@ -3,8 +3,10 @@
 //! Bytes from a peer never reach the parser that raft-rs brings along (RUSTSEC-2024-0437). Decoding never panics; what
 //! decodes is still only a claim, and `gate.rs` decides what may be stepped.
 
+pub(crate) mod answer;
 pub(crate) mod checkpoint;
 pub(crate) mod message;
+pub(crate) mod operation;
 pub(crate) mod proposal;
 pub(crate) mod record;
 

@@ -95,6 +95,28 @@ impl Default for Compaction {
     }
 }
 
+/// How much of the past stays readable. Whatever comes first ends a revision's stay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HistoryWindow {
+    /// Revisions that stay.
+    pub revisions: u64,
+    /// How long they stay, in milliseconds of log time.
+    pub age_ms: u64,
+    /// The bytes of keys and values that they may hold.
+    pub bytes: u64,
+}
+
+impl Default for HistoryWindow {
+    /// 10,000 revisions, 10 minutes, 16 MiB.
+    fn default() -> Self {
+        Self {
+            revisions: 10_000,
+            age_ms: 10 * 60 * 1_000,
+            bytes: 16 * 1024 * 1024,
+        }
+    }
+}
+
 /// Why a configuration is none.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
@@ -140,6 +162,7 @@ pub struct RaftConfig {
     boot_nonce: u64,
     timing: Timing,
     compaction: Compaction,
+    history: HistoryWindow,
 }
 
 impl RaftConfig {
@@ -168,6 +191,7 @@ impl RaftConfig {
             boot_nonce,
             timing: Timing::default(),
             compaction: Compaction::default(),
+            history: HistoryWindow::default(),
         })
     }
 
@@ -218,6 +242,13 @@ impl RaftConfig {
         self
     }
 
+    /// With another window of history. The leader's counts; the nodes of a cluster should have the same.
+    #[must_use]
+    pub const fn with_history(mut self, window: HistoryWindow) -> Self {
+        self.history = window;
+        self
+    }
+
     /// Who this replica is.
     #[must_use]
     pub const fn identity(&self) -> &Identity {
@@ -258,6 +289,18 @@ impl RaftConfig {
     #[must_use]
     pub const fn timing(&self) -> &Timing {
         &self.timing
+    }
+
+    /// How much of the past stays readable.
+    #[must_use]
+    pub const fn history(&self) -> HistoryWindow {
+        self.history
+    }
+
+    /// The least that a lease or a session lives: an election must not end one that is renewed in time.
+    #[must_use]
+    pub fn ttl_ms_min(&self) -> u64 {
+        (self.timing.election_timeout_us().saturating_mul(3) / 2).div_ceil(1_000)
     }
 
     /// When the log is cut.

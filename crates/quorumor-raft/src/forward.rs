@@ -4,8 +4,8 @@
 //! id, so the caller finds its write here. The leader only speaks up if it did *not* propose the write. In between, contact
 //! lost or another leader means *unknown*: nothing is ever sent twice.
 
-use quorumor_core::limits::{BATCH_BYTES_MAX, BATCH_OPERATIONS_MAX};
-use quorumor_core::{CallId, ClientSeq, DiskState, Error, NodeId, Operation, Output, StreamClass};
+use quorumor_core::limits::BATCH_BYTES_MAX;
+use quorumor_core::{CallId, DiskState, Error, NodeId, Output, StreamClass};
 
 use crate::append::ENTRY_BYTES_MAX;
 use crate::codec::message::{Forward, PeerMessage, Refusal, Refused};
@@ -15,24 +15,17 @@ use crate::pending::{Queued, Stage};
 use crate::replica::RaftReplica;
 
 impl RaftReplica {
-    /// A client's write at this node.
-    pub(crate) fn write(
-        &mut self,
-        call: CallId,
-        operations: Vec<Operation>,
-        client: Option<ClientSeq>,
-    ) -> Result<(), Error> {
-        if operations.iter().any(names_lease) {
-            return Err(Error::GuaranteeUnavailable {
-                mode: crate::replica::MODE,
-                asked: "a lease",
-                best_available: "entries without one",
-            });
-        }
+    /// A client's request at this node that becomes an entry.
+    pub(crate) fn propose_for(&mut self, call: CallId, body: Body) -> Result<(), Error> {
         if self.disk == DiskState::Full {
             return Err(Error::DiskFull);
         }
-        if self.writes.is_full() {
+        let full = if body.is_urgent() {
+            self.writes.is_urgent_full()
+        } else {
+            self.writes.is_full()
+        };
+        if full {
             return Err(Error::Overloaded {
                 queue: "pending_writes_max",
                 retry_after_ms: 100,
@@ -41,7 +34,7 @@ impl RaftReplica {
         if self.is_cut_off() {
             return Err(self.unavailable());
         }
-        self.submit(Some(call), Body::Write { operations, client })
+        self.submit(Some(call), body)
     }
 
     /// Gives a write to the leader, be it this node or another.
@@ -49,11 +42,8 @@ impl RaftReplica {
         let Some(leader) = self.standing.leader else {
             return Err(self.unavailable());
         };
-        let id = WriteId {
-            node: self.config.node(),
-            boot_nonce: self.config.boot_nonce(),
-            counter: self.writes.next_counter(),
-        };
+        let id = self.next_write_id();
+        let urgent = body.is_urgent();
         let data = Proposal { id, body }.encode();
         if data.len() > ENTRY_BYTES_MAX {
             return Err(Error::too_large(
@@ -63,17 +53,17 @@ impl RaftReplica {
             ));
         }
         if self.standing.leads {
-            if self.is_log_full() {
+            if self.is_log_full() && !urgent {
                 return Err(Error::Overloaded {
                     queue: "log",
                     retry_after_ms: 500,
                 });
             }
             self.writes.wait(id.counter, call, Stage::Queued);
-            self.writes.enqueue(Queued { id, data });
+            self.enqueue(Queued { id, data }, urgent);
         } else {
             let bytes = data.len();
-            if self.writes.is_stream_full(bytes) {
+            if self.writes.is_stream_full(bytes) && !urgent {
                 return Err(Error::Overloaded {
                     queue: "writes at the leader",
                     retry_after_ms: 100,
@@ -98,27 +88,39 @@ impl RaftReplica {
         let Ok(proposal) = Proposal::decode(forward.proposal.clone()) else {
             return;
         };
-        let sound = match &proposal.body {
-            Body::Write { operations, .. } => {
-                (1..=BATCH_OPERATIONS_MAX).contains(&operations.len())
-            }
-            Body::Member { node, .. } => *node == from,
-        };
         let id = proposal.id;
-        if id.node != from || !sound || !self.seen.is_new(id) {
+        if id.node != from || !proposal.body.is_sound_from(from) || !self.seen.is_new(id) {
             return;
         }
-        match self.refusal(forward.term) {
+        let urgent = proposal.body.is_urgent();
+        let queued = Queued {
+            id,
+            data: forward.proposal,
+        };
+        match self.refusal(forward.term, urgent) {
             Some(refusal) => self.refuse_forward(id, refusal),
-            None => self.writes.enqueue(Queued {
-                id,
-                data: forward.proposal,
-            }),
+            None if matches!(proposal.body, Body::KeepAlive { .. }) => {
+                self.writes.enqueue_first(queued);
+            }
+            None => self.enqueue(queued, urgent),
+        }
+    }
+
+    fn enqueue(&mut self, queued: Queued, urgent: bool) {
+        if urgent {
+            self.writes.enqueue_urgent(queued);
+        } else {
+            self.writes.enqueue(queued);
         }
     }
 
     /// Why a write that was forwarded to the leader of this term can't be proposed here.
-    fn refusal(&self, term: u64) -> Option<Refusal> {
+    fn refusal(&self, term: u64, urgent: bool) -> Option<Refusal> {
+        let full = if urgent {
+            self.writes.is_urgent_queue_full()
+        } else {
+            self.writes.is_queue_full() || self.is_log_full()
+        };
         if !self.standing.leads || self.raw.raft.term != term || self.installing.is_some() {
             Some(Refusal::NotLeader)
         } else if self.leaving.is_some() {
@@ -127,7 +129,7 @@ impl RaftReplica {
             Some(Refusal::DiskFull)
         } else if self.leads_without_quorum() {
             Some(Refusal::NoQuorum)
-        } else if self.writes.is_queue_full() || self.is_log_full() {
+        } else if full {
             Some(Refusal::Overloaded)
         } else {
             None
@@ -146,9 +148,14 @@ impl RaftReplica {
 
     /// The leader's word that a write of this node was not proposed.
     pub(crate) fn take_refused(&mut self, from: NodeId, refused: &Refused) {
-        let ours = refused.boot_nonce == self.config.boot_nonce()
-            && self.writes.is_with(refused.counter, from);
-        if !ours {
+        if refused.boot_nonce != self.config.boot_nonce() {
+            return;
+        }
+        if self.keep_alives.is_round(refused.counter) {
+            self.keep_alives_refused();
+            return;
+        }
+        if !self.writes.is_with(refused.counter, from) {
             return;
         }
         if let Some(call) = self.writes.finish(refused.counter) {
@@ -182,6 +189,9 @@ impl RaftReplica {
 
     /// Contact with this peer was lost: what was sent to it may have been proposed or not.
     pub(crate) fn lose_forwards(&mut self, peer: NodeId) {
+        if self.standing.leader == Some(peer) {
+            self.keep_alives.ask_again_at(self.now);
+        }
         for call in self.writes.finish_where(|stage| stage.is_with(peer)) {
             let why = "contact with the leader was lost while the write was with it";
             self.reply(call, Err(Error::OutcomeUnknown { why }));
@@ -244,12 +254,5 @@ impl RaftReplica {
                 address: record.peer_address,
             });
         }
-    }
-}
-
-const fn names_lease(operation: &Operation) -> bool {
-    match operation {
-        Operation::Put { lease, .. } | Operation::CompareAndSet { lease, .. } => lease.is_some(),
-        Operation::Delete { .. } | Operation::DeleteRange { .. } | Operation::Get { .. } => false,
     }
 }

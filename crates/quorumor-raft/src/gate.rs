@@ -9,6 +9,7 @@ use raft::eraftpb::{Entry, EntryType, Message, MessageType};
 use raft::{Raft, StateRole};
 
 use crate::codec::message::RaftMessage;
+use crate::codec::proposal::decode_time;
 use crate::log::Log;
 
 /// Above every index and term that a real cluster reaches: at a million a second, 146,000 years.
@@ -129,6 +130,10 @@ fn check_append(message: &Message) -> Result<(), &'static str> {
         }
         if entry.get_entry_type() != EntryType::EntryNormal {
             return Err("a change of configuration, which this version doesn't know");
+        }
+        if !matches!(decode_time(&entry.context), Ok(time) if time.is_none_or(|time| time.0 < NUMBER_MAX))
+        {
+            return Err("an entry whose log time is none");
         }
         term = entry.term;
     }

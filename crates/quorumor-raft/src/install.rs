@@ -197,6 +197,8 @@ impl RaftReplica {
         self.outputs
             .push_back(Output::Persist(Persist::Compact { token, records }));
         self.state = staged.state;
+        self.clock.observe(self.state.log_time);
+        self.digests.forget();
         self.installing = Some(Installing {
             token,
             index: at.index,
@@ -213,6 +215,7 @@ impl RaftReplica {
             position,
             events: Arc::from([ChangeEvent::Reset]),
         }));
+        self.keep_alives.ask_again();
         // Their entries may be inside the snapshot, or not.
         for call in self
             .writes

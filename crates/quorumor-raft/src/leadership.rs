@@ -5,6 +5,7 @@ use raft::eraftpb::{Entry, Message, MessageType};
 use raft::{RawNode, StateRole};
 
 use crate::codec::message::{PeerMessage, Refusal};
+use crate::codec::proposal::encode_time;
 use crate::log::Log;
 use crate::pending::{Queued, Stage};
 use crate::replica::RaftReplica;
@@ -12,6 +13,9 @@ use crate::replica::RaftReplica;
 /// Appends of a leader that may wait for its disk at once. Writes that come meanwhile share the next: one entry each, one
 /// proposal, one sync.
 const APPENDS_UNSYNCED_MAX: usize = 2;
+
+/// Bytes of writes in the leader's log that no majority has: beyond it writes are refused.
+const UNCOMMITTED_WRITES_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Who leads, as last observed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,9 +76,12 @@ impl RaftReplica {
         }
         if after.leader.is_some() {
             self.reads.ask_again();
+            self.keep_alives.ask_again();
         } else {
             let error = self.unavailable();
-            for call in self.reads.take_unconfirmed() {
+            let mut calls = self.reads.take_unconfirmed();
+            calls.extend(self.keep_alives.take_all());
+            for call in calls {
                 self.reply(call, Err(error.clone()));
             }
         }
@@ -101,23 +108,45 @@ impl RaftReplica {
     fn refuse_queued(&mut self, queued: &Queued, refusal: Refusal) {
         if queued.id.node != self.config.node() {
             self.refuse_forward(queued.id, refusal);
+        } else if self.keep_alives.is_round(queued.id.counter) {
+            self.keep_alives_refused();
         } else if let Some(call) = self.writes.finish(queued.id.counter) {
             let error = self.refusal_error(refusal, self.standing.leader);
             self.reply(call, Err(error));
         }
     }
 
-    /// Proposes what waits, as one message, unless the disk is behind.
+    /// Proposes what waits, unless the disk is behind: what is urgent, then as many writes as one message holds.
     pub(crate) fn propose_queued(&mut self) -> bool {
         let may = self.standing.leads && self.awaiting.len() < APPENDS_UNSYNCED_MAX;
         if !may || !self.writes.has_queued() {
             return false;
         }
+        let urgent = self.writes.take_urgent();
+        self.propose(&urgent, None);
         let group = self.writes.take_group();
+        self.propose(&group, Some(UNCOMMITTED_WRITES_BYTES_MAX));
+        true
+    }
+
+    /// Proposes a group as one message. Its first entry carries the log time. Beyond the limit on what isn't committed yet
+    /// the group is refused; raft's own is above it, so that what is urgent has room.
+    fn propose(&mut self, group: &[Queued], uncommitted_max: Option<usize>) {
+        if group.is_empty() {
+            return;
+        }
+        let bytes: usize = group.iter().map(|queued| queued.data.len()).sum();
+        let uncommitted = self.raw.raft.uncommitted_size();
+        if uncommitted > 0 && uncommitted_max.is_some_and(|max| uncommitted + bytes > max) {
+            self.refuse_group(group, Refusal::Overloaded);
+            return;
+        }
+        let mut time = encode_time(self.clock.now());
         let entries: Vec<Entry> = group
             .iter()
             .map(|queued| Entry {
                 data: queued.data.clone(),
+                context: std::mem::take(&mut time),
                 ..Entry::default()
             })
             .collect();
@@ -133,19 +162,22 @@ impl RaftReplica {
             } else {
                 Refusal::Overloaded
             };
-            for queued in &group {
-                self.refuse_queued(queued, refusal);
-            }
-            return true;
+            self.refuse_group(group, refusal);
+            return;
         }
         let term = self.raw.raft.term;
         let first = self.raw.raft.raft_log.last_index() + 1 - group.len() as u64;
-        for (index, queued) in (first..).zip(&group) {
+        for (index, queued) in (first..).zip(group) {
             if queued.id.node == self.config.node() {
                 self.writes.proposed(queued.id.counter, term, index);
             }
         }
-        true
+    }
+
+    fn refuse_group(&mut self, group: &[Queued], refusal: Refusal) {
+        for queued in group {
+            self.refuse_queued(queued, refusal);
+        }
     }
 
     /// Asks raft about the reads that wait. A leader must have committed in its own term, or raft would drop the question.

@@ -12,29 +12,36 @@
 mod append;
 mod codec;
 mod config;
+mod digests;
 mod election;
 mod error;
 mod forward;
 mod gate;
 mod hash;
 mod install;
+mod keep_alives;
 mod leadership;
 mod log;
+mod log_time;
 mod membership;
 mod pending;
 mod reads;
 mod ready;
 mod repeats;
 mod replica;
+mod requests;
 mod state_machine;
 mod status;
 mod transfer;
+mod upkeep;
 
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
 
-pub use config::{Compaction, ConfigError, Founder, Identity, RaftConfig, Timing, cluster_id};
+pub use config::{
+    Compaction, ConfigError, Founder, HistoryWindow, Identity, RaftConfig, Timing, cluster_id,
+};
 pub use error::OpenError;
 pub use replica::RaftReplica;

@@ -128,6 +128,11 @@ impl Log {
         self.start.index + 1
     }
 
+    /// The entries that are here.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter()
+    }
+
     /// The newest hard state.
     pub(crate) const fn hard_state(&self) -> &HardState {
         &self.hard_state

@@ -24,6 +24,9 @@ const FORWARDED_MAX: usize = 2_048;
 /// Their bytes, likewise.
 const FORWARDED_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// Urgent requests that wait, beyond any writes.
+const URGENT_MAX: usize = 4_096;
+
 /// How far a write of this node has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
@@ -81,6 +84,8 @@ pub(crate) struct Writes {
     proposed: BTreeMap<u64, u64>,
     queue: VecDeque<Queued>,
     queue_bytes: usize,
+    /// What goes before all of those and is refused by no load of them: keep-alives, revocations, the leader's upkeep.
+    urgent: VecDeque<Queued>,
     forwarded: usize,
     forwarded_bytes: usize,
 }
@@ -102,13 +107,22 @@ impl Writes {
         self.queue.len() >= PENDING_WRITES_MAX || self.queue_bytes >= QUEUE_BYTES_MAX
     }
 
+    /// Whether another urgent request of this node can't wait.
+    pub(crate) fn is_urgent_full(&self) -> bool {
+        self.pending.len() >= PENDING_WRITES_MAX + URGENT_MAX || self.is_urgent_queue_full()
+    }
+
+    /// Whether another urgent request of anyone can't be queued.
+    pub(crate) fn is_urgent_queue_full(&self) -> bool {
+        self.urgent.len() >= URGENT_MAX
+    }
+
     /// Whether a write of this length can't be sent to the leader now.
     pub(crate) const fn is_stream_full(&self, bytes: usize) -> bool {
         self.forwarded >= FORWARDED_MAX || self.forwarded_bytes + bytes > FORWARDED_BYTES_MAX
     }
 
     /// How many writes of this node have no outcome yet.
-    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.pending.len()
     }
@@ -131,6 +145,32 @@ impl Writes {
         self.queue.push_back(queued);
     }
 
+    /// Puts a request in the urgent line.
+    pub(crate) fn enqueue_urgent(&mut self, queued: Queued) {
+        self.urgent.push_back(queued);
+    }
+
+    /// Puts a round of keep-alives before all else: what ends leases must come after it.
+    pub(crate) fn enqueue_first(&mut self, queued: Queued) {
+        self.urgent.push_front(queued);
+    }
+
+    /// Takes what is urgent, as much as one proposal holds.
+    pub(crate) fn take_urgent(&mut self) -> Vec<Queued> {
+        let mut bytes = 0;
+        let fits = |queued: &&Queued| {
+            bytes += queued.data.len();
+            bytes <= PROPOSAL_BYTES_MAX
+        };
+        let count = self
+            .urgent
+            .iter()
+            .take(PROPOSAL_ENTRIES_MAX)
+            .take_while(fits);
+        let count = count.count().max(1).min(self.urgent.len());
+        self.urgent.drain(..count).collect()
+    }
+
     /// Takes as many queued writes as one proposal holds.
     pub(crate) fn take_group(&mut self) -> Vec<Queued> {
         let mut group = Vec::new();
@@ -149,7 +189,7 @@ impl Writes {
 
     /// Whether anything waits to be proposed.
     pub(crate) fn has_queued(&self) -> bool {
-        !self.queue.is_empty()
+        !self.queue.is_empty() || !self.urgent.is_empty()
     }
 
     /// A write of this node is in the log.
@@ -169,7 +209,7 @@ impl Writes {
 
     /// Whether any caller of this node waits.
     pub(crate) fn has_open(&self) -> bool {
-        !self.calls.is_empty() || !self.queue.is_empty()
+        !self.calls.is_empty() || self.has_queued()
     }
 
     /// Whether this write was forwarded to this node and has no outcome yet.
@@ -239,7 +279,7 @@ impl Writes {
     /// Empties the queue; gives what was in it.
     pub(crate) fn drain_queue(&mut self) -> Vec<Queued> {
         self.queue_bytes = 0;
-        self.queue.drain(..).collect()
+        self.urgent.drain(..).chain(self.queue.drain(..)).collect()
     }
 }
 

@@ -13,7 +13,7 @@ use raft::eraftpb::{Entry, EntryType, Message, MessageType};
 
 use crate::append;
 use crate::codec::message::{PeerMessage, RaftMessage};
-use crate::codec::proposal::Proposal;
+use crate::codec::proposal::{Proposal, decode_time};
 use crate::election;
 use crate::log::weight;
 use crate::replica::RaftReplica;
@@ -58,11 +58,13 @@ impl RaftReplica {
             return false;
         }
         let announced = self.announce();
+        let kept_up = self.keep_up();
+        let renewed = self.send_keep_alives();
         let proposed = self.propose_queued();
         let asked = self.ask_reads();
         let stepped = self.step_deferred_reads();
         let handed_over = self.hand_over();
-        announced || proposed || asked || stepped || handed_over
+        announced || kept_up || renewed || proposed || asked || stepped || handed_over
     }
 
     fn process_ready(&mut self) {
@@ -94,6 +96,7 @@ impl RaftReplica {
         self.offer_snapshot();
         for state in read_states {
             self.reads.confirm(&state.request_ctx, state.index);
+            self.upkeep.confirm(&state.request_ctx);
         }
         for to in failed {
             self.raw.report_snapshot(to, raft::SnapshotStatus::Failure);
@@ -109,6 +112,7 @@ impl RaftReplica {
             return Some(self.install(ready, hard_state));
         }
         let mut records: Vec<LogRecord> = Vec::new();
+        self.clock.observe_all(ready.entries());
         log.append(ready.entries(), &mut records);
         if let Some(state) = hard_state {
             records.push(log.set_hard_state(state));
@@ -177,13 +181,13 @@ impl RaftReplica {
             index: entry.index,
             term: entry.term,
         };
-        let proposal = match entry.get_entry_type() {
-            EntryType::EntryNormal if entry.data.is_empty() => None,
-            EntryType::EntryNormal => {
-                Some(Proposal::decode(entry.data).map_err(|why| {
-                    format!("the committed entry {} can't be read: {why}", at.index)
-                })?)
-            }
+        let unreadable = |why| format!("the committed entry {} can't be read: {why}", at.index);
+        let (time, proposal) = match entry.get_entry_type() {
+            EntryType::EntryNormal if entry.data.is_empty() => (None, None),
+            EntryType::EntryNormal => (
+                decode_time(&entry.context).map_err(unreadable)?,
+                Some(Proposal::decode(entry.data).map_err(unreadable)?),
+            ),
             EntryType::EntryConfChange | EntryType::EntryConfChangeV2 => {
                 return Err(format!(
                     "the committed entry {} changes the configuration, which this version doesn't know",
@@ -202,20 +206,17 @@ impl RaftReplica {
             Some(id) if self.writes.is_awaited(id.counter) => Results::Wanted,
             Some(_) | None => Results::Unwanted,
         };
-        let applied = self.state.apply(at, proposal, results);
-        if let Some(change) = applied.change {
+        let tick = proposal.as_ref().and_then(Proposal::tick);
+        let applied = self.state.apply(at, time, proposal, results);
+        for change in applied.changes {
             self.outputs.push_back(Output::Changed(change));
         }
         if let Some(node) = applied.member {
             self.name_peer(node);
         }
-        if let Some(call) = own.and_then(|id| self.writes.finish(id.counter)) {
-            let reply = Reply::Written {
-                results: applied.results,
-                position: Position::Strong(self.state.revision),
-                dot: None,
-            };
-            self.reply(call, Ok(reply));
+        self.watch_digests(at, tick);
+        if let Some(id) = own {
+            self.answer_own(id.counter, applied.answer);
         }
         Ok(())
     }

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use quorumor_core::{
-    CallId, Command, Contact, DiskState, Error, Health, Input, Level, Mode, Mono, NodeId, Now,
-    Output, PersistToken, Position, Recovered, Replica, Reply, Request, Revision, StreamClass,
-    View, WakeReason,
+    CallId, ClusterAction, Command, Contact, DiskState, Error, Health, Input, Level, Mode, Mono,
+    NodeId, Now, Output, PersistToken, Position, Recovered, Replica, Reply, Request, Revision,
+    StreamClass, View, WakeReason,
 };
 use raft::eraftpb::Message;
 use raft::{RawNode, ReadOnlyOption, StateRole};
@@ -14,13 +14,17 @@ use slog::{Discard, Logger, o};
 use crate::append::{APPEND_BYTES_MAX, APPENDS_IN_FLIGHT_MAX};
 use crate::codec::checkpoint;
 use crate::codec::message::{PeerMessage, RaftMessage};
+use crate::codec::proposal::Body;
 use crate::config::RaftConfig;
+use crate::digests::Digests;
 use crate::election;
 use crate::error::OpenError;
 use crate::gate::{self, Campaign, Verdict};
 use crate::install::{Checkpointing, Installing};
+use crate::keep_alives::KeepAlives;
 use crate::leadership::Standing;
 use crate::log::Log;
+use crate::log_time::LogClock;
 use crate::membership::Contacts;
 use crate::pending::{Seen, Writes};
 use crate::reads::Reads;
@@ -28,9 +32,11 @@ use crate::ready::Awaiting;
 use crate::repeats::Repeats;
 use crate::state_machine::StateMachine;
 use crate::transfer::{Incoming, Outgoing, Staged};
+use crate::upkeep::Upkeep;
 
-/// Entries in the leader's log that no majority has: beyond it proposals are refused.
-const UNCOMMITTED_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Entries in the leader's log that no majority has: beyond it raft drops proposals. Writes are refused well before
+/// (`leadership.rs`).
+const UNCOMMITTED_BYTES_MAX: u64 = 96 * 1024 * 1024;
 /// One batch to apply: at 200 MB/s of decoding, 80 ms.
 const APPLY_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
@@ -57,6 +63,11 @@ pub struct RaftReplica {
     pub(crate) writes: Writes,
     pub(crate) seen: Seen,
     pub(crate) reads: Reads,
+    pub(crate) keep_alives: KeepAlives,
+    /// Log time as this node knows it.
+    pub(crate) clock: LogClock,
+    pub(crate) upkeep: Upkeep,
+    pub(crate) digests: Digests,
     pub(crate) repeats: Repeats,
     pub(crate) deferred_reads: BTreeMap<NodeId, Message>,
     /// Peers' messages that the gate refused, by reason.
@@ -118,7 +129,13 @@ impl RaftReplica {
         let standing = Standing::new(&raw, mono);
         let contacts = Contacts::new(mono, config.timing().election_timeout_us());
         let view = crate::status::first_view(&config, &state);
+        let mut clock = LogClock::new(state.log_time, mono, config.timing().election_timeout_us());
+        clock.observe_all(raw.raft.raft_log.store.iter());
         let mut replica = Self {
+            keep_alives: KeepAlives::default(),
+            clock,
+            upkeep: Upkeep::default(),
+            digests: Digests::default(),
             reads: Reads::new(config.node(), config.boot_nonce()),
             repeats: Repeats::new(config.timing().heartbeat_interval_us()),
             next_tick: mono.after_us(config.timing().tick_us),
@@ -189,16 +206,20 @@ impl RaftReplica {
         };
         match request.command {
             // A write comes after everything that was ever acknowledged, and so after what its token has seen.
-            Command::Write { operations, client } => self.write(call, operations, client),
+            Command::Write { operations, client } => {
+                self.propose_for(call, Body::Write { operations, client })
+            }
+            Command::Txn { txn, client } => self.propose_for(call, Body::Txn { txn, client }),
+            Command::Lease(action) => self.lease(call, action),
+            Command::Session(action) => self.session(call, action),
+            Command::Cluster(ClusterAction::CompactHistory { through }) => {
+                self.propose_for(call, Body::Compact { through })
+            }
             Command::ReadBarrier { level, bound: _ } => self.read(call, level, after),
-            Command::Txn { .. }
-            | Command::Lease(_)
-            | Command::Session(_)
-            | Command::Cluster(_)
-            | Command::Backup => Err(Error::GuaranteeUnavailable {
+            Command::Cluster(_) | Command::Backup => Err(Error::GuaranteeUnavailable {
                 mode: MODE,
                 asked: "this command",
-                best_available: "writes and reads",
+                best_available: "reads and writes",
             }),
         }
     }
@@ -333,12 +354,21 @@ impl RaftReplica {
         }
         let half = timing.election_timeout_us() / 2;
         self.reads.ask_again_after(self.now, half);
+        self.keep_alives.ask_again_after(self.now, half);
         if self.now.since_us(self.pulse_at) >= half {
             self.pulse_at = self.now;
             self.send_pulse();
             self.tell_staged();
         }
         self.give_up_stuck_transfers();
+        self.settle_clock();
+    }
+
+    /// Log time goes on while somebody leads a majority and can write.
+    fn settle_clock(&mut self) {
+        let can_write = !self.standing.leads
+            || (self.disk == DiskState::Available && !self.leads_without_quorum());
+        self.clock.run(self.standing.leader.is_some() && can_write);
     }
 
     pub(crate) fn damaged(&mut self, why: String) {
@@ -350,7 +380,9 @@ impl RaftReplica {
                 }),
             );
         }
-        for call in self.reads.take_all() {
+        let mut calls = self.reads.take_all();
+        calls.extend(self.keep_alives.take_all());
+        for call in calls {
             self.reply(call, Err(Error::Damaged { why: why.clone() }));
         }
         self.health = Health::Damaged { why };
@@ -381,11 +413,13 @@ impl RaftReplica {
 impl Replica for RaftReplica {
     fn handle(&mut self, now: Now, input: Input) {
         self.now = self.now.max(now.mono());
+        self.clock.advance(self.now);
         match input {
             Input::Request { call, request } => self.request(call, request),
             Input::Cancel { call } => {
                 self.writes.cancel(call);
                 self.reads.cancel(call);
+                self.keep_alives.cancel(call);
             }
             // This mode sends none.
             Input::Datagram { .. } => {}
@@ -399,7 +433,10 @@ impl Replica for RaftReplica {
                     .after_us(self.config.timing().election_timeout_us());
             }
             Input::Timer => self.timer(),
-            Input::Disk(state) => self.disk = state,
+            Input::Disk(state) => {
+                self.disk = state;
+                self.settle_clock();
+            }
             Input::Leave => self.leaving = self.leaving.or(Some(self.now)),
             Input::Stream { .. }
             | Input::Contact { .. }

@@ -1,21 +1,30 @@
-//! What committed entries mean: a map of keys, a revision, the member records. Deterministic: no clock, no randomness, no
-//! unordered map. Equal logs make equal states on every node.
+//! What committed entries mean: a map of keys with its history, leases, clients' sessions, the member records.
+//! Deterministic: no clock, no randomness, no unordered map. Equal logs make equal states on every node.
 //!
 //! Not raft's log, and not who waits for an answer: `ready.rs` applies entries in order and `pending.rs` knows the waiters.
 
+pub(crate) mod digest;
+pub(crate) mod leases;
+pub(crate) mod operations;
+pub(crate) mod outcome;
+pub(crate) mod sessions;
+
 use std::collections::BTreeMap;
-use std::ops::Bound;
 use std::sync::Arc;
 
 use imbl::OrdMap;
 use quorumor_core::{
-    Change, ChangeEvent, ClusterId, DataEpoch, Entry, Key, NodeId, Operation, OperationResult,
-    Position, Revision, Value, Version,
+    Change, ClientId, ClientSeq, ClusterId, DataEpoch, Entry, History, Key, LeaseId, LogTime,
+    NodeId, Operation, Revision, Txn,
 };
 
 use crate::codec::proposal::{Body, Proposal};
 use crate::config::RaftConfig;
 use crate::membership::{MemberRecord, Roster, Voters};
+use leases::Leases;
+use operations::Done;
+use outcome::{Answer, Applied, Denial, Outcome};
+use sessions::{Sessions, Verdict};
 
 /// A place in the log with the term of its entry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,17 +45,13 @@ pub(crate) struct StateMachine {
     pub(crate) roster: Roster,
     /// The last entry applied.
     pub(crate) applied: Mark,
-}
-
-/// What applying one entry led to.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Applied {
-    /// One result an operation; empty unless asked for.
-    pub(crate) results: Vec<OperationResult>,
-    /// What watchers must learn; `None` if no key changed.
-    pub(crate) change: Option<Change>,
-    /// Whose member record changed.
-    pub(crate) member: Option<NodeId>,
+    /// The newest log time that an entry carried.
+    pub(crate) log_time: LogTime,
+    pub(crate) history: History,
+    pub(crate) leases: Leases,
+    pub(crate) sessions: Sessions,
+    /// The sum of the entries' hashes.
+    pub(crate) sum: u64,
 }
 
 /// Whether anybody waits for results.
@@ -56,6 +61,34 @@ pub(crate) enum Results {
     Wanted,
     /// Nobody here does.
     Unwanted,
+}
+
+/// What a body did.
+struct Ran {
+    result: Result<Outcome, Denial>,
+    changes: Vec<Change>,
+    /// The revision of the answer if it was given before.
+    answered_at: Option<Revision>,
+}
+
+impl From<Result<Outcome, Denial>> for Ran {
+    fn from(result: Result<Outcome, Denial>) -> Self {
+        Self {
+            result,
+            changes: Vec::new(),
+            answered_at: None,
+        }
+    }
+}
+
+impl Ran {
+    fn changing(outcome: Outcome, changes: impl IntoIterator<Item = Change>) -> Self {
+        Self {
+            result: Ok(outcome),
+            changes: changes.into_iter().collect(),
+            answered_at: None,
+        }
+    }
 }
 
 impl StateMachine {
@@ -75,186 +108,223 @@ impl StateMachine {
             voters: Voters::founding(founders),
             roster: Roster::default(),
             applied: Mark { index: 1, term: 1 },
+            log_time: LogTime::default(),
+            history: History::default(),
+            leases: Leases::default(),
+            sessions: Sessions::default(),
+            sum: 0,
         }
     }
 
-    /// Applies the next entry. A leader's first entry says nothing, and only moves the place.
+    /// Applies the next entry, with the log time that it carries. A leader's first entry says nothing, and only moves the
+    /// place.
     pub(crate) fn apply(
         &mut self,
         at: Mark,
+        time: Option<LogTime>,
         proposal: Option<Proposal>,
         results: Results,
     ) -> Applied {
+        self.move_to(at, time);
+        let mut member = None;
+        let ran = match proposal {
+            None => Ran::from(Ok(Outcome::Nothing)),
+            Some(Proposal {
+                body: Body::Member { node, record },
+                ..
+            }) => {
+                member = self.announce(node, record);
+                Ok(Outcome::Nothing).into()
+            }
+            Some(Proposal { id, body }) => self.carry_out(id.node, body, results),
+        };
+        Applied {
+            answer: Answer {
+                revision: ran.answered_at.unwrap_or(self.revision),
+                result: ran.result,
+            },
+            changes: ran.changes,
+            member,
+        }
+    }
+
+    /// Moves to the next place in the log.
+    pub(crate) fn move_to(&mut self, at: Mark, time: Option<LogTime>) {
         assert_eq!(
             at.index,
             self.applied.index + 1,
             "entries are applied in order"
         );
         self.applied = at;
-        match proposal {
-            None => Applied::default(),
-            Some(Proposal {
-                id,
-                body: Body::Write { operations, .. },
-            }) => self.write(id.node, operations, results),
-            Some(Proposal {
-                body: Body::Member { node, record },
-                ..
-            }) => self.announce(node, record),
+        if let Some(time) = time.filter(|time| *time > self.log_time) {
+            self.log_time = time;
+            self.sessions.expire(time);
         }
     }
 
-    /// All operations of one entry that change something share its revision, as in an etcd transaction.
-    fn write(&mut self, writer: NodeId, operations: Vec<Operation>, results: Results) -> Applied {
-        let mut batch = Batch {
-            entries: &mut self.entries,
-            revision: self.revision.next(),
-            writer,
-            events: Vec::new(),
+    fn carry_out(&mut self, writer: NodeId, body: Body, results: Results) -> Ran {
+        let index = self.applied.index;
+        match body {
+            Body::Write { operations, client } => {
+                let weighs = operations.iter().any(returns_an_entry);
+                self.once(client, weighs, results, |state, results| {
+                    state.write(writer, operations, results)
+                })
+            }
+            Body::Txn { txn, client } => {
+                let mut all = txn.success.iter().chain(&txn.failure);
+                let weighs = all.any(returns_an_entry);
+                self.once(client, weighs, results, |state, results| {
+                    state.txn(writer, txn, results)
+                })
+            }
+            Body::Grant { id, ttl_ms, client } => self.once(client, false, results, |state, _| {
+                let granted = state.leases.grant(id, index, ttl_ms, state.log_time);
+                granted.map(|id| Outcome::Granted { id, ttl_ms }).into()
+            }),
+            Body::Revoke { id, client } => {
+                self.once(client, false, results, |state, _| {
+                    match state.end_lease(writer, id) {
+                        Some(change) => Ran::changing(Outcome::Written(Vec::new()), change),
+                        None => Err(Denial::LeaseNotFound(id)).into(),
+                    }
+                })
+            }
+            Body::KeepAlive { leases } => {
+                let now = self.log_time;
+                let kept = leases
+                    .into_iter()
+                    .map(|id| (id, self.leases.keep_alive(id, now)))
+                    .collect();
+                Ok(Outcome::Kept(kept)).into()
+            }
+            Body::Expire { leases } => {
+                Ran::changing(Outcome::Nothing, self.expire(writer, &leases))
+            }
+            Body::OpenSession { ttl_ms } => {
+                let client_id = ClientId::new(index);
+                let opened = self.sessions.open(client_id, ttl_ms, self.log_time);
+                opened
+                    .map(|ttl_ms| Outcome::Opened { client_id, ttl_ms })
+                    .into()
+            }
+            Body::CloseSession { client_id } => {
+                self.sessions.close(client_id);
+                Ok(Outcome::Written(Vec::new())).into()
+            }
+            Body::Compact { through } => self.compact_history(through).into(),
+            Body::Tick { .. } | Body::Member { .. } => Ok(Outcome::Nothing).into(),
+        }
+    }
+
+    /// Carries out a write of a client's session once, however often it comes; without a session, whenever it comes.
+    fn once(
+        &mut self,
+        client: Option<ClientSeq>,
+        weighs: bool,
+        results: Results,
+        run: impl FnOnce(&mut Self, Results) -> Ran,
+    ) -> Ran {
+        let Some(write) = client else {
+            return run(self, results);
         };
-        let mut out = Vec::new();
-        for operation in operations {
-            let result = batch.run(operation);
-            if results == Results::Wanted {
-                out.push(result);
+        let room = match self.sessions.judge(write, self.log_time) {
+            Ok(Verdict::New { room }) => room,
+            Ok(Verdict::Repeated(answer)) => {
+                return Ran {
+                    result: answer.result.clone(),
+                    changes: Vec::new(),
+                    answered_at: Some(answer.revision),
+                };
             }
+            Err(denial) => return Err(denial).into(),
+        };
+        // An answer with entries in it may outgrow what the session has room for, which is known only afterwards.
+        let before = weighs.then(|| self.clone());
+        let ran = run(self, Results::Wanted);
+        let answer = Answer {
+            revision: self.revision,
+            result: ran.result.clone(),
+        };
+        let bytes = answer.bytes();
+        if let Some(before) = before.filter(|_| bytes > room) {
+            *self = before;
+            let denial = if bytes > quorumor_core::limits::SESSION_ANSWER_BYTES_MAX {
+                Denial::AnswerTooLarge(bytes)
+            } else {
+                Denial::SessionAnswersMax
+            };
+            return Err(denial).into();
         }
-        let Batch {
-            revision, events, ..
-        } = batch;
-        let change = (!events.is_empty()).then(|| {
-            self.revision = revision;
-            Change {
-                position: Position::Strong(revision),
-                events: events.into(),
-            }
+        self.sessions.keep(write, answer);
+        ran
+    }
+
+    fn write(&mut self, writer: NodeId, operations: Vec<Operation>, results: Results) -> Ran {
+        match self.run_list(writer, operations, results) {
+            Ok(Done { results, change }) => Ran::changing(Outcome::Written(results), change),
+            Err(denial) => Err(denial).into(),
+        }
+    }
+
+    /// Compares with the state before, then the list that they chose.
+    fn txn(&mut self, writer: NodeId, txn: Txn, results: Results) -> Ran {
+        let succeeded = txn.compares.iter().all(|compare| {
+            let entry = self.entries.get(&compare.key);
+            compare.holds(entry.map(|entry| &**entry))
         });
-        Applied {
-            results: out,
-            change,
-            member: None,
+        let list = if succeeded { txn.success } else { txn.failure };
+        match self.run_list(writer, list, results) {
+            Ok(Done { results, change }) => {
+                Ran::changing(Outcome::TxnDone { succeeded, results }, change)
+            }
+            Err(denial) => Err(denial).into(),
         }
+    }
+
+    /// Ends those of these leases that were not renewed before this place in the log.
+    fn expire(&mut self, writer: NodeId, leases: &[LeaseId]) -> Vec<Change> {
+        leases
+            .iter()
+            .filter_map(|id| {
+                let due = self.leases.is_due(*id, self.log_time);
+                due.then(|| self.end_lease(writer, *id)).flatten().flatten()
+            })
+            .collect()
+    }
+
+    fn compact_history(&mut self, through: Revision) -> Result<Outcome, Denial> {
+        let oldest = self.history.oldest();
+        if through > self.revision {
+            return Err(Denial::FutureRevision {
+                asked: through,
+                current: self.revision,
+            });
+        }
+        if through < oldest {
+            return Err(Denial::HistoryGone { oldest });
+        }
+        self.history.compact(through);
+        Ok(Outcome::ClusterChanged)
     }
 
     /// A node's word about itself. A record that names another data directory stands: an id is never reused.
-    fn announce(&mut self, node: NodeId, record: MemberRecord) -> Applied {
-        let known = self.members.get(&node);
-        let other_store =
-            known.is_some_and(|known| known.store.is_some() && known.store != record.store);
-        if known.is_none() || other_store || known == Some(&record) {
-            return Applied::default();
+    fn announce(&mut self, node: NodeId, record: MemberRecord) -> Option<NodeId> {
+        let known = self.members.get(&node)?;
+        let other_store = known.store.is_some() && known.store != record.store;
+        if other_store || *known == record {
+            return None;
         }
         self.members.insert(node, record);
-        Applied {
-            member: Some(node),
-            ..Applied::default()
-        }
+        Some(node)
     }
 }
 
-/// One entry's operations under way.
-struct Batch<'a> {
-    entries: &'a mut OrdMap<Key, Arc<Entry>>,
-    revision: Revision,
-    writer: NodeId,
-    events: Vec<ChangeEvent>,
-}
-
-impl Batch<'_> {
-    fn run(&mut self, operation: Operation) -> OperationResult {
-        match operation {
-            Operation::Put { key, value, .. } => OperationResult::Put {
-                version: self.put(key, value).version.clone(),
-            },
-            Operation::Delete { key } => OperationResult::Deleted {
-                previous: self.delete(&key),
-            },
-            Operation::DeleteRange { range } => {
-                let keys: Vec<Key> = self
-                    .entries
-                    .range::<_, str>((Bound::Included(range.start()), Bound::Unbounded))
-                    .map(|(key, _)| key)
-                    .take_while(|key| range.contains(key))
-                    .cloned()
-                    .collect();
-                for key in &keys {
-                    self.delete(key);
-                }
-                OperationResult::RangeDeleted {
-                    count: keys.len() as u64,
-                }
-            }
-            Operation::CompareAndSet {
-                key,
-                expected,
-                value,
-                lease: _,
-            } => {
-                let current = self.entries.get(&key).cloned();
-                let succeeded = expected.matches(current.as_deref());
-                let entry = if succeeded {
-                    Some(self.put(key, value))
-                } else {
-                    current
-                };
-                OperationResult::Compared {
-                    succeeded,
-                    entry: entry.map(Arc::unwrap_or_clone),
-                }
-            }
-            Operation::Get { key } => OperationResult::Got {
-                entry: self.entries.get(&key).map(|entry| (**entry).clone()),
-            },
-        }
-    }
-
-    fn put(&mut self, key: Key, value: Value) -> Arc<Entry> {
-        let (create, count) = self
-            .entries
-            .get(&key)
-            .map_or((self.revision, 0), |entry| strong_parts(&entry.version));
-        let previous = self.entries.get(&key).cloned();
-        let entry = Arc::new(Entry {
-            key: key.clone(),
-            value,
-            version: Version::Strong {
-                create,
-                modify: self.revision,
-                count: count.saturating_add(1),
-            },
-            writer: self.writer,
-            lease: None,
-        });
-        self.entries.insert(key, Arc::clone(&entry));
-        self.events.push(ChangeEvent::Put {
-            entry: Arc::clone(&entry),
-            previous,
-        });
-        entry
-    }
-
-    fn delete(&mut self, key: &Key) -> Option<Entry> {
-        let previous = self.entries.remove(key)?;
-        let (create, count) = strong_parts(&previous.version);
-        self.events.push(ChangeEvent::Deleted {
-            key: key.clone(),
-            version: Version::Strong {
-                create,
-                modify: self.revision,
-                count: count.saturating_add(1),
-            },
-            previous: Some(Arc::clone(&previous)),
-        });
-        Some(Arc::unwrap_or_clone(previous))
-    }
-}
-
-/// When a key was made, and how often it was written.
-const fn strong_parts(version: &Version) -> (Revision, u64) {
-    match version {
-        Version::Strong { create, count, .. } => (*create, *count),
-        // No entry of this mode has one.
-        Version::Eventual { .. } => (Revision::ZERO, 0),
+/// Whether an operation's result may hold an entry.
+const fn returns_an_entry(operation: &Operation) -> bool {
+    match operation {
+        Operation::Put { .. } | Operation::DeleteRange { .. } => false,
+        Operation::Delete { .. } | Operation::CompareAndSet { .. } | Operation::Get { .. } => true,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use quorumor_core::{
-    Health, History, LogIndex, LogTime, Member, MemberCounts, Position, Role, Status, Term, View,
+    Alarm, DiskState, Health, LogIndex, Member, MemberCounts, Position, Role, Status, Term, View,
 };
 
 use crate::config::RaftConfig;
@@ -35,9 +35,9 @@ pub(crate) fn first_view(config: &RaftConfig, state: &StateMachine) -> View {
             members: Arc::from([]),
             alarms: Arc::from([]),
         }),
-        history: History::starting_at(state.revision),
-        leases: imbl::OrdMap::new(),
-        log_time: LogTime::default(),
+        history: state.history.clone(),
+        leases: state.leases.table().clone(),
+        log_time: state.log_time,
     }
 }
 
@@ -51,6 +51,9 @@ impl RaftReplica {
         }
         self.view.entries.clone_from(&self.state.entries);
         self.view.position = Position::Strong(self.state.revision);
+        self.view.history.clone_from(&self.state.history);
+        self.view.leases.clone_from(self.state.leases.table());
+        self.view.log_time = self.clock.now().max(self.state.log_time);
     }
 
     /// A node has caught up once it has applied what was committed before its start, and has heard from the leader of the
@@ -98,7 +101,20 @@ impl RaftReplica {
                 self.contacts.leader_heard_at()
             },
             members: self.shared_members(members),
-            alarms: Arc::from([]),
+            alarms: self.shared_alarms(),
+        }
+    }
+
+    fn shared_alarms(&self) -> Arc<[Alarm]> {
+        let diverged = self.digests.diverged().map(|index| Alarm::Diverged {
+            index: LogIndex::new(index),
+        });
+        let full = (self.disk == DiskState::Full).then_some(Alarm::DiskFull);
+        let alarms: Vec<Alarm> = diverged.into_iter().chain(full).collect();
+        if alarms[..] == self.view.status.alarms[..] {
+            Arc::clone(&self.view.status.alarms)
+        } else {
+            alarms.into()
         }
     }
 

@@ -15,8 +15,8 @@ use crate::state_machine::StateMachine;
 const WINDOW: u64 = 4;
 /// What a snapshot may weigh in all. The state is held in memory, so a larger one fits no node.
 const SNAPSHOT_BYTES_MAX: usize = 16 * 1024 * 1024 * 1024;
-/// A single piece: one weighs about 1 MiB, and one large entry more.
-const PIECE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// A single piece: one weighs about 1 MiB, and one large entry, event or answer more.
+const PIECE_BYTES_MAX: usize = 6 * 1024 * 1024;
 
 /// A snapshot that this leader sends.
 #[derive(Debug)]

@@ -1,28 +1,31 @@
 //! A state as pieces of bytes: what a checkpoint file holds, and what a snapshot sends. The two are the same pieces.
 //!
-//! The first piece begins with a header, the last one ends with a count, entries are between them. A piece ends once it
-//! weighs [`CHECKPOINT_CHUNK_BYTES`]; it is made only when it is asked for.
+//! The first piece begins with a header, the last one ends with totals; between them come leases, entries, sessions and the
+//! history, in that order. A piece ends once it weighs [`CHECKPOINT_CHUNK_BYTES`]; it is made only when it is asked for.
+//! What is read back must have the digest that the header names: a state that rotted in memory or on the way is refused.
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Bound;
-use std::sync::Arc;
 
 use bytes::Bytes;
-use imbl::OrdMap;
 use prost::Message as _;
-use quorumor_core::limits::{CHECKPOINT_CHUNK_BYTES, VOTERS_MAX};
-use quorumor_core::{
-    CheckpointSource, ClusterId, DataEpoch, Entry, Key, NodeId, Revision, Value, Version,
-};
+use quorumor_core::limits::CHECKPOINT_CHUNK_BYTES;
+use quorumor_core::{CheckpointSource, ClientId, Key, LeaseId, NodeId, Revision};
 
-use super::CodecError;
+use super::answer::{WireAnswer, wire_answer};
+use super::operation::{WireKeyValue, wire_entry};
 use super::proposal::WireMember;
-use crate::membership::{Roster, Voters};
-use crate::state_machine::{Mark, StateMachine};
+use crate::state_machine::StateMachine;
 
-/// The format that this code writes.
-const FORMAT: u32 = 1;
+mod decode;
+mod events;
+
+pub(crate) use decode::decode;
+use events::{WireEvent, wire_event};
+
+/// The format that this code writes. The first had neither leases, nor sessions, nor a history; it is still read.
+const FORMAT: u32 = 2;
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct WirePiece {
@@ -33,6 +36,18 @@ struct WirePiece {
     /// In the last piece: how many entries all pieces hold.
     #[prost(uint64, optional, tag = "3")]
     entries_total: Option<u64>,
+    #[prost(message, repeated, tag = "4")]
+    leases: Vec<WireLease>,
+    #[prost(message, repeated, tag = "5")]
+    sessions: Vec<WireSession>,
+    #[prost(message, repeated, tag = "6")]
+    events: Vec<WireEvent>,
+    /// In the last piece: how many answers all sessions hold.
+    #[prost(uint64, tag = "7")]
+    answers_total: u64,
+    /// In the last piece: how many revisions the history holds.
+    #[prost(uint64, tag = "8")]
+    history_total: u64,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -61,29 +76,61 @@ struct WireHeader {
     promoting: Vec<u64>,
     #[prost(uint64, repeated, tag = "12")]
     removed: Vec<u64>,
+    #[prost(uint64, tag = "13")]
+    log_time: u64,
+    /// The oldest revision that can be read.
+    #[prost(uint64, tag = "14")]
+    oldest: u64,
+    /// The state's digest.
+    #[prost(fixed64, tag = "15")]
+    digest: u64,
 }
 
-#[derive(Clone, PartialEq, prost::Message)]
-struct WireKeyValue {
-    #[prost(string, tag = "1")]
-    key: String,
-    #[prost(bytes = "bytes", tag = "2")]
-    value: Bytes,
+/// A lease. Its keys say by themselves that they are bound to it.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+struct WireLease {
+    #[prost(uint64, tag = "1")]
+    id: u64,
+    #[prost(uint64, tag = "2")]
+    ttl_ms: u64,
     #[prost(uint64, tag = "3")]
-    create: u64,
-    #[prost(uint64, tag = "4")]
-    modify: u64,
-    #[prost(uint64, tag = "5")]
-    count: u64,
-    #[prost(uint64, tag = "6")]
-    writer: u64,
+    expires_at: u64,
 }
 
-/// A state that is written out piece by piece. Holds the map's root, not a copy of it.
+/// A session, or one more answer of the session before it.
+#[derive(Clone, PartialEq, prost::Message)]
+struct WireSession {
+    #[prost(uint64, tag = "1")]
+    client_id: u64,
+    #[prost(uint64, tag = "2")]
+    ttl_ms: u64,
+    #[prost(uint64, tag = "3")]
+    expires_at: u64,
+    #[prost(uint64, tag = "4")]
+    acked_through: u64,
+    #[prost(uint64, tag = "5")]
+    seq: u64,
+    #[prost(message, optional, tag = "6")]
+    answer: Option<WireAnswer>,
+}
+
+/// How far a state has been written out.
+#[derive(Clone, Debug)]
+enum Place {
+    Leases(Option<LeaseId>),
+    Entries(Option<Key>),
+    /// The last session begun, and its last answer written.
+    Sessions(Option<(ClientId, u64)>),
+    /// The last revision written whole, and how many events of the next.
+    History(Revision, usize),
+    End,
+}
+
+/// A state that is written out piece by piece. Holds the maps' roots, not a copy of them.
 pub(crate) struct StateSource {
     header: Option<WireHeader>,
-    entries: OrdMap<Key, Arc<Entry>>,
-    after: Option<Key>,
+    state: StateMachine,
+    place: Place,
     finished: bool,
 }
 
@@ -91,36 +138,155 @@ impl StateSource {
     /// The pieces of this state.
     pub(crate) fn new(state: &StateMachine) -> Self {
         Self {
-            header: Some(WireHeader {
-                format: FORMAT,
-                cluster: state.cluster.as_u64(),
-                epoch: state.epoch.as_u64(),
-                index: state.applied.index,
-                term: state.applied.term,
-                revision: state.revision.as_u64(),
-                voters: state.voters.voters.clone(),
-                learners: state.voters.learners.clone(),
-                members: state
-                    .members
-                    .iter()
-                    .map(|(node, record)| WireMember::from_record(*node, record))
-                    .collect(),
-                outgoing: state.voters.outgoing.clone(),
-                promoting: numbers(&state.roster.promoting),
-                removed: numbers(&state.roster.removed),
-            }),
-            entries: state.entries.clone(),
-            after: None,
+            header: Some(header(state)),
+            state: state.clone(),
+            place: Place::Leases(None),
             finished: false,
         }
     }
+
+    /// Takes up where the last piece ended; gives where this one does. Stops when the piece is heavy enough.
+    fn fill(&self, piece: &mut WirePiece, place: Place, weight: &mut usize) -> Place {
+        match place {
+            Place::Leases(after) => self.fill_leases(piece, after, weight),
+            Place::Entries(after) => self.fill_entries(piece, after, weight),
+            Place::Sessions(after) => self.fill_sessions(piece, after, weight),
+            Place::History(after, events) => self.fill_history(piece, after, events, weight),
+            Place::End => Place::End,
+        }
+    }
+
+    fn fill_leases(
+        &self,
+        piece: &mut WirePiece,
+        after: Option<LeaseId>,
+        weight: &mut usize,
+    ) -> Place {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let leases = self.state.leases.table();
+        for (id, lease) in leases.range((from, Bound::Unbounded)) {
+            piece.leases.push(WireLease {
+                id: id.as_u64(),
+                ttl_ms: lease.ttl_ms,
+                expires_at: lease.expires_at.0,
+            });
+            *weight += 24;
+            if *weight >= CHECKPOINT_CHUNK_BYTES {
+                return Place::Leases(Some(*id));
+            }
+        }
+        Place::Entries(None)
+    }
+
+    fn fill_entries(&self, piece: &mut WirePiece, after: Option<Key>, weight: &mut usize) -> Place {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        for (key, entry) in self.state.entries.range((from, Bound::Unbounded)) {
+            piece.entries.push(wire_entry(entry));
+            *weight += entry.bytes() + 24;
+            if *weight >= CHECKPOINT_CHUNK_BYTES {
+                return Place::Entries(Some(key.clone()));
+            }
+        }
+        Place::Sessions(None)
+    }
+
+    fn fill_sessions(
+        &self,
+        piece: &mut WirePiece,
+        after: Option<(ClientId, u64)>,
+        weight: &mut usize,
+    ) -> Place {
+        let from = after.map_or(Bound::Unbounded, |(client, _)| Bound::Included(client));
+        let sessions = self.state.sessions.table();
+        for (client, session) in sessions.range((from, Bound::Unbounded)) {
+            let begun = after.filter(|(begun, _)| begun == client);
+            let mut wire = WireSession {
+                client_id: client.as_u64(),
+                ttl_ms: session.ttl_ms,
+                expires_at: session.expires_at.0,
+                acked_through: session.acked_through,
+                seq: 0,
+                answer: None,
+            };
+            if begun.is_none() {
+                piece.sessions.push(wire.clone());
+                *weight += 40;
+            }
+            let from = begun.map_or(Bound::Unbounded, |(_, seq)| Bound::Excluded(seq));
+            for (seq, answer) in session.answers.range((from, Bound::Unbounded)) {
+                wire.seq = *seq;
+                wire.answer = Some(wire_answer(answer));
+                piece.sessions.push(wire.clone());
+                *weight += answer.bytes();
+                if *weight >= CHECKPOINT_CHUNK_BYTES {
+                    return Place::Sessions(Some((*client, *seq)));
+                }
+            }
+        }
+        Place::History(self.state.history.oldest(), 0)
+    }
+
+    fn fill_history(
+        &self,
+        piece: &mut WirePiece,
+        after: Revision,
+        mut done: usize,
+        weight: &mut usize,
+    ) -> Place {
+        let mut whole = after;
+        for past in self.state.history.since(after).into_iter().flatten() {
+            let total = past.events.len();
+            for (at, event) in past.events.iter().enumerate().skip(done) {
+                let (wire, bytes) = wire_event(&self.state, past, event, at + 1 == total);
+                piece.events.push(wire);
+                *weight += bytes;
+                if *weight >= CHECKPOINT_CHUNK_BYTES && at + 1 < total {
+                    return Place::History(whole, at + 1);
+                }
+            }
+            done = 0;
+            whole = past.revision;
+            if *weight >= CHECKPOINT_CHUNK_BYTES {
+                return Place::History(whole, 0);
+            }
+        }
+        Place::End
+    }
+}
+
+fn header(state: &StateMachine) -> WireHeader {
+    WireHeader {
+        format: FORMAT,
+        cluster: state.cluster.as_u64(),
+        epoch: state.epoch.as_u64(),
+        index: state.applied.index,
+        term: state.applied.term,
+        revision: state.revision.as_u64(),
+        voters: state.voters.voters.clone(),
+        learners: state.voters.learners.clone(),
+        members: state
+            .members
+            .iter()
+            .map(|(node, record)| WireMember::from_record(*node, record))
+            .collect(),
+        outgoing: state.voters.outgoing.clone(),
+        promoting: numbers(&state.roster.promoting),
+        removed: numbers(&state.roster.removed),
+        log_time: state.log_time.0,
+        oldest: state.history.oldest().as_u64(),
+        digest: state.digest(),
+    }
+}
+
+fn numbers(nodes: &BTreeSet<NodeId>) -> Vec<u64> {
+    nodes.iter().map(|node| node.as_u64()).collect()
 }
 
 impl fmt::Debug for StateSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StateSource")
-            .field("entries", &self.entries.len())
-            .field("after", &self.after)
+            .field("entries", &self.state.entries.len())
+            .field("place", &self.place)
             .finish_non_exhaustive()
     }
 }
@@ -130,163 +296,24 @@ impl CheckpointSource for StateSource {
         if self.finished {
             return None;
         }
-        let from = self
-            .after
-            .as_ref()
-            .map_or(Bound::Unbounded, |after| Bound::Excluded(after.clone()));
         let mut piece = WirePiece {
             header: self.header.take(),
-            entries: Vec::new(),
-            entries_total: None,
+            ..WirePiece::default()
         };
         let mut weight = 0;
-        let mut rest = self.entries.range((from, Bound::Unbounded));
-        for (key, entry) in rest.by_ref() {
-            piece.entries.push(wire_entry(entry));
-            self.after = Some(key.clone());
-            weight += entry.bytes();
-            if weight >= CHECKPOINT_CHUNK_BYTES {
-                break;
-            }
+        while weight < CHECKPOINT_CHUNK_BYTES && !matches!(self.place, Place::End) {
+            let place = std::mem::replace(&mut self.place, Place::End);
+            self.place = self.fill(&mut piece, place, &mut weight);
         }
-        if rest.next().is_none() {
+        if matches!(self.place, Place::End) {
             self.finished = true;
-            piece.entries_total = Some(self.entries.len() as u64);
+            piece.entries_total = Some(self.state.entries.len() as u64);
+            let sessions = self.state.sessions.table().values();
+            piece.answers_total = sessions.map(|session| session.answers.len() as u64).sum();
+            piece.history_total = self.state.history.len() as u64;
         }
         Some(piece.encode_to_vec().into())
     }
-}
-
-fn wire_entry(entry: &Entry) -> WireKeyValue {
-    let (create, modify, count) = match entry.version {
-        Version::Strong {
-            create,
-            modify,
-            count,
-        } => (create.as_u64(), modify.as_u64(), count),
-        // No entry of this mode has one.
-        Version::Eventual { .. } => (0, 0, 0),
-    };
-    WireKeyValue {
-        key: entry.key.as_str().to_owned(),
-        value: entry.value.as_bytes().clone(),
-        create,
-        modify,
-        count,
-        writer: entry.writer.as_u64(),
-    }
-}
-
-/// The state that these pieces make, if they are whole.
-pub(crate) fn decode(pieces: &[Bytes]) -> Result<StateMachine, CodecError> {
-    let mut state = None;
-    let mut total = None;
-    for bytes in pieces {
-        let piece = WirePiece::decode(bytes.clone())?;
-        if total.is_some() {
-            return Err(CodecError::Invalid("a piece after the last"));
-        }
-        total = piece.entries_total;
-        if let Some(header) = piece.header {
-            if state.is_some() {
-                return Err(CodecError::Invalid("a second header"));
-            }
-            state = Some(state_of(header)?);
-        }
-        let state = state
-            .as_mut()
-            .ok_or(CodecError::Invalid("the first piece has no header"))?;
-        for entry in piece.entries {
-            let entry = entry_of(entry)?;
-            state.entries.insert(entry.key.clone(), Arc::new(entry));
-        }
-    }
-    let state = state.ok_or(CodecError::Invalid("there are no pieces"))?;
-    if total != Some(state.entries.len() as u64) {
-        return Err(CodecError::Invalid("pieces are missing"));
-    }
-    Ok(state)
-}
-
-fn state_of(header: WireHeader) -> Result<StateMachine, CodecError> {
-    if header.format != FORMAT {
-        return Err(CodecError::Invalid("a format that this node doesn't read"));
-    }
-    if !(1..u64::MAX / 4).contains(&header.index) || !(1..u64::MAX / 4).contains(&header.term) {
-        return Err(CodecError::Invalid("an index or term out of range"));
-    }
-    Ok(StateMachine {
-        cluster: ClusterId::new(header.cluster),
-        epoch: DataEpoch::new(header.epoch),
-        entries: OrdMap::new(),
-        revision: Revision::new(header.revision),
-        members: header
-            .members
-            .into_iter()
-            .map(WireMember::into_record)
-            .collect::<Result<_, _>>()?,
-        voters: voters_of(Voters {
-            voters: header.voters,
-            learners: header.learners,
-            outgoing: header.outgoing,
-        })?,
-        roster: Roster {
-            promoting: nodes(&header.promoting)?,
-            removed: nodes(&header.removed)?,
-        },
-        applied: Mark {
-            index: header.index,
-            term: header.term,
-        },
-    })
-}
-
-fn numbers(nodes: &BTreeSet<NodeId>) -> Vec<u64> {
-    nodes.iter().map(|node| node.as_u64()).collect()
-}
-
-fn nodes(numbers: &[u64]) -> Result<BTreeSet<NodeId>, CodecError> {
-    let nodes = numbers.iter().map(|number| NodeId::try_from(*number));
-    Ok(nodes.collect::<Result<_, _>>()?)
-}
-
-/// A configuration that raft can restore: it asserts on anything else.
-fn voters_of(mut voters: Voters) -> Result<Voters, CodecError> {
-    let halves = [&voters.voters, &voters.outgoing];
-    let sound = !voters.voters.is_empty()
-        && halves.iter().all(|half| {
-            half.len() <= VOTERS_MAX && are_distinct(half.iter().chain(&voters.learners))
-        });
-    if !sound {
-        return Err(CodecError::Invalid("a configuration that is none"));
-    }
-    for ids in [
-        &mut voters.voters,
-        &mut voters.learners,
-        &mut voters.outgoing,
-    ] {
-        ids.sort_unstable();
-    }
-    Ok(voters)
-}
-
-fn are_distinct<'a>(ids: impl Iterator<Item = &'a u64>) -> bool {
-    let mut seen = BTreeSet::from([0]);
-    ids.into_iter().all(|id| seen.insert(*id))
-}
-
-fn entry_of(wire: WireKeyValue) -> Result<Entry, CodecError> {
-    Ok(Entry {
-        key: Key::parse(&wire.key)?,
-        value: Value::parse(wire.value)?,
-        version: Version::Strong {
-            create: Revision::new(wire.create),
-            modify: Revision::new(wire.modify),
-            count: wire.count,
-        },
-        writer: NodeId::try_from(wire.writer)?,
-        lease: None,
-    })
 }
 
 #[cfg(test)]

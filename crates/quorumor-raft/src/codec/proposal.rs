@@ -1,14 +1,18 @@
-//! What an entry of the replicated log says: a write of a client, or a node's word about itself.
+//! What an entry of the replicated log says: a client's request, the leader's own upkeep, or a node's word about itself.
 
 use std::net::SocketAddr;
 
 use bytes::Bytes;
 use prost::Message as _;
 use quorumor_core::{
-    ClientId, ClientSeq, Expected, Key, KeyRange, NodeId, Operation, Revision, StoreId, Value,
+    ClientId, ClientSeq, LeaseId, LogTime, NodeId, Operation, Revision, StoreId, Txn,
 };
 
 use super::CodecError;
+use super::operation::{
+    Nothing, WireCompare, WireOperation, compare, lease_number, lease_of, operation, wire_compare,
+    wire_operation,
+};
 use crate::membership::MemberRecord;
 
 /// Names a write over all nodes and restarts: the node that took it, that node's start, and its count.
@@ -36,41 +40,86 @@ pub(crate) struct Proposal {
 pub(crate) enum Body {
     /// A client's operations.
     Write {
-        /// The operations.
         operations: Vec<Operation>,
-        /// The client's own number.
         client: Option<ClientSeq>,
     },
-    /// A node says where it is reached.
-    Member {
-        /// The node.
-        node: NodeId,
-        /// What it says.
-        record: MemberRecord,
+    /// A client's transaction.
+    Txn { txn: Txn, client: Option<ClientSeq> },
+    /// A new lease.
+    Grant {
+        id: Option<LeaseId>,
+        ttl_ms: u64,
+        client: Option<ClientSeq>,
     },
+    /// The end of a lease.
+    Revoke {
+        id: LeaseId,
+        client: Option<ClientSeq>,
+    },
+    /// All keep-alives that waited at one node.
+    KeepAlive { leases: Vec<LeaseId> },
+    /// The leader's word that these may be over; each ends unless a renewal came before.
+    Expire { leases: Vec<LeaseId> },
+    /// A new session.
+    OpenSession { ttl_ms: u64 },
+    /// The end of a session.
+    CloseSession { client_id: ClientId },
+    /// The end of the history through a revision.
+    Compact { through: Revision },
+    /// The leader's sign that time goes on, with the digest of the state at an earlier place, for comparing.
+    Tick { digest: Option<DigestAt> },
+    /// A node says where it is reached.
+    Member { node: NodeId, record: MemberRecord },
+}
+
+/// The digest of the state at a place in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct DigestAt {
+    pub(crate) index: u64,
+    pub(crate) digest: u64,
+}
+
+/// Log time as an entry carries it, beside its data: the leader adds it when it proposes, whoever made the data.
+pub(crate) fn encode_time(time: LogTime) -> Bytes {
+    Bytes::copy_from_slice(&time.0.to_be_bytes())
+}
+
+/// The log time that an entry carries, if any.
+pub(crate) fn decode_time(context: &[u8]) -> Result<Option<LogTime>, CodecError> {
+    if context.is_empty() {
+        return Ok(None);
+    }
+    let bytes = context
+        .try_into()
+        .map_err(|_| CodecError::Invalid("an entry whose log time is none"))?;
+    Ok(Some(LogTime(u64::from_be_bytes(bytes))))
 }
 
 impl Proposal {
+    /// What a tick carries, if this is one.
+    pub(crate) const fn tick(&self) -> Option<Option<DigestAt>> {
+        match &self.body {
+            Body::Tick { digest } => Some(*digest),
+            Body::Write { .. }
+            | Body::Txn { .. }
+            | Body::Grant { .. }
+            | Body::Revoke { .. }
+            | Body::KeepAlive { .. }
+            | Body::Expire { .. }
+            | Body::OpenSession { .. }
+            | Body::CloseSession { .. }
+            | Body::Compact { .. }
+            | Body::Member { .. } => None,
+        }
+    }
+
     /// As an entry's data.
     pub(crate) fn encode(&self) -> Bytes {
-        let body = match &self.body {
-            Body::Write { operations, client } => WireBody::Write(WireWrite {
-                operations: operations.iter().map(wire_operation).collect(),
-                client: client.map(|client| WireClient {
-                    client_id: client.client_id.as_u64(),
-                    seq: client.seq,
-                    acked_through: client.acked_through,
-                }),
-            }),
-            Body::Member { node, record } => {
-                WireBody::Member(WireMember::from_record(*node, record))
-            }
-        };
         WireProposal {
             node: self.id.node.as_u64(),
             boot_nonce: self.id.boot_nonce,
             counter: self.id.counter,
-            body: Some(body),
+            body: Some(wire_body(&self.body)),
         }
         .encode_to_vec()
         .into()
@@ -84,29 +133,107 @@ impl Proposal {
             boot_nonce: wire.boot_nonce,
             counter: wire.counter,
         };
-        let body = match wire
+        let body = wire
             .body
-            .ok_or(CodecError::Invalid("an entry of an unknown kind"))?
-        {
-            WireBody::Write(write) => Body::Write {
-                operations: write
-                    .operations
-                    .into_iter()
-                    .map(operation)
-                    .collect::<Result<_, _>>()?,
-                client: write.client.map(|client| ClientSeq {
-                    client_id: ClientId::new(client.client_id),
-                    seq: client.seq,
-                    acked_through: client.acked_through,
-                }),
-            },
-            WireBody::Member(member) => {
-                let (node, record) = member.into_record()?;
-                Body::Member { node, record }
-            }
-        };
-        Ok(Self { id, body })
+            .ok_or(CodecError::Invalid("an entry of an unknown kind"))?;
+        Ok(Self {
+            id,
+            body: body_of(body)?,
+        })
     }
+}
+
+fn wire_body(body: &Body) -> WireBody {
+    match body {
+        Body::Write { operations, client } => WireBody::Write(WireWrite {
+            operations: operations.iter().map(wire_operation).collect(),
+            client: client.map(WireClient::from),
+        }),
+        Body::Txn { txn, client } => WireBody::Txn(WireTxn {
+            compares: txn.compares.iter().map(wire_compare).collect(),
+            success: txn.success.iter().map(wire_operation).collect(),
+            failure: txn.failure.iter().map(wire_operation).collect(),
+            client: client.map(WireClient::from),
+        }),
+        Body::Grant { id, ttl_ms, client } => WireBody::Grant(WireLease {
+            id: lease_number(*id),
+            ttl_ms: *ttl_ms,
+            client: client.map(WireClient::from),
+        }),
+        Body::Revoke { id, client } => WireBody::Revoke(WireLease {
+            id: id.as_u64(),
+            ttl_ms: 0,
+            client: client.map(WireClient::from),
+        }),
+        Body::KeepAlive { leases } => WireBody::KeepAlive(WireLeases::from_ids(leases)),
+        Body::Expire { leases } => WireBody::Expire(WireLeases::from_ids(leases)),
+        Body::OpenSession { ttl_ms } => WireBody::OpenSession(*ttl_ms),
+        Body::CloseSession { client_id } => WireBody::CloseSession(client_id.as_u64()),
+        Body::Compact { through } => WireBody::Compact(through.as_u64()),
+        Body::Tick { digest: None } => WireBody::Tick(Nothing {}),
+        Body::Tick {
+            digest: Some(digest),
+        } => WireBody::Digest(WireDigest {
+            index: digest.index,
+            digest: digest.digest,
+        }),
+        Body::Member { node, record } => WireBody::Member(WireMember::from_record(*node, record)),
+    }
+}
+
+fn body_of(wire: WireBody) -> Result<Body, CodecError> {
+    Ok(match wire {
+        WireBody::Write(write) => Body::Write {
+            operations: operations_of(write.operations)?,
+            client: write.client.map(ClientSeq::from),
+        },
+        WireBody::Txn(txn) => Body::Txn {
+            txn: Txn {
+                compares: txn
+                    .compares
+                    .into_iter()
+                    .map(compare)
+                    .collect::<Result<_, _>>()?,
+                success: operations_of(txn.success)?,
+                failure: operations_of(txn.failure)?,
+            },
+            client: txn.client.map(ClientSeq::from),
+        },
+        WireBody::Grant(grant) => Body::Grant {
+            id: lease_of(grant.id),
+            ttl_ms: grant.ttl_ms,
+            client: grant.client.map(ClientSeq::from),
+        },
+        WireBody::Revoke(revoke) => Body::Revoke {
+            id: LeaseId::new(revoke.id),
+            client: revoke.client.map(ClientSeq::from),
+        },
+        WireBody::KeepAlive(leases) => Body::KeepAlive {
+            leases: leases.into_ids(),
+        },
+        WireBody::Expire(leases) => Body::Expire {
+            leases: leases.into_ids(),
+        },
+        WireBody::OpenSession(ttl_ms) => Body::OpenSession { ttl_ms },
+        WireBody::CloseSession(client_id) => Body::CloseSession {
+            client_id: ClientId::new(client_id),
+        },
+        WireBody::Compact(through) => Body::Compact {
+            through: Revision::new(through),
+        },
+        WireBody::Tick(Nothing {}) => Body::Tick { digest: None },
+        WireBody::Digest(WireDigest { index, digest }) => Body::Tick {
+            digest: Some(DigestAt { index, digest }),
+        },
+        WireBody::Member(member) => {
+            let (node, record) = member.into_record()?;
+            Body::Member { node, record }
+        }
+    })
+}
+
+fn operations_of(wire: Vec<WireOperation>) -> Result<Vec<Operation>, CodecError> {
+    wire.into_iter().map(operation).collect()
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -117,7 +244,7 @@ struct WireProposal {
     boot_nonce: u64,
     #[prost(uint64, tag = "3")]
     counter: u64,
-    #[prost(oneof = "WireBody", tags = "4, 5")]
+    #[prost(oneof = "WireBody", tags = "4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15")]
     body: Option<WireBody>,
 }
 
@@ -127,6 +254,26 @@ enum WireBody {
     Write(WireWrite),
     #[prost(message, tag = "5")]
     Member(WireMember),
+    #[prost(message, tag = "6")]
+    Txn(WireTxn),
+    #[prost(message, tag = "7")]
+    Grant(WireLease),
+    #[prost(message, tag = "8")]
+    Revoke(WireLease),
+    #[prost(message, tag = "9")]
+    KeepAlive(WireLeases),
+    #[prost(message, tag = "10")]
+    Expire(WireLeases),
+    #[prost(uint64, tag = "11")]
+    OpenSession(u64),
+    #[prost(uint64, tag = "12")]
+    CloseSession(u64),
+    #[prost(uint64, tag = "13")]
+    Compact(u64),
+    #[prost(message, tag = "14")]
+    Tick(Nothing),
+    #[prost(message, tag = "15")]
+    Digest(WireDigest),
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -137,6 +284,54 @@ struct WireWrite {
     client: Option<WireClient>,
 }
 
+#[derive(Clone, PartialEq, prost::Message)]
+struct WireTxn {
+    #[prost(message, repeated, tag = "1")]
+    compares: Vec<WireCompare>,
+    #[prost(message, repeated, tag = "2")]
+    success: Vec<WireOperation>,
+    #[prost(message, repeated, tag = "3")]
+    failure: Vec<WireOperation>,
+    #[prost(message, optional, tag = "4")]
+    client: Option<WireClient>,
+}
+
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+struct WireLease {
+    #[prost(uint64, tag = "1")]
+    id: u64,
+    #[prost(uint64, tag = "2")]
+    ttl_ms: u64,
+    #[prost(message, optional, tag = "3")]
+    client: Option<WireClient>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct WireLeases {
+    #[prost(uint64, repeated, tag = "1")]
+    ids: Vec<u64>,
+}
+
+impl WireLeases {
+    fn from_ids(leases: &[LeaseId]) -> Self {
+        Self {
+            ids: leases.iter().copied().map(LeaseId::as_u64).collect(),
+        }
+    }
+
+    fn into_ids(self) -> Vec<LeaseId> {
+        self.ids.into_iter().map(LeaseId::new).collect()
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+struct WireDigest {
+    #[prost(uint64, tag = "1")]
+    index: u64,
+    #[prost(fixed64, tag = "2")]
+    digest: u64,
+}
+
 #[derive(Clone, Copy, PartialEq, prost::Message)]
 struct WireClient {
     #[prost(uint64, tag = "1")]
@@ -145,6 +340,26 @@ struct WireClient {
     seq: u64,
     #[prost(uint64, tag = "3")]
     acked_through: u64,
+}
+
+impl From<ClientSeq> for WireClient {
+    fn from(client: ClientSeq) -> Self {
+        Self {
+            client_id: client.client_id.as_u64(),
+            seq: client.seq,
+            acked_through: client.acked_through,
+        }
+    }
+}
+
+impl From<WireClient> for ClientSeq {
+    fn from(wire: WireClient) -> Self {
+        Self {
+            client_id: ClientId::new(wire.client_id),
+            seq: wire.seq,
+            acked_through: wire.acked_through,
+        }
+    }
 }
 
 /// A member record, in entries and in checkpoints.
@@ -182,139 +397,4 @@ impl WireMember {
         };
         Ok((NodeId::try_from(self.node)?, record))
     }
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct WireOperation {
-    #[prost(string, tag = "1")]
-    key: String,
-    #[prost(oneof = "WireAct", tags = "2, 3, 4, 5, 6")]
-    act: Option<WireAct>,
-}
-
-#[derive(Clone, PartialEq, prost::Oneof)]
-enum WireAct {
-    #[prost(bytes = "bytes", tag = "2")]
-    Put(Bytes),
-    #[prost(message, tag = "3")]
-    Delete(Nothing),
-    #[prost(message, tag = "4")]
-    CompareAndSet(WireCompare),
-    #[prost(message, tag = "5")]
-    Get(Nothing),
-    #[prost(message, tag = "6")]
-    DeleteRange(WireRange),
-}
-
-#[derive(Clone, Copy, PartialEq, prost::Message)]
-struct Nothing {}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct WireCompare {
-    #[prost(bytes = "bytes", tag = "1")]
-    value: Bytes,
-    #[prost(oneof = "WireExpected", tags = "2, 3, 4")]
-    expected: Option<WireExpected>,
-}
-
-#[derive(Clone, PartialEq, prost::Oneof)]
-enum WireExpected {
-    #[prost(message, tag = "2")]
-    Absent(Nothing),
-    #[prost(uint64, tag = "3")]
-    Revision(u64),
-    #[prost(bytes = "bytes", tag = "4")]
-    Value(Bytes),
-}
-
-fn wire_operation(operation: &Operation) -> WireOperation {
-    let act = match operation {
-        Operation::Put { value, .. } => WireAct::Put(value.as_bytes().clone()),
-        Operation::Delete { .. } => WireAct::Delete(Nothing {}),
-        Operation::CompareAndSet {
-            expected, value, ..
-        } => WireAct::CompareAndSet(WireCompare {
-            value: value.as_bytes().clone(),
-            expected: Some(match expected {
-                Expected::Absent => WireExpected::Absent(Nothing {}),
-                Expected::Revision(revision) => WireExpected::Revision(revision.as_u64()),
-                Expected::Value(value) => WireExpected::Value(value.as_bytes().clone()),
-            }),
-        }),
-        Operation::Get { .. } => WireAct::Get(Nothing {}),
-        Operation::DeleteRange { range } => WireAct::DeleteRange(wire_range(range)),
-    };
-    WireOperation {
-        key: operation
-            .key()
-            .map_or_else(String::new, |key| key.as_str().to_owned()),
-        act: Some(act),
-    }
-}
-
-fn operation(wire: WireOperation) -> Result<Operation, CodecError> {
-    let act = wire
-        .act
-        .ok_or(CodecError::Invalid("an operation of an unknown kind"))?;
-    if let WireAct::DeleteRange(range) = act {
-        return Ok(Operation::DeleteRange {
-            range: range_of(range)?,
-        });
-    }
-    let key = Key::parse(&wire.key)?;
-    Ok(match act {
-        WireAct::Put(value) => Operation::Put {
-            key,
-            value: Value::parse(value)?,
-            context: None,
-            lease: None,
-        },
-        WireAct::Delete(Nothing {}) => Operation::Delete { key },
-        WireAct::CompareAndSet(compare) => Operation::CompareAndSet {
-            key,
-            expected: match compare
-                .expected
-                .ok_or(CodecError::Invalid("a compare without an expectation"))?
-            {
-                WireExpected::Absent(Nothing {}) => Expected::Absent,
-                WireExpected::Revision(revision) => Expected::Revision(Revision::new(revision)),
-                WireExpected::Value(value) => Expected::Value(Value::parse(value)?),
-            },
-            value: Value::parse(compare.value)?,
-            lease: None,
-        },
-        WireAct::Get(Nothing {}) => Operation::Get { key },
-        WireAct::DeleteRange(_) => return Err(CodecError::Invalid("a range with a key")),
-    })
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct WireRange {
-    /// Whether `start` is a prefix.
-    #[prost(bool, tag = "1")]
-    prefix: bool,
-    #[prost(string, tag = "2")]
-    start: String,
-    #[prost(string, optional, tag = "3")]
-    end: Option<String>,
-}
-
-fn wire_range(range: &KeyRange) -> WireRange {
-    let (prefix, end) = match range {
-        KeyRange::Prefix(_) => (true, None),
-        KeyRange::Between { end, .. } => (false, end.as_deref().map(str::to_owned)),
-    };
-    WireRange {
-        prefix,
-        start: range.start().to_owned(),
-        end,
-    }
-}
-
-fn range_of(wire: WireRange) -> Result<KeyRange, CodecError> {
-    Ok(if wire.prefix {
-        KeyRange::prefix(&wire.start)?
-    } else {
-        KeyRange::between(&wire.start, wire.end.as_deref())?
-    })
 }

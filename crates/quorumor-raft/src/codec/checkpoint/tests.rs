@@ -1,5 +1,9 @@
 //! Pieces of a checkpoint: bounded, whole or refused.
 
+use std::sync::Arc;
+
+use quorumor_core::{Entry, Value, Version};
+
 use super::*;
 use crate::state_machine::StateMachine;
 use crate::testing::{Net, id, key};
@@ -7,9 +11,8 @@ use crate::testing::{Net, id, key};
 fn state(entries: u64, bytes: usize) -> StateMachine {
     let mut state = StateMachine::founding(&Net::new(3, 1).config(1, 1));
     for i in 0..entries {
-        let key = key(&format!("k{i:06}"));
         let entry = Entry {
-            key: key.clone(),
+            key: key(&format!("k{i:06}")),
             value: Value::parse(vec![7; bytes].into()).unwrap(),
             version: Version::Strong {
                 create: Revision::new(i),
@@ -19,7 +22,7 @@ fn state(entries: u64, bytes: usize) -> StateMachine {
             writer: id(2),
             lease: None,
         };
-        state.entries.insert(key, Arc::new(entry));
+        state.restore(Arc::new(entry));
     }
     state
 }

@@ -1,0 +1,93 @@
+//! Log time as this node knows it: the newest that it has seen in its log, and what its own monotonic clock counted since.
+//!
+//! It never goes faster than real time and never ahead of the leader's. It stands still without a leader, so that no lease
+//! runs out while nobody could have renewed it; and one step is no longer than an election timeout, so that a process that
+//! was stopped doesn't wake up to find every lease expired (etcd #15247). No wall clock is asked anywhere.
+
+use quorumor_core::{LogTime, Mono};
+use raft::eraftpb::{Entry, EntryType};
+
+use crate::codec::proposal::decode_time;
+
+/// This node's log time.
+#[derive(Debug)]
+pub(crate) struct LogClock {
+    time_us: u64,
+    at: Mono,
+    step_max_us: u64,
+    /// Whether somebody leads a majority and can write.
+    running: bool,
+}
+
+impl LogClock {
+    /// A clock that goes on from the newest log time known.
+    pub(crate) const fn new(time: LogTime, at: Mono, step_max_us: u64) -> Self {
+        Self {
+            time_us: time.0.saturating_mul(1_000),
+            at,
+            step_max_us,
+            running: false,
+        }
+    }
+
+    /// Counts the time since the last call, if it counts.
+    pub(crate) fn advance(&mut self, now: Mono) {
+        let step = now.since_us(self.at).min(self.step_max_us);
+        self.at = now;
+        if self.running {
+            self.time_us = self.time_us.saturating_add(step);
+        }
+    }
+
+    /// Whether time counts from now on.
+    pub(crate) const fn run(&mut self, running: bool) {
+        self.running = running;
+    }
+
+    /// Some entry carries this time, so it has come.
+    pub(crate) const fn observe(&mut self, time: LogTime) {
+        let time_us = time.0.saturating_mul(1_000);
+        if time_us > self.time_us {
+            self.time_us = time_us;
+        }
+    }
+
+    /// As [`Self::observe`], for entries of a log.
+    pub(crate) fn observe_all<'a>(&mut self, entries: impl IntoIterator<Item = &'a Entry>) {
+        for entry in entries {
+            if !entry.context.is_empty()
+                && entry.get_entry_type() == EntryType::EntryNormal
+                && let Ok(Some(time)) = decode_time(&entry.context)
+            {
+                self.observe(time);
+            }
+        }
+    }
+
+    /// The time.
+    pub(crate) const fn now(&self) -> LogTime {
+        LogTime(self.time_us / 1_000)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_counts_only_while_it_runs_and_no_long_step() {
+        let mut clock = LogClock::new(LogTime(500), Mono(0), 1_000_000);
+        clock.advance(Mono(700_000));
+        assert_eq!(clock.now(), LogTime(500));
+        clock.run(true);
+        clock.advance(Mono(900_000));
+        assert_eq!(clock.now(), LogTime(700));
+        clock.advance(Mono(60_000_000));
+        assert_eq!(clock.now(), LogTime(1_700), "a pause of a minute");
+        clock.observe(LogTime(1_000));
+        assert_eq!(clock.now(), LogTime(1_700), "it never goes back");
+        clock.observe(LogTime(2_000));
+        clock.advance(Mono(60_100_000));
+        assert_eq!(clock.now(), LogTime(2_100));
+    }
+}

@@ -1,0 +1,177 @@
+//! Clients' sessions (Raft dissertation, 6.3): which of a client's writes were applied, and what was answered. Part of the
+//! replicated state; expiry counts in log time and is decided while entries are applied.
+
+use std::sync::Arc;
+
+use imbl::{OrdMap, OrdSet};
+use quorumor_core::limits::{
+    SESSION_ANSWER_BYTES_MAX, SESSION_ANSWERS_MAX, SESSION_TTL_MS_MAX, SESSIONS_MAX,
+};
+use quorumor_core::{ClientId, ClientSeq, LogTime};
+
+use super::outcome::{Answer, Denial};
+use crate::hash::mix;
+
+/// One client's session.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Session {
+    pub(crate) ttl_ms: u64,
+    pub(crate) expires_at: LogTime,
+    pub(crate) acked_through: u64,
+    /// Answers to numbers above that.
+    pub(crate) answers: OrdMap<u64, Arc<Answer>>,
+    /// What they weigh.
+    pub(crate) bytes: usize,
+}
+
+/// All sessions, and the order in which they expire. A clone is cheap.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sessions {
+    table: OrdMap<ClientId, Arc<Session>>,
+    by_expiry: OrdSet<(LogTime, ClientId)>,
+    sum: u64,
+}
+
+/// What a session says about a write.
+#[derive(Debug)]
+pub(crate) enum Verdict {
+    /// It comes for the first time. Its answer may weigh so much.
+    New { room: usize },
+    /// It was applied; this was the answer.
+    Repeated(Arc<Answer>),
+}
+
+impl Sessions {
+    /// The sessions by id.
+    pub(crate) const fn table(&self) -> &OrdMap<ClientId, Arc<Session>> {
+        &self.table
+    }
+
+    /// The sum of the sessions' hashes.
+    pub(crate) const fn sum(&self) -> u64 {
+        self.sum
+    }
+
+    /// Whether there are none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+
+    /// Opens a session under a number that is never given again; gives its TTL.
+    pub(crate) fn open(
+        &mut self,
+        client: ClientId,
+        ttl_ms: u64,
+        now: LogTime,
+    ) -> Result<u64, Denial> {
+        if self.table.len() >= SESSIONS_MAX {
+            return Err(Denial::SessionsMax);
+        }
+        let ttl_ms = ttl_ms.min(SESSION_TTL_MS_MAX);
+        self.insert(
+            client,
+            Session {
+                ttl_ms,
+                expires_at: now.after_ms(ttl_ms),
+                ..Session::default()
+            },
+        );
+        Ok(ttl_ms)
+    }
+
+    /// Puts a session in its place, in the table and in the order.
+    pub(crate) fn insert(&mut self, client: ClientId, mut session: Session) {
+        session.bytes = session.answers.values().map(|answer| answer.bytes()).sum();
+        self.sum = self.sum.wrapping_add(hash(client, &session));
+        self.by_expiry.insert((session.expires_at, client));
+        self.table.insert(client, Arc::new(session));
+    }
+
+    /// Ends a session.
+    pub(crate) fn close(&mut self, client: ClientId) {
+        if let Some(session) = self.table.remove(&client) {
+            self.by_expiry.remove(&(session.expires_at, client));
+            self.sum = self.sum.wrapping_sub(hash(client, &session));
+        }
+    }
+
+    /// Ends the sessions whose time has come.
+    pub(crate) fn expire(&mut self, now: LogTime) {
+        while let Some((at, client)) = self.by_expiry.get_min().copied() {
+            if at > now {
+                break;
+            }
+            self.close(client);
+        }
+    }
+
+    /// Judges a write of a client, and takes note that the client lives and of what it has seen.
+    pub(crate) fn judge(&mut self, write: ClientSeq, now: LogTime) -> Result<Verdict, Denial> {
+        let client = write.client_id;
+        self.change(client, |session| {
+            session.acknowledge(write.acked_through);
+            session.expires_at = session.expires_at.max(now.after_ms(session.ttl_ms));
+            if write.seq <= session.acked_through {
+                return Err(Denial::SessionAcknowledged(client));
+            }
+            if let Some(answer) = session.answers.get(&write.seq) {
+                return Ok(Verdict::Repeated(Arc::clone(answer)));
+            }
+            let full = session.answers.len() >= SESSION_ANSWERS_MAX
+                || session.bytes >= SESSION_ANSWER_BYTES_MAX;
+            if full {
+                return Err(Denial::SessionAnswersMax);
+            }
+            Ok(Verdict::New {
+                room: SESSION_ANSWER_BYTES_MAX - session.bytes,
+            })
+        })
+        .unwrap_or(Err(Denial::SessionGone(client)))
+    }
+
+    /// Keeps the answer to a write that was new.
+    pub(crate) fn keep(&mut self, write: ClientSeq, answer: Answer) {
+        self.change(write.client_id, |session| {
+            session.bytes += answer.bytes();
+            session.answers.insert(write.seq, Arc::new(answer));
+        });
+    }
+
+    /// Changes one session, with the order and the sum.
+    fn change<T>(&mut self, client: ClientId, act: impl FnOnce(&mut Session) -> T) -> Option<T> {
+        let session = Arc::make_mut(self.table.get_mut(&client)?);
+        let (old_sum, old_at) = (hash(client, session), session.expires_at);
+        let done = act(session);
+        let (new_sum, new_at) = (hash(client, session), session.expires_at);
+        self.sum = self.sum.wrapping_sub(old_sum).wrapping_add(new_sum);
+        if new_at != old_at {
+            self.by_expiry.remove(&(old_at, client));
+            self.by_expiry.insert((new_at, client));
+        }
+        Some(done)
+    }
+}
+
+impl Session {
+    fn acknowledge(&mut self, through: u64) {
+        self.acked_through = self.acked_through.max(through);
+        while let Some((seq, answer)) = self.answers.get_min().cloned() {
+            if seq > self.acked_through {
+                break;
+            }
+            self.answers.remove(&seq);
+            self.bytes = self.bytes.saturating_sub(answer.bytes());
+        }
+    }
+}
+
+fn hash(client: ClientId, session: &Session) -> u64 {
+    mix(&[
+        2,
+        client.as_u64(),
+        session.ttl_ms,
+        session.expires_at.0,
+        session.acked_through,
+        session.answers.len() as u64,
+    ])
+}
