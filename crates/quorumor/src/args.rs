@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use quorumor_client::{CallOptions, Client, Level, Mode, RetryPolicy};
+use quorumor_client::{CallOptions, Client, ClientBuilder, Level, Mode, RetryPolicy};
 
 use crate::commands::bench::BenchArgs;
 use crate::commands::cas::CasArgs;
+use crate::commands::certs::CertsArgs;
 use crate::commands::compare::CompareArgs;
 use crate::commands::delete::DeleteArgs;
 use crate::commands::dev::DevArgs;
@@ -17,8 +18,10 @@ use crate::commands::put::PutArgs;
 use crate::commands::serve::ServeArgs;
 use crate::commands::sim::SimArgs;
 use crate::commands::status::StatusArgs;
+use crate::commands::token::TokenArgs;
 use crate::commands::watch::WatchArgs;
 use crate::exit::Failure;
+use crate::trust::ClientTrust;
 
 /// A person who named a wrong address should be told soon, not at the deadline.
 const UNREACHABLE_ROUNDS_MAX: usize = 3;
@@ -67,6 +70,10 @@ pub(crate) enum Command {
     Bench(Box<BenchArgs>),
     /// Run one mode in the simulator, seed by seed, and judge it
     Sim(SimArgs),
+    /// Make certificates to try TLS with
+    Certs(CertsArgs),
+    /// Make bearer tokens
+    Token(TokenArgs),
 }
 
 impl Command {
@@ -85,6 +92,7 @@ impl Command {
             Self::Compare(args) => args.output(),
             Self::Bench(args) => args.output(),
             Self::Sim(args) => args.output.as_output(),
+            Self::Certs(_) | Self::Token(_) => Output::Table,
         }
     }
 }
@@ -153,6 +161,8 @@ pub(crate) struct ClientArgs {
     /// How to show the answer
     #[arg(short, long, env = "QUORUMOR_OUTPUT", value_enum, default_value_t = Output::Table)]
     pub(crate) output: Output,
+    #[command(flatten)]
+    pub(crate) trust: ClientTrust,
 }
 
 impl ClientArgs {
@@ -170,11 +180,13 @@ impl ClientArgs {
             unreachable_max: UNREACHABLE_ROUNDS_MAX * self.endpoints.len(),
             ..RetryPolicy::default()
         };
-        Client::builder()
+        let builder = Client::builder()
             .endpoints(self.endpoints.iter().map(|address| address.trim()))
             .options(options)
-            .retries(retries)
-            .connect()
+            .retries(retries);
+        self.trust
+            .fill(builder)
+            .and_then(ClientBuilder::connect)
             .map_err(Failure::of_read)
     }
 }

@@ -5,6 +5,7 @@ use crate::exit::{Exit, Failure};
 
 pub(crate) mod bench;
 pub(crate) mod cas;
+pub(crate) mod certs;
 pub(crate) mod compare;
 pub(crate) mod delete;
 pub(crate) mod dev;
@@ -14,6 +15,7 @@ pub(crate) mod put;
 pub(crate) mod serve;
 pub(crate) mod sim;
 pub(crate) mod status;
+pub(crate) mod token;
 pub(crate) mod watch;
 
 pub(crate) async fn run(command: Command) -> Result<Exit, Failure> {
@@ -30,5 +32,7 @@ pub(crate) async fn run(command: Command) -> Result<Exit, Failure> {
         Command::Compare(args) => compare::run(args).await,
         Command::Bench(args) => bench::run(*args).await,
         Command::Sim(args) => sim::run(args).await,
+        Command::Certs(args) => certs::run(args).await,
+        Command::Token(args) => token::run(args).await,
     }
 }

@@ -137,6 +137,8 @@ fn exit_of(error: &ClientError) -> Exit {
         | "MODE_NOT_SERVED"
         | "TOKEN_TOO_WIDE"
         | "EPOCH_CHANGED"
+        | "UNAUTHENTICATED"
+        | "PERMISSION_DENIED"
         | "HISTORY_GONE" => Exit::Refused,
         _ => Exit::Unavailable,
     }
@@ -156,7 +158,11 @@ fn advice(error: &ClientError) -> Option<String> {
             "check --endpoints (or QUORUMOR_ENDPOINTS) and that a node runs there; \
              `quorumor dev --mode strong` starts a cluster to try"
         }
-        "CONTACT_LOST" | "DEADLINE_EXCEEDED" | "OUTCOME_UNKNOWN" => {
+        "CONTACT_LOST" => {
+            "try again; if this goes on, check that the endpoint is a node's client address, and whether it wants TLS (--ca) or a \
+             client certificate (--cert, --key): the node's log says why it refused one"
+        }
+        "DEADLINE_EXCEEDED" | "OUTCOME_UNKNOWN" => {
             "try again; if this goes on, check that the endpoint is a node's client address"
         }
         "NO_QUORUM" => {
@@ -187,6 +193,10 @@ fn advice(error: &ClientError) -> Option<String> {
         "INVALID_ARGUMENT" | "TOO_LARGE" => {
             "mend the request; `quorumor status -o json` lists the limits"
         }
+        "UNAUTHENTICATED" => {
+            "name a token that the node knows (QUORUMOR_AUTH_TOKEN, or --auth-token), or a certificate (--cert, --key)"
+        }
+        "PERMISSION_DENIED" => "ask with a token that has this role, or have it added to the node's tokens file",
         "DAMAGED" => "ask another node, and replace this one",
         "BAD_ANSWER" => "check that the endpoint is a node's client address, not its peer address",
         _ => return None,

@@ -17,6 +17,7 @@ mod output;
 mod render;
 mod signals;
 mod supervisor;
+mod trust;
 
 fn main() -> ExitCode {
     run(Cli::parse())

@@ -13,6 +13,7 @@ use crate::exit::{Exit, Failure};
 use crate::logging::{self, LogFormat};
 use crate::output;
 use crate::signals::Ends;
+use crate::trust::ServeTrust;
 
 const EXAMPLE: &str = "\
 Examples:
@@ -21,10 +22,16 @@ Examples:
       --initial-members 1=127.0.0.1:7401,2=127.0.0.1:7411,3=127.0.0.1:7421
   quorumor serve --mode eventual --cluster shop --node-id 2 --data-dir ./n2 \\
       --listen 127.0.0.1:7410 --peer-listen 127.0.0.1:7411 --seeds 127.0.0.1:7401
+  quorumor serve --mode strong --cluster shop --node-id 4 --data-dir ./n4 \\
+      --listen 127.0.0.1:7430 --peer-listen 127.0.0.1:7431 --join 127.0.0.1:7400,127.0.0.1:7410
   quorumor serve --config node.toml
+  quorumor serve --mode strong --cluster shop --node-id 1 --data-dir ./n1 --listen 10.0.0.1:7400 ... \\
+      --tls-cert certs/node-1.pem --tls-key certs/node-1-key.pem --tls-ca certs/ca.pem --tokens tokens.toml
 
 A flag stands over its QUORUMOR_* variable, that over the file, that over the default. In the file names are as in the
-flags: `node-id = 1`. SIGTERM or SIGINT drains and stops; a second one stops at once.
+flags: `node-id = 1`; those of TLS stand under `[tls]`, as `cert = 'FILE'`. SIGTERM or SIGINT drains and stops; a second one
+stops at once. Certificates and tokens that change are taken up within two seconds, or at once on SIGHUP (which ends a
+node that has none).
 
 Exit status: 0 stopped as asked; 2 the configuration makes no sense; 3 it couldn't start, or had to stop by itself
 (a disk that failed, damaged data); 4 the data directory belongs to another node, cluster or mode.";
@@ -59,6 +66,15 @@ pub(crate) struct ServeArgs {
     /// Strong mode: every founding voter, id=address,id=address; the same list on each
     #[arg(long, env = "QUORUMOR_INITIAL_MEMBERS", value_name = "MEMBERS")]
     pub(crate) initial_members: Option<String>,
+    /// Strong mode: join a running cluster, as a learner first, by these client addresses of its members
+    #[arg(long, env = "QUORUMOR_JOIN", value_name = "ADDRESSES")]
+    pub(crate) join: Option<String>,
+    /// The bearer token for joining, of the admin role, if the cluster asks for one
+    #[arg(long, env = "QUORUMOR_JOIN_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    pub(crate) join_token: Option<String>,
+    /// A node that joins stays a learner: it gets the data and never votes
+    #[arg(long)]
+    pub(crate) stay_learner: bool,
     /// Eventual mode: peer addresses to join by; none for the first node
     #[arg(long, env = "QUORUMOR_SEEDS", value_name = "ADDRESSES")]
     pub(crate) seeds: Option<String>,
@@ -74,6 +90,8 @@ pub(crate) struct ServeArgs {
     /// Moves this node's wall clock, for tests
     #[arg(long, value_name = "MS", hide = true, allow_hyphen_values = true)]
     pub(crate) wall_skew_ms: Option<i64>,
+    #[command(flatten)]
+    pub(crate) trust: ServeTrust,
     /// How to report that the node is ready
     #[arg(short, long, value_enum, default_value_t = Report::Text)]
     pub(crate) output: Report,
@@ -106,12 +124,16 @@ impl ServeArgs {
             advertise_client: self.advertise_client.clone(),
             advertise_peer: self.advertise_peer.clone(),
             initial_members: self.initial_members.clone(),
+            join: self.join.clone(),
+            join_token: self.join_token.clone(),
+            stay_learner: self.stay_learner.then_some(true),
             seeds: self.seeds.clone(),
             peer_override: (!self.peer_override.is_empty()).then(|| self.peer_override.join(",")),
             seed: self.seed,
             wall_skew_ms: self.wall_skew_ms,
             ..Settings::default()
         };
+        let typed = self.trust.fill(typed);
         let Some(path) = &self.config else {
             return Ok(typed);
         };
@@ -128,17 +150,28 @@ pub(crate) async fn run(args: ServeArgs) -> Result<Exit, Failure> {
     let supervisor_gone = supervisor_gone(args.exit_on_stdin_close);
     let mut server = Server::start(config).await.map_err(not_started)?;
     report(&args, &server)?;
-    tokio::select! {
-        fatal = server.failed() => {
-            error!(error = %fatal, "the node can't go on");
-            let message = format!("the node can't go on: {fatal}");
-            return Err(Failure::new(Exit::Unavailable, "FATAL", message));
+    let mut supervisor_gone = std::pin::pin!(supervisor_gone);
+    loop {
+        tokio::select! {
+            fatal = server.failed() => {
+                error!(error = %fatal, "the node can't go on");
+                let message = format!("the node can't go on: {fatal}");
+                return Err(Failure::new(Exit::Unavailable, "FATAL", message));
+            }
+            () = &mut supervisor_gone => {
+                info!("stdin was closed: stopping at once");
+                stop_at_once();
+            }
+            signal = ends.next() => {
+                if signal == "SIGHUP" && server.has_trust_files() {
+                    info!(signal, "reading certificates and tokens again");
+                    server.reload().await;
+                    continue;
+                }
+                info!(signal, "draining");
+                break;
+            }
         }
-        () = supervisor_gone => {
-            info!("stdin was closed: stopping at once");
-            stop_at_once();
-        }
-        signal = ends.next() => info!(signal, "draining"),
     }
     tokio::select! {
         _ = server.shutdown() => info!("stopped"),
