@@ -100,6 +100,12 @@ impl Cluster {
         }
     }
 
+    /// Where its nodes keep their data.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.plan.dir
+    }
+
     /// Kills a node as a crash would (`kill -9`), and says when.
     ///
     /// # Errors

@@ -54,6 +54,8 @@ pub enum Goal {
     AtLeast(Figure, f64),
     /// At most so much of the other's.
     AtMost(Figure, f64),
+    /// At most so much, whatever the other has: for what nobody else is measured in.
+    Within(Figure, f64),
 }
 
 impl Goal {
@@ -65,14 +67,19 @@ impl Goal {
                 format!("{} >= {}x", which.as_str(), figure(Some(bound)))
             }
             Self::AtMost(which, bound) => format!("{} <= {}x", which.as_str(), figure(Some(bound))),
+            Self::Within(which, bound) => format!("{} <= {}", which.as_str(), figure(Some(bound))),
         }
     }
 
-    /// The ratio, if both have the figure.
+    /// The ratio (or the figure, where only that counts), if it can be told.
     #[must_use]
     pub fn ratio(self, result: &CellResult, other: &CellResult) -> Option<f64> {
-        let (Self::AtLeast(which, _) | Self::AtMost(which, _)) = self;
-        by(which.of(result), which.of(other))
+        match self {
+            Self::AtLeast(which, _) | Self::AtMost(which, _) => {
+                by(which.of(result), which.of(other))
+            }
+            Self::Within(which, _) => which.of(result),
+        }
     }
 
     /// Whether it is reached; a ratio that can't be told isn't.
@@ -81,15 +88,20 @@ impl Goal {
         match (self, self.ratio(result, other)) {
             (_, None) => false,
             (Self::AtLeast(_, bound), Some(ratio)) => ratio >= bound,
-            (Self::AtMost(_, bound), Some(ratio)) => ratio <= bound,
+            (Self::AtMost(_, bound) | Self::Within(_, bound), Some(ratio)) => ratio <= bound,
         }
     }
 
     /// The measured ratio in few signs, as `ops 2.61x`.
     #[must_use]
     pub fn measured(self, result: &CellResult, other: &CellResult) -> String {
-        let (Self::AtLeast(which, _) | Self::AtMost(which, _)) = self;
-        format!("{} {}x", which.as_str(), figure(self.ratio(result, other)))
+        let ratio = figure(self.ratio(result, other));
+        match self {
+            Self::AtLeast(which, _) | Self::AtMost(which, _) => {
+                format!("{} {ratio}x", which.as_str())
+            }
+            Self::Within(which, _) => format!("{} {ratio}", which.as_str()),
+        }
     }
 }
 
@@ -161,5 +173,8 @@ mod tests {
         let (one, other) = (result("a", 1.0, None), result("b", 1.0, Some(1.0)));
         assert!(!goal.is_met(&one, &other));
         assert_eq!(goal.measured(&one, &other), "p99 -x");
+        let alone = Goal::Within(Figure::P99, 2.0);
+        assert!(alone.is_met(&other, &one) && !alone.is_met(&one, &other));
+        assert_eq!(alone.measured(&other, &one), "p99 1.00");
     }
 }

@@ -13,6 +13,7 @@ pub mod failover;
 pub mod goal;
 pub mod load;
 pub mod machine;
+pub mod million;
 pub mod op;
 pub mod progress;
 pub mod results;

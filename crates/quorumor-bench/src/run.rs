@@ -237,7 +237,11 @@ pub fn quantile_ms(measured: &Measured, quantile: f64) -> Option<f64> {
         .then(|| count(measured.latency_us.value_at_quantile(quantile)) / 1000.0)
 }
 
-async fn fill(session: &Session, keys: usize, value: &bytes::Bytes) -> Result<(), CallError> {
+pub(crate) async fn fill(
+    session: &Session,
+    keys: usize,
+    value: &bytes::Bytes,
+) -> Result<(), CallError> {
     let mut tasks = tokio::task::JoinSet::new();
     for lane in 0..FILL_IN_FLIGHT {
         let caller = session.writers[lane % session.writers.len()].clone();

@@ -9,6 +9,7 @@ use crate::cell::{Cell, Settings, Workload};
 use crate::cluster::{Cluster, ClusterPlan};
 use crate::failover;
 use crate::goal::{Figure, Goal, Row};
+use crate::million;
 use crate::progress::Progress;
 use crate::results::{CellResult, Turn};
 use crate::run::Bench;
@@ -18,6 +19,10 @@ use crate::watch::FanOut;
 const NODES: usize = 3;
 const WATCHERS: usize = 100;
 const WATCHED_PUTS_S: f64 = 500.0;
+/// Writes over a million keys last so many cells' time: checkpoints must come and go meanwhile.
+const CHECKPOINT_CELLS: u32 = 6;
+/// A node of a million keys must serve within this time.
+const START_MS_MAX: f64 = 10_000.0;
 /// The name of Quorumor called over streams, in results.
 const EXCHANGE_NAME: &str = "quorumor-exchange";
 
@@ -43,7 +48,7 @@ pub struct SuitePlan {
 }
 
 /// The names of all cells, in their order.
-pub const CELL_NAMES: [&str; 9] = [
+pub const CELL_NAMES: [&str; 10] = [
     "put",
     "get",
     "get-leader",
@@ -53,6 +58,7 @@ pub const CELL_NAMES: [&str; 9] = [
     "watch",
     "keep-alive",
     "failover",
+    million::NAME,
 ];
 
 /// A cell of the table with its goals.
@@ -287,7 +293,33 @@ async fn measure(
         on_cell(&results)?;
         rows.extend(row(&results, &[Goal::AtMost(Figure::P50, 0.5)]));
     }
+    if wanted(plan, million::NAME) {
+        let results = a_million(plan, &bench).await?;
+        on_cell(&results)?;
+        if let [load, without, with, start] = &results[..] {
+            let pair = [with.clone(), without.clone()];
+            rows.extend(row(&pair, &[Goal::AtLeast(Figure::Ops, 0.8)]));
+            let pair = [start.clone(), load.clone()];
+            rows.extend(row(&pair, &[Goal::Within(Figure::P50, START_MS_MAX)]));
+        }
+    }
     Ok(rows)
+}
+
+/// On a cluster of its own, so that no other figure is about so many keys.
+async fn a_million(plan: &SuitePlan, bench: &Bench) -> Result<Vec<CellResult>, BenchError> {
+    let mut cluster = Cluster::start(ClusterPlan {
+        protocol: Protocol::Quorumor,
+        program: plan.quorumor.clone(),
+        dir: plan.dir.join(million::NAME),
+        nodes: NODES,
+        arguments: Vec::new(),
+    })
+    .await?;
+    let puts_for = plan.settings.duration * CHECKPOINT_CELLS;
+    let results = million::measure(&mut cluster, bench, puts_for).await;
+    cluster.stop().await;
+    results
 }
 
 /// The first result beside the second.

@@ -150,7 +150,7 @@ pub(crate) struct SuiteArgs {
     /// Keep the data
     #[arg(long)]
     pub(crate) keep: bool,
-    /// Only these cells: put, get, get-leader, local-get, mix, batch, watch, keep-alive, failover
+    /// Only these cells: put, get, get-leader, local-get, mix, batch, watch, keep-alive, failover, million-keys
     #[arg(long, value_name = "CELLS", value_delimiter = ',')]
     pub(crate) only: Vec<String>,
     /// Measured, for each turn
