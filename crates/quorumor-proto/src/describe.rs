@@ -1,7 +1,8 @@
 //! What `Describe` tells, for the wire.
 
 use quorumor_core::{
-    Alarm, Health, Level, Member, MemberState, Mode, Mono, Position, Role, View, limits,
+    Alarm, Health, Level, Member, MemberState, Mode, Mono, NodeId, Position, Role, StoreId, View,
+    limits,
 };
 
 use crate::PEER_PROTOCOL;
@@ -82,16 +83,37 @@ fn alarm_to_wire(alarm: &Alarm) -> pb::Alarm {
     }
 }
 
+const fn state_to_wire(state: MemberState) -> pb::MemberState {
+    match state {
+        MemberState::Alive => pb::MemberState::Alive,
+        MemberState::Suspect => pb::MemberState::Suspect,
+        MemberState::Down => pb::MemberState::Down,
+        MemberState::Left => pb::MemberState::Left,
+    }
+}
+
+/// A committed member for the wire; `leader` is the one that leads.
+#[must_use]
+pub fn cluster_member_to_wire(member: &Member, leader: Option<NodeId>) -> pb::ClusterMember {
+    pb::ClusterMember {
+        node_id: member.node.as_u64(),
+        peer_address: member
+            .peer_address
+            .map(|address| address.to_string())
+            .unwrap_or_default(),
+        client_address: member.client_address.clone().unwrap_or_default(),
+        voter: member.voter,
+        leader: leader == Some(member.node),
+        state: state_to_wire(member.state).into(),
+        store_id: member.store.map_or(0, StoreId::as_u64),
+        promote_when_ready: member.promote,
+    }
+}
+
 fn member_to_wire(member: &Member, now: Mono) -> pb::Member {
     pb::Member {
         node_id: member.node.as_u64(),
-        state: match member.state {
-            MemberState::Alive => pb::MemberState::Alive,
-            MemberState::Suspect => pb::MemberState::Suspect,
-            MemberState::Down => pb::MemberState::Down,
-            MemberState::Left => pb::MemberState::Left,
-        }
-        .into(),
+        state: state_to_wire(member.state).into(),
         peer_address: member
             .peer_address
             .map(|address| address.to_string())

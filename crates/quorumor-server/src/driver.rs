@@ -6,12 +6,14 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use quorumor_core::{CallId, Change, Contact, Error, Input, NodeId, Output, Replica, Reply};
+use quorumor_core::{
+    CallId, Change, Contact, Error, Input, NodeId, Output, Persist, Replica, Reply,
+};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::handle::{Call, Handle, Published, Requests};
+use crate::handle::{Call, Handle, Published, Requests, late};
 use crate::peers::Peers;
 use crate::persist::LogQueue;
 use crate::shutdown::Alarm;
@@ -22,7 +24,9 @@ const INPUTS_PER_TURN: usize = 256;
 /// What each lane gets of a round.
 const CONTROL_PER_ROUND: usize = 32;
 const DATAGRAMS_PER_ROUND: usize = 32;
-const CALLS_PER_ROUND: usize = 32;
+const URGENT_PER_ROUND: usize = 32;
+const READS_PER_ROUND: usize = 32;
+const WRITES_PER_ROUND: usize = 32;
 const BULK_PER_ROUND: usize = 4;
 /// Waiting messages of peers. A full stream lane holds up the peer's connection; a full datagram lane drops.
 const CONTROL_QUEUE_MAX: usize = 1_024;
@@ -161,8 +165,10 @@ impl<R: Replica> Driver<R> {
             Some(call) = around.requests.cancels.recv() => Wake::Input(Input::Cancel { call }),
             Some(input) = around.arrivals.control.recv() => Wake::Input(input),
             () = timer => Wake::Input(Input::Timer),
+            Some(call) = around.requests.urgent.recv() => Wake::Call(call),
             Some(input) = around.arrivals.datagrams.recv() => Wake::Input(input),
-            Some(call) = around.requests.calls.recv() => Wake::Call(call),
+            Some(call) = around.requests.reads.recv() => Wake::Call(call),
+            Some(call) = around.requests.writes.recv() => Wake::Call(call),
             // While the disk is behind, what is heavy is left to wait at the peers.
             Some(input) = around.arrivals.bulk.recv(), if !around.log.is_behind() => Wake::Input(input),
         }
@@ -188,7 +194,9 @@ impl<R: Replica> Driver<R> {
             taken += self.take_from(|arrivals| &mut arrivals.control, CONTROL_PER_ROUND);
             taken += self.take_timer();
             taken += self.take_from(|arrivals| &mut arrivals.datagrams, DATAGRAMS_PER_ROUND);
-            taken += self.take_calls();
+            taken += self.take_calls(|requests| &mut requests.urgent, URGENT_PER_ROUND);
+            taken += self.take_calls(|requests| &mut requests.reads, READS_PER_ROUND);
+            taken += self.take_calls(|requests| &mut requests.writes, WRITES_PER_ROUND);
             if !self.around.log.is_behind() {
                 taken += self.take_from(|arrivals| &mut arrivals.bulk, BULK_PER_ROUND);
             }
@@ -212,14 +220,18 @@ impl<R: Replica> Driver<R> {
         count
     }
 
-    fn take_calls(&mut self) -> usize {
-        for taken in 0..CALLS_PER_ROUND {
-            match self.around.requests.calls.try_recv() {
+    fn take_calls(
+        &mut self,
+        lane: impl Fn(&mut Requests) -> &mut mpsc::Receiver<Call>,
+        count: usize,
+    ) -> usize {
+        for taken in 0..count {
+            match lane(&mut self.around.requests).try_recv() {
                 Ok(call) => self.take_call(call),
                 Err(_) => return taken,
             }
         }
-        CALLS_PER_ROUND
+        count
     }
 
     fn take_timer(&mut self) -> usize {
@@ -237,14 +249,21 @@ impl<R: Replica> Driver<R> {
         let Call {
             call,
             request,
-            weight,
+            until,
             reply,
         } = call;
-        drop(weight);
         // Its caller has gone while it waited: it was never begun.
         if reply.is_closed() {
             return;
         }
+        if until <= tokio::time::Instant::now() {
+            // A caller who has gone wants no answer.
+            let _ = reply.send(Err(late()));
+            return;
+        }
+        // What this request makes the replica do at once is told under its name: its append to the log, for one.
+        let span = tracing::debug_span!("call", %call, request_id = request.request_id.as_str());
+        let _inside = span.enter();
         self.pending.insert(call, reply);
         self.step(Input::Request { call, request });
     }
@@ -277,7 +296,10 @@ impl<R: Replica> Driver<R> {
                 }
             }
             Output::PeerAddress { peer, address } => self.around.peers.learn(peer, address),
-            Output::Persist(persist) => self.around.log.push(persist),
+            Output::Persist(persist) => {
+                tracing::debug!(%mode, token = token_of(&persist), "hands over to the log");
+                self.around.log.push(persist);
+            }
             Output::Changed(change) => self.changes.push(change),
         }
     }
@@ -297,6 +319,15 @@ impl<R: Replica> Driver<R> {
                 let _ = reply.send(result);
             }
         }
+    }
+}
+
+/// What the log thread tells of it when it is done.
+const fn token_of(persist: &Persist) -> u64 {
+    match persist {
+        Persist::Append { token, .. }
+        | Persist::Checkpoint { token, .. }
+        | Persist::Compact { token, .. } => token.0,
     }
 }
 

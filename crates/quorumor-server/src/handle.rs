@@ -7,17 +7,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::RwLock;
 use quorumor_core::limits::{BATCH_BYTES_MAX, DRIVER_QUEUE_MAX};
 use quorumor_core::{
-    CallId, Command, Error, Health, Mode, Reply, Request, Status, View,
+    CallId, Certainty, Command, Error, Health, Mode, NodeId, Reply, Request, Role, Status, View,
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
+use crate::admission::{Class, Shares};
 use crate::clock::Clock;
+use crate::metrics;
 use crate::standing::Standing;
-use crate::watch::{ChangeNumber, Hub};
+use crate::watch::{Bounds, ChangeNumber, Hub};
 use crate::weight::{Bytes, Weight};
 
-/// Bytes of the requests that wait in front of one driver: 32 of the heaviest.
+/// Bytes of the requests that one mode has taken on and not answered: 32 of the heaviest.
 const QUEUE_BYTES_MAX: usize = 32 * BATCH_BYTES_MAX;
 /// Bytes that wait for one log's disk before writes are refused. What peers send may come on top.
 pub(crate) const LOG_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -38,15 +40,18 @@ pub(crate) struct Published {
 pub(crate) struct Call {
     pub(crate) call: CallId,
     pub(crate) request: Request,
-    /// Its share of the queue, until the driver takes it.
-    pub(crate) weight: Weight,
+    /// When its caller stops waiting: it isn't begun after that.
+    pub(crate) until: Instant,
     pub(crate) reply: oneshot::Sender<Result<Reply, Error>>,
 }
 
 /// What the driver takes from.
 #[derive(Debug)]
 pub(crate) struct Requests {
-    pub(crate) calls: mpsc::Receiver<Call>,
+    /// Keep-alives, revokes and what operators do: few, and never behind the others.
+    pub(crate) urgent: mpsc::Receiver<Call>,
+    pub(crate) reads: mpsc::Receiver<Call>,
+    pub(crate) writes: mpsc::Receiver<Call>,
     /// Unbounded, but never more than the calls accepted: one cancel each.
     pub(crate) cancels: mpsc::UnboundedReceiver<CallId>,
 }
@@ -71,12 +76,18 @@ pub(crate) struct Handle {
 #[derive(Debug)]
 struct Shared {
     mode: Mode,
+    node: NodeId,
     clock: Clock,
-    calls: mpsc::Sender<Call>,
+    shares: Shares,
+    urgent: mpsc::Sender<Call>,
+    reads: mpsc::Sender<Call>,
+    writes: mpsc::Sender<Call>,
     cancels: mpsc::UnboundedSender<CallId>,
     next_call: AtomicU64,
     published: RwLock<Arc<Published>>,
-    hub: Hub,
+    hub: Arc<Hub>,
+    /// Whether a leader is known. Always, in eventual mode.
+    led: watch::Sender<bool>,
     queued_bytes: Bytes,
     log_bytes: Bytes,
     standing: Arc<Standing>,
@@ -92,16 +103,23 @@ impl Handle {
         log_bytes: Bytes,
         standing: Arc<Standing>,
     ) -> (Self, Requests) {
-        let (calls, calls_taken) = mpsc::channel(DRIVER_QUEUE_MAX);
+        let (urgent, urgent_taken) = mpsc::channel(DRIVER_QUEUE_MAX);
+        let (reads, reads_taken) = mpsc::channel(DRIVER_QUEUE_MAX);
+        let (writes, writes_taken) = mpsc::channel(DRIVER_QUEUE_MAX);
         // A drop can't wait for room. There is at most one cancel a call, and the calls are bounded.
         let (cancels, cancels_taken) = mpsc::unbounded_channel();
         let shared = Shared {
             mode,
+            node: view.status.node,
             clock,
-            calls,
+            shares: Shares::new(mode),
+            urgent,
+            reads,
+            writes,
             cancels,
             next_call: AtomicU64::new(1),
-            hub: Hub::new(hub_id, view.position.clone()),
+            hub: Hub::new(hub_id, mode, view.position.clone(), Bounds::DEFAULT),
+            led: watch::Sender::new(is_led(&view.status)),
             published: RwLock::new(Arc::new(Published { view, number: 0 })),
             queued_bytes: Bytes::default(),
             log_bytes,
@@ -111,7 +129,9 @@ impl Handle {
             shared: Arc::new(shared),
         };
         let requests = Requests {
-            calls: calls_taken,
+            urgent: urgent_taken,
+            reads: reads_taken,
+            writes: writes_taken,
             cancels: cancels_taken,
         };
         (handle, requests)
@@ -121,12 +141,22 @@ impl Handle {
         self.shared.mode
     }
 
+    /// The node that it belongs to.
+    pub(crate) fn node(&self) -> NodeId {
+        self.shared.node
+    }
+
     pub(crate) fn clock(&self) -> &Clock {
         &self.shared.clock
     }
 
-    pub(crate) fn hub(&self) -> &Hub {
+    pub(crate) fn hub(&self) -> &Arc<Hub> {
         &self.shared.hub
+    }
+
+    /// Tells whether a leader is known, and of each change of that.
+    pub(crate) fn led(&self) -> watch::Receiver<bool> {
+        self.shared.led.subscribe()
     }
 
     /// The newest state. A node that its peers refuse is damaged, whatever its replica knows.
@@ -150,15 +180,28 @@ impl Handle {
 
     /// How many requests wait.
     pub(crate) fn waiting(&self) -> usize {
-        self.shared.calls.max_capacity() - self.shared.calls.capacity()
+        let lanes = [&self.shared.urgent, &self.shared.reads, &self.shared.writes];
+        lanes
+            .iter()
+            .map(|lane| lane.max_capacity() - lane.capacity())
+            .sum()
+    }
+
+    /// The places of each class of calls.
+    pub(crate) fn shares(&self) -> &Shares {
+        &self.shared.shares
     }
 
     /// Called by the driver, before the replies of the same drain leave.
     pub(crate) fn publish(&self, published: Published) {
+        let led = is_led(&published.view.status);
         *self.shared.published.write() = Arc::new(published);
+        if *self.shared.led.borrow() != led {
+            self.shared.led.send_replace(led);
+        }
     }
 
-    /// Finds room for a request's bytes in the queue; a write needs some in front of the log too.
+    /// Finds room for a request's bytes until it is answered; a write needs some in front of the log too.
     fn weigh(&self, request: &Request) -> Result<Weight, Error> {
         let appends = match &request.command {
             Command::Write { .. } | Command::Txn { .. } => true,
@@ -185,20 +228,26 @@ impl Handle {
         if let Some(why) = self.shared.standing.damage() {
             return Err(Unanswered::Refused(Error::Damaged { why }));
         }
-        let weight = self.weigh(&request).map_err(Unanswered::Refused)?;
+        if until <= Instant::now() {
+            return Err(Unanswered::Refused(late()));
+        }
+        let class = Class::of(&request.command);
+        let shed = |error| {
+            metrics::shed(self.shared.mode, class);
+            Unanswered::Refused(error)
+        };
+        let _weight = self.weigh(&request).map_err(shed)?;
         let call = CallId::new(self.shared.next_call.fetch_add(1, Ordering::Relaxed));
         let (reply, answered) = oneshot::channel();
-        let sent = self.shared.calls.try_send(Call {
+        let sent = self.shared.lane(class).try_send(Call {
             call,
             request,
-            weight,
+            until,
             reply,
         });
-        sent.map_err(|error| {
-            Unanswered::Refused(match error {
-                mpsc::error::TrySendError::Full(_) => overloaded("driver_queue_max"),
-                mpsc::error::TrySendError::Closed(_) => Error::Stopping,
-            })
+        sent.map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => shed(overloaded("driver_queue_max")),
+            mpsc::error::TrySendError::Closed(_) => Unanswered::Refused(Error::Stopping),
         })?;
         let mut cancel = CancelOnDrop {
             shared: &self.shared,
@@ -212,6 +261,32 @@ impl Handle {
             }
             Err(_) => Err(Unanswered::Deadline),
         }
+    }
+}
+
+impl Shared {
+    const fn lane(&self, class: Class) -> &mpsc::Sender<Call> {
+        match class {
+            Class::KeepAlive | Class::Admin => &self.urgent,
+            Class::LinearizableRead | Class::LocalRead | Class::Watch => &self.reads,
+            Class::Write => &self.writes,
+        }
+    }
+}
+
+/// Whether the node follows a leader or is one.
+fn is_led(status: &Status) -> bool {
+    match &status.role {
+        Role::Strong { leader, .. } => leader.is_some(),
+        Role::Eventual { .. } => true,
+    }
+}
+
+/// What a request hears whose time was up before it was begun.
+pub(crate) const fn late() -> Error {
+    Error::DeadlineExceeded {
+        what: "the request was begun",
+        certainty: Certainty::NotApplied,
     }
 }
 

@@ -12,6 +12,7 @@ use http::{Extensions, HeaderMap, StatusCode, header};
 use quorumor_core::limits::REQUEST_BYTES_MAX;
 use quorumor_core::{Error, Health, Mode, Role};
 use quorumor_proto::DESCRIPTORS;
+use quorumor_proto::pb::cluster_service_server::{self, ClusterServiceServer};
 use quorumor_proto::pb::state_service_server::{SERVICE_NAME, StateServiceServer};
 use quorumor_proto::status::to_status;
 use tokio::net::TcpListener;
@@ -52,9 +53,11 @@ pub(crate) async fn serve(
     leave: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
     let (reporter, health) = health_reporter();
+    let cluster = ClusterServiceServer::new(service.clone());
     let state = StateServiceServer::new(service).max_decoding_message_size(REQUEST_BYTES_MAX);
     let auth = Arc::clone(&trust.auth);
     let grpc = Routes::new(state)
+        .add_service(cluster)
         .add_service(health)
         .add_service(
             reflection()
@@ -233,6 +236,7 @@ async fn report(handles: Vec<Handle>, reporter: HealthReporter) {
         if round.is_multiple_of(SAMPLES_EVERY) {
             for handle in &handles {
                 metrics::sample(&handle.published().view, handle.waiting());
+                metrics::sample_shares(handle.mode(), handle.shares());
             }
             metrics::recorder().run_upkeep();
         }
@@ -269,5 +273,10 @@ fn statuses(handles: &[Handle]) -> Vec<(&'static str, bool)> {
     }
     statuses.push(("", all));
     statuses.push((SERVICE_NAME, all));
+    let strong = handles.iter().find(|handle| handle.mode() == Mode::Strong);
+    if let Some(strong) = strong {
+        let serves = strong.published().view.status.health == Health::Serving;
+        statuses.push((cluster_service_server::SERVICE_NAME, serves));
+    }
     statuses
 }

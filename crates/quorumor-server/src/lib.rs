@@ -23,10 +23,12 @@
 //! # }
 //! ```
 
+pub mod backup;
 pub mod config;
 pub mod data_dir;
 pub mod store;
 
+mod admission;
 mod auth;
 mod clock;
 mod driver;

@@ -10,11 +10,15 @@ use metrics::{
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use quorumor_core::{Health, Mode, Role, StreamClass, View};
 
+use crate::admission::{Class, Shares};
 use crate::tls::{Port, Side};
 
 const REQUESTS: &str = "quorumor_requests_total";
 const REQUEST_SECONDS: &str = "quorumor_request_seconds";
 const WATCHERS: &str = "quorumor_watchers";
+const SHED: &str = "quorumor_shed_total";
+const CALLS_OPEN: &str = "quorumor_calls_open";
+const CALLS_MAX: &str = "quorumor_calls_max";
 const QUEUE_DEPTH: &str = "quorumor_driver_queue_depth";
 const WAL_SYNCS: &str = "quorumor_wal_syncs_total";
 const WAL_BATCH_SECONDS: &str = "quorumor_wal_batch_seconds";
@@ -70,6 +74,12 @@ fn describe() {
         "Time from a request's arrival to its answer"
     );
     describe_gauge!(WATCHERS, "Watch streams that are open");
+    describe_counter!(
+        SHED,
+        "Calls refused because their class or its queue was full, by mode and class"
+    );
+    describe_gauge!(CALLS_OPEN, "Calls under way, by mode and class");
+    describe_gauge!(CALLS_MAX, "Calls that may be under way, by mode and class");
     describe_gauge!(QUEUE_DEPTH, "Requests that wait in front of the driver");
     describe_counter!(WAL_SYNCS, "Syncs of the write-ahead log");
     describe_histogram!(
@@ -158,6 +168,21 @@ pub(crate) fn request(method: &'static str, mode: Mode, outcome: &'static str, t
     let mode = mode.as_str();
     counter!(REQUESTS, "method" => method, "mode" => mode, "outcome" => outcome).increment(1);
     histogram!(REQUEST_SECONDS, "method" => method, "mode" => mode).record(took);
+}
+
+pub(crate) fn shed(mode: Mode, class: Class) {
+    counter!(SHED, "mode" => mode.as_str(), "class" => class.as_str()).increment(1);
+}
+
+/// How full each class is, set each second.
+pub(crate) fn sample_shares(mode: Mode, shares: &Shares) {
+    let mode = mode.as_str();
+    for class in Class::ALL {
+        let class_name = class.as_str();
+        let open = shares.open(class) as u64;
+        gauge!(CALLS_OPEN, "mode" => mode, "class" => class_name).set(float(open));
+        gauge!(CALLS_MAX, "mode" => mode, "class" => class_name).set(float(class.max() as u64));
+    }
 }
 
 pub(crate) fn watchers(mode: Mode, change: f64) {

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use quorumor_core::limits::BATCH_BYTES_MAX;
 use quorumor_core::{
-    Certainty, Command, DataEpoch, Degraded, Error, Health, Level, Mono, Operation,
-    OperationResult, Position, Receipt, Reply, Request, Role, Token, WriteOutcome,
+    Certainty, Command, DataEpoch, Degraded, Error, Health, Level, Mode, Mono, Operation,
+    OperationResult, Position, Receipt, Reply, Request, Revision, Role, Token, WriteOutcome,
 };
 use quorumor_proto::pb;
 use quorumor_proto::receipt::receipt_to_wire;
@@ -18,8 +18,9 @@ use tonic::metadata::MetadataMap;
 
 use super::Service;
 use super::receipts::{self, Said};
+use crate::admission::{Class, Slot};
 use crate::auth::Principal;
-use crate::handle::{Handle, Published, Unanswered};
+use crate::handle::{Handle, Published, Unanswered, late};
 use crate::metrics;
 
 /// The deadline of a caller who names none.
@@ -30,11 +31,40 @@ const TIMEOUT_MAX: Duration = Duration::from_secs(60);
 const ANSWER_EARLY_MIN: Duration = Duration::from_millis(2);
 const ANSWER_EARLY_MAX: Duration = Duration::from_millis(50);
 
-/// Whether a failed call leaves a write behind that may have happened.
+/// What a call does: its class among others, and whether a failed one may leave something done behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Read,
     Write,
+    KeepAlive,
+    Watch,
+    /// An operator's change.
+    Admin,
+    /// An operator's question.
+    AdminRead,
+    /// Never refused for load.
+    Look,
+}
+
+impl Kind {
+    /// Whether it may change something.
+    pub(super) const fn writes(self) -> bool {
+        match self {
+            Self::Write | Self::KeepAlive | Self::Admin => true,
+            Self::Read | Self::Watch | Self::AdminRead | Self::Look => false,
+        }
+    }
+
+    const fn class(self, asked: Level) -> Option<Class> {
+        match self {
+            Self::Read => Some(Class::of_read(asked)),
+            Self::Write => Some(Class::Write),
+            Self::KeepAlive => Some(Class::KeepAlive),
+            Self::Watch => Some(Class::Watch),
+            Self::Admin | Self::AdminRead => Some(Class::Admin),
+            Self::Look => None,
+        }
+    }
 }
 
 /// A call that was admitted.
@@ -44,14 +74,16 @@ pub(super) struct Asking {
     kind: Kind,
     handle: Handle,
     principal: Principal,
-    header: Header,
+    pub(super) header: Header,
     asked: Level,
     /// What the caller's session has seen.
-    after: Option<Position>,
-    began: Instant,
+    pub(super) after: Option<Position>,
+    pub(super) began: Instant,
     /// The same moment on the node's own clock.
     began_at: Mono,
-    timeout: Duration,
+    pub(super) timeout: Duration,
+    /// Its place among the calls of its class.
+    slot: Option<Slot>,
 }
 
 /// A view that a read may be answered from.
@@ -61,17 +93,8 @@ pub(super) struct Reading {
     pub(super) asked: Level,
     pub(super) got: Level,
     pub(super) degraded: Option<Degraded>,
-}
-
-/// Whether any operation was one that writes and was carried out. A lost compare and a get wrote nothing.
-fn wrote(results: &[OperationResult]) -> bool {
-    results.iter().any(|result| match result {
-        OperationResult::Put { .. }
-        | OperationResult::Deleted { .. }
-        | OperationResult::RangeDeleted { .. } => true,
-        OperationResult::Compared { succeeded, .. } => *succeeded,
-        OperationResult::Got { .. } => false,
-    })
+    /// The past revision that was asked for.
+    at: Option<Revision>,
 }
 
 /// A replica answered something that doesn't fit the question.
@@ -105,6 +128,7 @@ impl Service {
             began,
             began_at: handle.clock().mono(),
             timeout,
+            slot: None,
         };
         // A header that can't be read, or that names a mode which isn't here, is refused by the node's first mode.
         let refused = |error: Error| {
@@ -117,15 +141,33 @@ impl Service {
         if self.shared.leave.is_cancelled() {
             return Err(asking.refuse(&Error::Stopping));
         }
-        match asking.session() {
-            Ok(after) => asking.after = after,
-            Err(error) => return Err(asking.refuse(&error)),
+        let entered = asking.enter();
+        match entered {
+            Ok((slot, after)) => {
+                asking.slot = slot;
+                asking.after = after;
+                Ok(asking)
+            }
+            Err(error) => Err(asking.refuse(&error)),
         }
-        Ok(asking)
     }
 }
 
 impl Asking {
+    /// A place among the calls of its class, and what its session has seen.
+    fn enter(&self) -> Result<(Option<Slot>, Option<Position>), Error> {
+        let class = self.kind.class(self.asked);
+        let slot = match class {
+            Some(class) => Some(self.handle.shares().enter(class)?),
+            None => None,
+        };
+        // What can't be answered in time isn't begun.
+        if self.timeout.is_zero() && class.is_some() {
+            return Err(late());
+        }
+        Ok((slot, self.session()?))
+    }
+
     /// What the token demands, if it is one for here.
     fn session(&self) -> Result<Option<Position>, Error> {
         let published = self.handle.published();
@@ -153,11 +195,10 @@ impl Asking {
 
     /// For logs: every line of this call carries node, mode and request id.
     pub(super) fn span(&self) -> tracing::Span {
-        let published = self.handle.published();
         tracing::debug_span!(
             "request",
             method = self.method,
-            node = %published.view.status.node,
+            node = %self.handle.node(),
             mode = %self.handle.mode(),
             request_id = self.header.request_id.as_str(),
         )
@@ -176,67 +217,34 @@ impl Asking {
         self.handle.clock().mono()
     }
 
-    /// Carries out operations in order.
-    pub(super) async fn write(
-        &self,
-        operations: Vec<Operation>,
-    ) -> Result<(Vec<OperationResult>, pb::Receipt), Error> {
-        let count = operations.len();
-        let request = Request {
-            command: Command::write(operations, self.header.client)?,
-            after: self.after.clone(),
-            request_id: self.header.request_id.clone(),
-        };
-        self.principal.may(&request.command)?;
-        let until = self.began + self.timeout;
-        let answer = self.handle.call(request, until.into()).await;
-        let reply = answer.map_err(|unanswered| match unanswered {
-            Unanswered::Refused(error) => error,
-            Unanswered::Deadline => Error::DeadlineExceeded {
-                what: "the write's outcome was known",
-                certainty: Certainty::Unknown,
-            },
-            Unanswered::Stopped => Error::OutcomeUnknown {
-                why: "the node stopped",
-            },
-        })??;
-        let Reply::Written {
-            results,
-            position,
-            dot,
-        } = reply
-        else {
-            return Err(misfit());
-        };
-        if results.len() != count {
-            return Err(misfit());
-        }
-        let best = self.handle.mode().best_level();
-        let receipt = self.receipt(
-            &self.handle.published(),
-            Said {
-                asked: best,
-                got: best,
-                degraded: None,
-                revision: position_revision(&position),
-                dot,
-                token: Some(self.merged(&position)),
-                write: wrote(&results).then_some(WriteOutcome::Applied),
-            },
-        );
-        // The write stands, whatever becomes of its token.
-        let wire = receipt_to_wire(&receipt).or_else(|_| {
-            receipt_to_wire(&Receipt {
-                token: None,
-                ..receipt
-            })
-        });
-        Ok((results, wire?))
-    }
-
     /// A view that is fit for what the call asks.
     pub(super) async fn read(&self) -> Result<Reading, Error> {
         self.read_until(self.began + self.timeout).await
+    }
+
+    /// As [`Self::read`], for what stood there at a past revision if one is named.
+    pub(super) async fn read_at(&self, at: Option<Revision>) -> Result<Reading, Error> {
+        let mode = self.handle.mode();
+        if at.is_some() && mode == Mode::Eventual {
+            return Err(Error::GuaranteeUnavailable {
+                mode,
+                asked: "a read at a revision",
+                best_available: "the newest state",
+            });
+        }
+        let reading = self.read().await?;
+        if let Some(asked) = at {
+            let view = &reading.published.view;
+            let current = view.revision().unwrap_or_default();
+            let oldest = view.history.oldest();
+            if asked > current {
+                return Err(Error::FutureRevision { asked, current });
+            }
+            if asked < oldest {
+                return Err(Error::HistoryGone { oldest });
+            }
+        }
+        Ok(Reading { at, ..reading })
     }
 
     /// As [`Self::read`], with another deadline: a watch reads again long after its call began.
@@ -350,6 +358,7 @@ impl Asking {
             asked: self.asked,
             got,
             degraded,
+            at: None,
         }
     }
 
@@ -436,7 +445,7 @@ impl Asking {
                 asked: reading.asked,
                 got: reading.got,
                 degraded: reading.degraded,
-                revision: position_revision(position),
+                revision: reading.at.or(position_revision(position)),
                 dot: None,
                 token: Some(self.merged(position)),
                 write: None,
@@ -469,12 +478,12 @@ impl Asking {
         receipt_to_wire(&receipt)
     }
 
-    fn receipt(&self, published: &Published, said: Said) -> Receipt {
+    pub(super) fn receipt(&self, published: &Published, said: Said) -> Receipt {
         receipts::build(&published.view, self.mono(), said)
     }
 
     /// The position of the next token: what the session had seen, and this.
-    fn merged(&self, position: &Position) -> Position {
+    pub(super) fn merged(&self, position: &Position) -> Position {
         let mut merged = position.clone();
         if let Some(after) = &self.after {
             merged.merge(after);
@@ -490,9 +499,10 @@ impl Asking {
     /// The call failed: a status with certainty and receipt.
     pub(super) fn refuse(&self, error: &Error) -> Status {
         let mode = self.handle.mode();
-        let certainty = match self.kind {
-            Kind::Write => error.certainty(),
-            Kind::Read => Certainty::NotApplied,
+        let certainty = if self.kind.writes() {
+            error.certainty()
+        } else {
+            Certainty::NotApplied
         };
         let outcome = match certainty {
             Certainty::NotApplied => "refused",
@@ -515,14 +525,17 @@ impl Asking {
                 revision: published.view.revision(),
                 dot: None,
                 token: None,
-                write: (self.kind == Kind::Write).then_some(WriteOutcome::Failed(certainty)),
+                write: self
+                    .kind
+                    .writes()
+                    .then_some(WriteOutcome::Failed(certainty)),
             },
         );
         to_status(error, Some(mode), Some(&receipt))
     }
 }
 
-fn position_revision(position: &Position) -> Option<quorumor_core::Revision> {
+pub(super) fn position_revision(position: &Position) -> Option<Revision> {
     match position {
         Position::Strong(revision) => Some(*revision),
         Position::Eventual(_) => None,

@@ -1,17 +1,89 @@
-//! Pages of a listing. A page token holds the last key of its page and is bound to the range, so that it can't be used for
-//! another; each page is a view of its own.
+//! Listings: page by page, or as one stream from one view.
+//!
+//! A page token holds the last key of its page and is bound to the range, so that it can't be used for another; each page is a
+//! view of its own, unless the caller names a revision. A stream makes its next part when the client has taken the one before,
+//! from a view that no write changes: it stalls nobody and holds one part at a time.
+
+use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use futures_util::{FutureExt, stream};
 use prost::Message;
 use quorumor_core::limits::{LIST_BYTES_MAX, LIST_ENTRIES_DEFAULT, LIST_ENTRIES_MAX};
-use quorumor_core::{Error, Key, KeyRange, View};
+use quorumor_core::{Entry, Error, Key, KeyRange, Revision, View};
 use quorumor_proto::entry::entry_to_wire;
 use quorumor_proto::pb;
 use quorumor_proto::request::parse_range;
 
+use super::Answers;
+use super::asking::{Asking, Reading};
+use crate::auth::Principal;
+
 const FORMAT: u8 = 1;
 /// What an entry weighs in a page beside its own message: a tag and a length.
 const ENTRY_BYTES: usize = 8;
+/// One part of a stream: far below the 4 MiB that a client takes by default, and one entry may weigh 1 MiB more.
+pub(super) const PART_BYTES: usize = 1024 * 1024;
+pub(super) const PART_ENTRIES: usize = 1_000;
+
+/// Entries in key order that fit one message.
+pub(super) struct Part {
+    pub(super) entries: Vec<pb::Entry>,
+    pub(super) last: Option<Key>,
+    /// Whether entries are left.
+    pub(super) more: bool,
+}
+
+impl Part {
+    /// At least one entry if there is one.
+    pub(super) fn fill(
+        from: impl Iterator<Item = Arc<Entry>>,
+        with_values: bool,
+        entries_max: usize,
+        bytes_max: usize,
+    ) -> Self {
+        let mut part = Self {
+            entries: Vec::new(),
+            last: None,
+            more: false,
+        };
+        let mut bytes = 0;
+        for entry in from {
+            let wire = entry_to_wire(&entry, with_values);
+            // As encoded, since the version of an eventual entry may weigh more than key and value.
+            let weight = ENTRY_BYTES + wire.encoded_len();
+            let full = part.entries.len() >= entries_max || bytes + weight > bytes_max;
+            if full && !part.entries.is_empty() {
+                part.more = true;
+                break;
+            }
+            bytes += weight;
+            part.entries.push(wire);
+            part.last = Some(entry.key.clone());
+        }
+        part
+    }
+
+    /// The same from a view as of a revision, or as it is.
+    fn of_view(
+        view: &View,
+        at: Option<Revision>,
+        (range, after): (&KeyRange, Option<&Key>),
+        with_values: bool,
+        (entries_max, bytes_max): (usize, usize),
+    ) -> Result<Self, Error> {
+        Ok(match at {
+            None => {
+                let entries = view.range(range, after).cloned();
+                Self::fill(entries, with_values, entries_max, bytes_max)
+            }
+            Some(at) => {
+                let entries = view.range_at(range, after, at)?;
+                Self::fill(entries, with_values, entries_max, bytes_max)
+            }
+        })
+    }
+}
 
 /// What a listing asks, checked.
 pub(super) struct Asked {
@@ -19,6 +91,8 @@ pub(super) struct Asked {
     limit: usize,
     after: Option<Key>,
     with_values: bool,
+    /// `None` for now.
+    at: Option<Revision>,
 }
 
 impl Asked {
@@ -39,39 +113,110 @@ impl Asked {
             limit,
             after,
             with_values: !list.keys_only,
+            at: at_revision(list.revision),
         })
     }
 
-    /// Which keys it covers.
-    pub(super) const fn range(&self) -> &KeyRange {
-        &self.range
-    }
-
     /// The page of this view.
-    pub(super) fn page(&self, view: &View, receipt: pb::Receipt) -> pb::ListResponse {
-        let mut entries: Vec<pb::Entry> = Vec::new();
-        let mut bytes = 0;
-        let mut last = None;
-        let mut more = false;
-        for entry in view.range(&self.range, self.after.as_ref()) {
-            let wire = entry_to_wire(entry, self.with_values);
-            // As encoded, since the version of an eventual entry may weigh more than key and value.
-            let weight = ENTRY_BYTES + wire.encoded_len();
-            let full = entries.len() >= self.limit || bytes + weight > LIST_BYTES_MAX;
-            if full && !entries.is_empty() {
-                more = true;
-                break;
-            }
-            bytes += weight;
-            entries.push(wire);
-            last = Some(&entry.key);
-        }
-        let next = last.filter(|_| more);
-        pb::ListResponse {
+    fn page(&self, view: &View, receipt: pb::Receipt) -> Result<pb::ListResponse, Error> {
+        let part = Part::of_view(
+            view,
+            self.at,
+            (&self.range, self.after.as_ref()),
+            self.with_values,
+            (self.limit, LIST_BYTES_MAX),
+        )?;
+        let next = part.last.filter(|_| part.more);
+        Ok(pb::ListResponse {
             receipt: Some(receipt),
-            entries,
-            next_page_token: next.map_or_else(Bytes::new, |last| encode(last, &self.range)),
+            entries: part.entries,
+            next_page_token: next.map_or_else(Bytes::new, |last| encode(&last, &self.range)),
+        })
+    }
+}
+
+/// A revision on the wire, where 0 is now.
+pub(super) fn at_revision(revision: u64) -> Option<Revision> {
+    (revision > 0).then(|| Revision::new(revision))
+}
+
+/// One page.
+pub(super) async fn page(
+    asking: Arc<Asking>,
+    list: pb::ListRequest,
+) -> Result<pb::ListResponse, Error> {
+    let asked = Asked::parse(list)?;
+    asking.principal().may_read(&asked.range)?;
+    let reading = asking.read_at(asked.at).await?;
+    let receipt = asking.read_receipt(&reading)?;
+    asked.page(&reading.published.view, receipt)
+}
+
+/// A listing under way.
+struct Streaming {
+    asking: Arc<Asking>,
+    reading: Reading,
+    receipt: pb::Receipt,
+    range: KeyRange,
+    with_values: bool,
+    at: Option<Revision>,
+    after: Option<Key>,
+    is_done: bool,
+}
+
+/// The whole listing, part by part.
+pub(super) async fn stream(
+    asking: Arc<Asking>,
+    list: pb::ListStreamRequest,
+) -> Result<Answers<pb::ListStreamResponse>, Error> {
+    let range = parse_range(list.range)?;
+    asking.principal().may_read(&range)?;
+    let at = at_revision(list.revision);
+    let reading = asking.read_at(at).await?;
+    let listing = Streaming {
+        receipt: asking.read_receipt(&reading)?,
+        reading,
+        range,
+        with_values: !list.keys_only,
+        at,
+        after: None,
+        is_done: false,
+        asking,
+    };
+    Ok(Box::pin(stream::unfold(
+        listing,
+        |mut listing| async move {
+            if listing.is_done {
+                return None;
+            }
+            let part = listing.next();
+            if part.is_err() {
+                listing.is_done = true;
+            }
+            let part = part.map_err(|error| listing.asking.refuse(&error));
+            Some((part, listing))
+        },
+    )))
+}
+
+impl Streaming {
+    fn next(&mut self) -> Result<pb::ListStreamResponse, Error> {
+        if self.asking.principal().gone().now_or_never().is_some() {
+            return Err(Principal::revoked());
         }
+        let part = Part::of_view(
+            &self.reading.published.view,
+            self.at,
+            (&self.range, self.after.as_ref()),
+            self.with_values,
+            (PART_ENTRIES, PART_BYTES),
+        )?;
+        self.is_done = !part.more;
+        self.after = part.last;
+        Ok(pb::ListStreamResponse {
+            receipt: self.is_done.then(|| std::mem::take(&mut self.receipt)),
+            entries: part.entries,
+        })
     }
 }
 

@@ -1,42 +1,50 @@
-//! One watch: a snapshot in parts, then changes from the hub, with a cursor on each step. Nothing runs in the background:
-//! the stream does its work when the client takes from it, so a slow client costs no memory here.
+//! One watch: a snapshot in parts, then changes, with a cursor on each step. The stream does its work when the client takes
+//! from it; what waits for it meanwhile lies in the hub, bounded.
+//!
+//! Changes that were made before the watcher joined the hub come from what is kept of them: in strong mode the view's
+//! history, in eventual mode the hub's ring. Progress is told by each watch for itself, from the place up to which the hub
+//! has given out everything, and only while nothing waits: it never overtakes an event, and a slow watcher holds up nobody.
+//! What ends a watch or makes it start over stands before whatever data wait.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::stream;
-use prost::Message;
-use quorumor_core::{Change, ChangeEvent, Error, Key, KeyRange, Mode, Position, Revision};
-use quorumor_proto::entry::{entry_to_wire, version_to_wire};
+use futures_util::{FutureExt, stream};
+use quorumor_core::{Error, Key, KeyRange, Mode, Position, Revision};
 use quorumor_proto::pb;
 use quorumor_proto::pb::watch_response::Step;
-use quorumor_proto::request::parse_range;
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use quorumor_proto::request::{parse_millis, parse_range};
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tonic::Status;
 
-use super::WatchStream;
+use super::Answers;
 use super::asking::{Asking, Reading};
+use super::list::{PART_BYTES, PART_ENTRIES, Part};
 use crate::auth::Principal;
 use crate::metrics;
 use crate::watch::cursor::{Cursor, Place};
-use crate::watch::{ChangeNumber, Numbered};
+use crate::watch::{ChangeNumber, Lost, Subscription};
 
-/// Bytes of one part of a snapshot, and of the changes of one message: a client takes 4 MiB by default, and one change
-/// may alone weigh 2.
-const MESSAGE_BYTES: usize = 1024 * 1024;
-const MESSAGE_ENTRIES: usize = 1_000;
-/// How long a watch is silent before it says how far it is.
+mod changes;
+
+use changes::{Collected, Events};
+
+/// How long a watch is silent before it says how far it is, if the caller names no time.
 const PROGRESS_AFTER: Duration = Duration::from_secs(5);
+/// The bounds of that time.
+const PROGRESS_MIN: Duration = Duration::from_millis(100);
+const PROGRESS_MAX: Duration = Duration::from_secs(3_600);
 
 /// Why a watch starts over, in the words of the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reason {
     Slow,
+    /// With the oldest revision left, in strong mode.
     HistoryGone,
     ForeignCursor,
+    EpochChanged,
     StateReplaced,
 }
 
@@ -46,6 +54,7 @@ impl Reason {
             Self::Slow => "SLOW_WATCHER",
             Self::HistoryGone => "HISTORY_GONE",
             Self::ForeignCursor => "FOREIGN_CURSOR",
+            Self::EpochChanged => "EPOCH_CHANGED",
             Self::StateReplaced => "STATE_REPLACED",
         }
     }
@@ -53,43 +62,54 @@ impl Reason {
 
 #[derive(Debug)]
 enum State {
-    /// The next message is a resync, then a snapshot.
+    /// The next step says why the watch starts over.
     Resync(Reason),
+    /// The next step reads the state.
+    Begin,
     /// A snapshot is under way, its parts up to `after` sent.
     Snapshot {
         reading: Reading,
         after: Option<Key>,
     },
-    /// Changes.
-    Live,
+    /// What is kept of past changes is sent; if some are gone, the watch starts over for this reason.
+    CatchUp {
+        joined: Option<Subscription>,
+        gap: Reason,
+    },
+    /// Changes as they come.
+    Live(Subscription),
     Ended,
+}
+
+/// What the caller asked for.
+struct Wants {
+    range: KeyRange,
+    previous: bool,
+    end_on_resync: bool,
+    end_on_leader_lost: bool,
+    progress: Duration,
 }
 
 struct Watcher {
     asking: Arc<Asking>,
-    range: KeyRange,
+    wants: Wants,
     state: State,
-    /// Everything up to here was sent, or doesn't concern the range.
+    /// Every change up to here was sent, or doesn't concern the range.
     reached: ChangeNumber,
-    /// The position of `reached`; unknown behind a cursor of eventual mode until a change comes.
+    /// The position up to which that is so; unknown behind a cursor of eventual mode until a change comes.
     seen: Option<Position>,
-    latest: watch::Receiver<ChangeNumber>,
-    /// It resumed, and hasn't had all that came before: it may be as far behind as there is history.
-    is_catching_up: bool,
+    led: watch::Receiver<bool>,
     progress_at: Instant,
     leave: CancellationToken,
-    open: Open,
+    _open: Open,
 }
 
 /// Counts the watch for as long as it is open.
-struct Open {
-    mode: Mode,
-    _slot: OwnedSemaphorePermit,
-}
+struct Open(Mode);
 
 impl Drop for Open {
     fn drop(&mut self) {
-        metrics::watchers(self.mode, -1.0);
+        metrics::watchers(self.0, -1.0);
     }
 }
 
@@ -97,31 +117,33 @@ impl Drop for Open {
 pub(super) async fn start(
     asking: Arc<Asking>,
     request: pb::WatchRequest,
-    slot: OwnedSemaphorePermit,
     leave: CancellationToken,
-) -> Result<WatchStream, Error> {
-    let range = parse_range(request.range)?;
-    asking.principal().may_read(&range)?;
+) -> Result<Answers<pb::WatchResponse>, Error> {
     let mode = asking.handle().mode();
+    let wants = parse(&request, mode)?;
+    asking.principal().may_read(&wants.range)?;
     metrics::watchers(mode, 1.0);
-    let open = Open { mode, _slot: slot };
     let mut watcher = Watcher {
-        range,
-        state: State::Ended,
+        state: State::Begin,
         reached: 0,
         seen: None,
-        latest: asking.handle().hub().subscribe(),
-        is_catching_up: true,
-        progress_at: Instant::now() + PROGRESS_AFTER,
+        led: asking.handle().led(),
+        progress_at: Instant::now() + wants.progress,
         leave,
-        open,
+        wants,
+        _open: Open(mode),
         asking,
     };
-    if request.cursor.is_empty() {
-        let reading = watcher.asking.read().await?;
-        watcher.begin(reading);
-    } else {
+    watcher.check_led()?;
+    if !request.cursor.is_empty() {
         watcher.resume(&request.cursor)?;
+    } else if request.start_revision > 0 {
+        watcher.seen = Some(Position::Strong(Revision::new(request.start_revision - 1)));
+        watcher.catch_up_from(Reason::HistoryGone);
+    } else {
+        // A read that fails fails the call, and not its stream.
+        let reading = watcher.asking.read().await?;
+        watcher.show(reading);
     }
     let steps = stream::unfold(watcher, |mut watcher| async move {
         let step = watcher.next().await?;
@@ -130,15 +152,65 @@ pub(super) async fn start(
     Ok(Box::pin(steps))
 }
 
+fn parse(request: &pb::WatchRequest, mode: Mode) -> Result<Wants, Error> {
+    let progress = match request.progress_interval {
+        None => PROGRESS_AFTER,
+        interval => Duration::from_millis(parse_millis("progress_interval", interval)?)
+            .clamp(PROGRESS_MIN, PROGRESS_MAX),
+    };
+    if !request.cursor.is_empty() && request.start_revision > 0 {
+        let why = "a watch starts from a cursor or from a revision";
+        return Err(Error::invalid("start_revision", why));
+    }
+    let strong_only = [
+        (request.previous, "previous values in a watch"),
+        (request.start_revision > 0, "a watch from a revision"),
+        (
+            request.end_on_leader_lost,
+            "a watch that ends with its leader",
+        ),
+    ];
+    for (wanted, asked) in strong_only {
+        if wanted && mode == Mode::Eventual {
+            return Err(Error::GuaranteeUnavailable {
+                mode,
+                asked,
+                best_available: "a snapshot, then changes",
+            });
+        }
+    }
+    Ok(Wants {
+        range: parse_range(request.range.clone())?,
+        previous: request.previous,
+        end_on_resync: request.end_on_resync,
+        end_on_leader_lost: request.end_on_leader_lost,
+        progress,
+    })
+}
+
 impl Watcher {
-    fn begin(&mut self, reading: Reading) {
+    fn mode(&self) -> Mode {
+        self.asking.handle().mode()
+    }
+
+    fn show(&mut self, reading: Reading) {
         self.reached = reading.published.number;
-        self.is_catching_up = false;
         self.seen = Some(reading.published.view.position.clone());
         self.state = State::Snapshot {
             reading,
             after: None,
         };
+    }
+
+    fn catch_up_from(&mut self, gap: Reason) {
+        self.state = State::CatchUp { joined: None, gap };
+    }
+
+    fn check_led(&self) -> Result<(), Error> {
+        if self.wants.end_on_leader_lost && !*self.led.borrow() {
+            return Err(Error::LeaderLost);
+        }
+        Ok(())
     }
 
     /// Goes on behind a cursor, or says by a resync why not.
@@ -150,21 +222,17 @@ impl Watcher {
             return Err(Error::invalid("cursor", "the cursor is of another cluster"));
         }
         if cursor.epoch != status.epoch {
-            self.state = State::Resync(Reason::StateReplaced);
+            self.state = State::Resync(Reason::EpochChanged);
             return Ok(());
         }
         let hub = self.asking.handle().hub();
-        self.state = match (cursor.place, self.open.mode) {
-            (Place::Revision(revision), Mode::Strong) => match hub.resume(revision) {
-                Ok(number) => {
-                    self.reached = number;
-                    self.seen = Some(Position::Strong(revision));
-                    State::Live
-                }
-                Err(_) => State::Resync(Reason::HistoryGone),
-            },
+        match (cursor.place, self.mode()) {
+            (Place::Revision(revision), Mode::Strong) => {
+                self.seen = Some(Position::Strong(revision));
+                self.catch_up_from(Reason::HistoryGone);
+            }
             (Place::Local { node, .. }, Mode::Eventual) if node != status.node => {
-                State::Resync(Reason::ForeignCursor)
+                self.state = State::Resync(Reason::ForeignCursor);
             }
             (
                 Place::Local {
@@ -172,77 +240,111 @@ impl Watcher {
                 },
                 Mode::Eventual,
             ) => {
-                if id == hub.id() && hub.keeps(number) {
+                if id == hub.id() && hub.keeps_after(number) {
                     self.reached = number;
-                    State::Live
+                    self.catch_up_from(Reason::HistoryGone);
                 } else {
-                    State::Resync(Reason::HistoryGone)
+                    self.state = State::Resync(Reason::HistoryGone);
                 }
             }
             (Place::Revision(_), Mode::Eventual) | (Place::Local { .. }, Mode::Strong) => {
                 return Err(Error::invalid("cursor", "the cursor is of the other mode"));
             }
-        };
+        }
         Ok(())
     }
 
     /// The next step; `None` at the end.
-    async fn next(&mut self) -> Option<Result<pb::WatchResponse, Status>> {
-        let step = match std::mem::replace(&mut self.state, State::Ended) {
-            State::Ended => return None,
-            State::Resync(reason) => self.resync(reason).await,
-            State::Snapshot { reading, after } => self.snapshot_part(reading, after.as_ref()),
-            State::Live => self.live().await,
-        };
-        self.progress_at = Instant::now() + PROGRESS_AFTER;
+    async fn next(&mut self) -> Option<Result<pb::WatchResponse, tonic::Status>> {
+        if matches!(self.state, State::Ended) {
+            return None;
+        }
+        let step = self.step().await;
+        self.progress_at = Instant::now() + self.wants.progress;
         if step.is_err() {
             self.state = State::Ended;
         }
         Some(step.map_err(|error| self.asking.refuse(&error)))
     }
 
-    async fn resync(&mut self, reason: Reason) -> Result<pb::WatchResponse, Error> {
-        let reading = self.asking.read_anew().await?;
-        self.begin(reading);
-        let reason = reason.as_str().to_owned();
-        self.response(Step::Resync(pb::WatchResync {
-            reason,
-            oldest_revision: 0,
-        }), None)
+    async fn step(&mut self) -> Result<pb::WatchResponse, Error> {
+        loop {
+            if self.leave.is_cancelled() {
+                return Err(Error::Stopping);
+            }
+            if self.asking.principal().gone().now_or_never().is_some() {
+                return Err(Principal::revoked());
+            }
+            self.check_led()?;
+            match std::mem::replace(&mut self.state, State::Ended) {
+                State::Ended => return Err(Error::Stopping),
+                State::Resync(reason) => return self.resync(reason),
+                State::Begin => {
+                    let reading = self.asking.read_anew().await?;
+                    self.show(reading);
+                }
+                State::Snapshot { reading, after } => return self.part(reading, after.as_ref()),
+                State::CatchUp { joined, gap } => {
+                    if let Some(events) = self.catch_up(joined, gap) {
+                        return self.changes(events);
+                    }
+                    // A long history without anything for this range holds up nobody.
+                    tokio::task::yield_now().await;
+                }
+                State::Live(joined) => {
+                    if let Some(step) = self.live(joined).await? {
+                        return Ok(step);
+                    }
+                }
+            }
+        }
     }
 
-    fn snapshot_part(
-        &mut self,
-        reading: Reading,
-        after: Option<&Key>,
-    ) -> Result<pb::WatchResponse, Error> {
-        let mut entries = Vec::new();
-        let mut bytes = 0;
-        let mut last = None;
-        let mut complete = true;
-        for entry in reading.published.view.range(&self.range, after) {
-            let wire = entry_to_wire(entry, true);
-            let weight = wire.encoded_len();
-            let full = entries.len() >= MESSAGE_ENTRIES || bytes + weight > MESSAGE_BYTES;
-            if full && !entries.is_empty() {
-                complete = false;
-                break;
-            }
-            bytes += weight;
-            last = Some(entry.key.clone());
-            entries.push(wire);
-        }
-        let receipt = self.asking.read_receipt(&reading)?;
-        let cursor = if complete {
-            self.state = State::Live;
-            self.cursor()
+    fn resync(&mut self, reason: Reason) -> Result<pb::WatchResponse, Error> {
+        let oldest = self.asking.handle().published().view.history.oldest();
+        let oldest_revision = match (reason, self.mode()) {
+            (Reason::HistoryGone, Mode::Strong) => oldest.as_u64(),
+            (Reason::HistoryGone, Mode::Eventual)
+            | (
+                Reason::Slow | Reason::ForeignCursor | Reason::EpochChanged | Reason::StateReplaced,
+                _,
+            ) => 0,
+        };
+        self.state = if self.wants.end_on_resync {
+            State::Ended
         } else {
+            State::Begin
+        };
+        let step = Step::Resync(pb::WatchResync {
+            reason: reason.as_str().to_owned(),
+            oldest_revision,
+        });
+        Ok(pb::WatchResponse {
+            receipt: Some(self.asking.step_receipt(None)?),
+            step: Some(step),
+            cursor: Bytes::new(),
+        })
+    }
+
+    fn part(&mut self, reading: Reading, after: Option<&Key>) -> Result<pb::WatchResponse, Error> {
+        let entries = reading.published.view.range(&self.wants.range, after);
+        let Part {
+            entries,
+            last,
+            more,
+        } = Part::fill(entries.cloned(), true, PART_ENTRIES, PART_BYTES);
+        let receipt = self.asking.read_receipt(&reading)?;
+        let cursor = if more {
             self.state = State::Snapshot {
                 reading,
                 after: last,
             };
             Bytes::new()
+        } else {
+            self.catch_up_from(Reason::Slow);
+            self.cursor()
         };
+        let complete = !more;
         Ok(pb::WatchResponse {
             receipt: Some(receipt),
             cursor,
@@ -250,101 +352,138 @@ impl Watcher {
         })
     }
 
+    /// Takes the next of the changes that are kept. Once there are none left it joins the hub, and looks again.
+    fn catch_up(&mut self, joined: Option<Subscription>, gap: Reason) -> Option<Events> {
+        let published = self.asking.handle().published();
+        let past = match self.mode() {
+            Mode::Strong => changes::from_history(
+                &published.view,
+                self.seen.as_ref(),
+                &self.wants.range,
+                self.wants.previous,
+            ),
+            Mode::Eventual => {
+                let hub = self.asking.handle().hub();
+                changes::from_ring(hub, self.reached, &self.wants.range)
+            }
+        };
+        let Collected {
+            events,
+            seen,
+            number,
+            whole,
+        } = match past {
+            Ok(collected) => collected,
+            Err(changes::Broken::Gone) => {
+                self.state = State::Resync(gap);
+                return None;
+            }
+            Err(changes::Broken::TooHeavy) => {
+                self.state = State::Resync(Reason::StateReplaced);
+                return None;
+            }
+        };
+        self.saw(seen);
+        self.reached = self.reached.max(number);
+        self.state = match joined {
+            Some(joined) if whole => {
+                // The view that was looked at was published after joining: what it lacks comes.
+                if self.mode() == Mode::Strong {
+                    self.reached = published.number;
+                }
+                State::Live(joined)
+            }
+            None if whole => State::CatchUp {
+                joined: Some(self.asking.handle().hub().join(self.wants.range.clone())),
+                gap,
+            },
+            joined => State::CatchUp { joined, gap },
+        };
+        (!events.is_empty()).then_some(events)
+    }
+
     /// Waits for changes of the range, for the time of a progress report, or for the end.
-    async fn live(&mut self) -> Result<pb::WatchResponse, Error> {
-        loop {
-            // Marked before looking, so that what comes after the look wakes.
-            self.latest.borrow_and_update();
-            let hub = self.asking.handle().hub();
-            let kept = if self.is_catching_up {
-                hub.catch_up(self.reached, MESSAGE_BYTES)
+    async fn live(&mut self, joined: Subscription) -> Result<Option<pb::WatchResponse>, Error> {
+        // What was given out by now is told as progress only if nothing of it waits.
+        let due = Instant::now() >= self.progress_at;
+        let given = due.then(|| self.asking.handle().hub().given());
+        let deliveries = match joined.take(PART_BYTES) {
+            Ok(deliveries) => deliveries,
+            Err(lost) => {
+                self.lost(lost);
+                return Ok(None);
+            }
+        };
+        if !deliveries.is_empty() {
+            let taken = changes::from_deliveries(
+                deliveries,
+                self.reached,
+                self.seen.as_ref(),
+                self.wants.previous,
+            );
+            let Ok(taken) = taken else {
+                self.state = State::Resync(Reason::StateReplaced);
+                return Ok(None);
+            };
+            self.state = State::Live(joined);
+            self.saw(taken.seen);
+            self.reached = self.reached.max(taken.number);
+            return if taken.events.is_empty() {
+                Ok(None)
             } else {
-                hub.after(self.reached, MESSAGE_BYTES)
+                self.changes(taken.events).map(Some)
             };
-            let Ok(changes) = kept else {
-                return self.resync(Reason::Slow).await;
-            };
-            if !changes.is_empty() {
-                match self.take(&changes) {
-                    Taken::Nothing => continue,
-                    Taken::Events(events) => {
-                        self.state = State::Live;
-                        let step = Step::Changes(pb::WatchChanges { events });
-                        return self.response(step, Some(self.cursor()));
-                    }
-                    Taken::Reset => return self.resync(Reason::StateReplaced).await,
-                }
-            }
-            self.is_catching_up = false;
-            tokio::select! {
-                () = self.leave.cancelled() => return Err(Error::Stopping),
-                () = self.asking.principal().gone() => return Err(Principal::revoked()),
-                changed = self.latest.changed() => {
-                    if changed.is_err() {
-                        return Err(Error::Stopping);
-                    }
-                }
-                () = tokio::time::sleep_until(self.progress_at) => {
-                    self.state = State::Live;
-                    let step = Step::Progress(pb::WatchProgress {});
-                    return self.response(step, Some(self.cursor()));
-                }
-            }
         }
+        if let Some((number, position)) = given {
+            self.state = State::Live(joined);
+            self.saw(Some(position));
+            self.reached = self.reached.max(number);
+            return self
+                .response(Step::Progress(pb::WatchProgress {}))
+                .map(Some);
+        }
+        let ends = self.wants.end_on_leader_lost;
+        tokio::select! {
+            () = self.leave.cancelled() => return Err(Error::Stopping),
+            () = self.asking.principal().gone() => return Err(Principal::revoked()),
+            _ = self.led.changed(), if ends => {}
+            () = joined.ready() => {}
+            () = tokio::time::sleep_until(self.progress_at) => {}
+        }
+        self.state = State::Live(joined);
+        Ok(None)
     }
 
-    fn take(&mut self, changes: &[Numbered]) -> Taken {
-        let mut events = Vec::new();
-        for kept in changes {
-            self.reached = kept.number;
-            if self.has_seen(&kept.change) {
-                continue;
-            }
-            for event in kept.change.events.iter() {
-                match event {
-                    ChangeEvent::Reset => return Taken::Reset,
-                    ChangeEvent::Put { entry, .. } if self.range.contains(&entry.key) => {
-                        let entry = entry_to_wire(entry, true);
-                        events.push(wire(pb::watch_event::Event::Put(entry)));
-                    }
-                    ChangeEvent::Deleted { key, version, .. } if self.range.contains(key) => {
-                        let deletion = pb::WatchDeletion {
-                            key: key.as_str().to_owned(),
-                            version: Some(version_to_wire(version)),
-                        };
-                        events.push(wire(pb::watch_event::Event::Deletion(deletion)));
-                    }
-                    ChangeEvent::Put { .. } | ChangeEvent::Deleted { .. } => {}
-                }
-            }
-            self.seen = Some(kept.change.position.clone());
-        }
-        if events.is_empty() {
-            Taken::Nothing
-        } else {
-            Taken::Events(events)
-        }
+    fn lost(&mut self, lost: Lost) {
+        self.state = match (lost, self.mode()) {
+            (Lost::Slow, _) => State::Resync(Reason::Slow),
+            (Lost::Reset, Mode::Eventual) => State::Resync(Reason::StateReplaced),
+            // The history came with the state; perhaps it reaches back far enough.
+            (Lost::Reset, Mode::Strong) => State::CatchUp {
+                joined: None,
+                gap: Reason::StateReplaced,
+            },
+            (Lost::Behind, _) => State::CatchUp {
+                joined: None,
+                gap: Reason::Slow,
+            },
+        };
     }
 
-    /// A cursor from a node that is ahead: its changes come here later, and were seen there.
-    fn has_seen(&self, change: &Change) -> bool {
-        match (&self.seen, &change.position) {
-            (Some(Position::Strong(seen)), Position::Strong(at)) => {
-                at <= seen && *at > Revision::ZERO && !is_reset(change)
-            }
-            (
-                None | Some(Position::Strong(_) | Position::Eventual(_)),
-                Position::Strong(_) | Position::Eventual(_),
-            ) => false,
+    fn saw(&mut self, position: Option<Position>) {
+        match (&mut self.seen, position) {
+            (_, None) => {}
+            (Some(seen), Some(position)) => seen.merge(&position),
+            (seen @ None, position @ Some(_)) => *seen = position,
         }
     }
 
     fn cursor(&self) -> Bytes {
         let published = self.asking.handle().published();
         let status = &published.view.status;
-        let place = match &self.seen {
-            Some(Position::Strong(revision)) => Place::Revision(*revision),
-            Some(Position::Eventual(_)) | None => Place::Local {
+        let place = match (&self.seen, status.mode) {
+            (Some(Position::Strong(revision)), Mode::Strong) => Place::Revision(*revision),
+            (Some(Position::Strong(_) | Position::Eventual(_)) | None, _) => Place::Local {
                 node: status.node,
                 hub: self.asking.handle().hub().id(),
                 number: self.reached,
@@ -358,28 +497,15 @@ impl Watcher {
         .encode()
     }
 
-    fn response(&self, step: Step, cursor: Option<Bytes>) -> Result<pb::WatchResponse, Error> {
+    fn changes(&self, events: Events) -> Result<pb::WatchResponse, Error> {
+        self.response(Step::Changes(pb::WatchChanges { events }))
+    }
+
+    fn response(&self, step: Step) -> Result<pb::WatchResponse, Error> {
         Ok(pb::WatchResponse {
             receipt: Some(self.asking.step_receipt(self.seen.as_ref())?),
             step: Some(step),
-            cursor: cursor.unwrap_or_default(),
+            cursor: self.cursor(),
         })
-    }
-}
-
-enum Taken {
-    Nothing,
-    Events(Vec<pb::WatchEvent>),
-    Reset,
-}
-
-fn is_reset(change: &Change) -> bool {
-    change.events.contains(&ChangeEvent::Reset)
-}
-
-fn wire(event: pb::watch_event::Event) -> pb::WatchEvent {
-    pb::WatchEvent {
-        event: Some(event),
-        previous: None,
     }
 }

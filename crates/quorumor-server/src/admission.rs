@@ -1,0 +1,190 @@
+//! Who gets in: each class of calls has its own share of a mode, so that a flood of one can't starve another. What finds its
+//! share used up is refused at once, with a word when to try again, and counted; nothing waits for room.
+//!
+//! A share is held from a call's arrival to its answer, a stream's for as long as it is open. What waits in front of a driver
+//! is bounded again, by lane and by bytes, in `handle.rs`. Health and Describe belong to no class.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use quorumor_core::limits::WATCHERS_MAX;
+use quorumor_core::{Command, Error, LeaseAction, Level, Mode};
+
+use crate::metrics;
+
+/// When a caller may try again whose class is full: calls take milliseconds.
+const RETRY_AFTER_MS: u64 = 100;
+/// The same for watches, which stay.
+const RETRY_WATCH_AFTER_MS: u64 = 1_000;
+
+/// What calls are told apart by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Class {
+    /// Keeping leases alive and giving them up.
+    KeepAlive,
+    /// Changing keys, granting leases, opening sessions.
+    Write,
+    /// Reads that a quorum confirms.
+    LinearizableRead,
+    /// Reads that this node answers by itself, or on a proof that it has.
+    LocalRead,
+    /// Watches.
+    Watch,
+    /// What operators do.
+    Admin,
+}
+
+impl Class {
+    pub(crate) const ALL: [Self; 6] = [
+        Self::KeepAlive,
+        Self::Write,
+        Self::LinearizableRead,
+        Self::LocalRead,
+        Self::Watch,
+        Self::Admin,
+    ];
+
+    /// The class's word, for metrics.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::KeepAlive => "keep_alive",
+            Self::Write => "write",
+            Self::LinearizableRead => "linearizable_read",
+            Self::LocalRead => "local_read",
+            Self::Watch => "watch",
+            Self::Admin => "admin",
+        }
+    }
+
+    /// The class of a read at this level.
+    pub(crate) const fn of_read(level: Level) -> Self {
+        match level {
+            Level::Linearizable => Self::LinearizableRead,
+            Level::Local | Level::Bounded => Self::LocalRead,
+        }
+    }
+
+    /// The class of what is asked of a replica.
+    pub(crate) const fn of(command: &Command) -> Self {
+        match command {
+            Command::Write { .. }
+            | Command::Txn { .. }
+            | Command::Session(_)
+            | Command::Lease(LeaseAction::Grant { .. }) => Self::Write,
+            Command::Lease(LeaseAction::KeepAlive { .. } | LeaseAction::Revoke { .. }) => {
+                Self::KeepAlive
+            }
+            Command::ReadBarrier { level, .. } => Self::of_read(*level),
+            Command::Cluster(_) | Command::Backup => Self::Admin,
+        }
+    }
+
+    /// How many calls of it may be open at once, and the limit's name.
+    const fn limit(self) -> (usize, &'static str) {
+        match self {
+            // Beats of a million leases, each every 20 s, are 50,000 a second: at 20 ms each a thousand are open.
+            Self::KeepAlive => (8_192, "keep_alives_max"),
+            // Twice what waits in the driver's lane; each is held by its bytes too.
+            Self::Write => (8_192, "writes_max"),
+            Self::LinearizableRead => (8_192, "linearizable_reads_max"),
+            // They wait for nothing but a token's position.
+            Self::LocalRead => (4_096, "local_reads_max"),
+            Self::Watch => (WATCHERS_MAX, "watchers_max"),
+            Self::Admin => (32, "admin_calls_max"),
+        }
+    }
+
+    pub(crate) const fn max(self) -> usize {
+        self.limit().0
+    }
+
+    const fn index(self) -> usize {
+        self as usize
+    }
+
+    const fn refusal(self) -> Error {
+        Error::Overloaded {
+            queue: self.limit().1,
+            retry_after_ms: match self {
+                Self::Watch => RETRY_WATCH_AFTER_MS,
+                Self::KeepAlive
+                | Self::Write
+                | Self::LinearizableRead
+                | Self::LocalRead
+                | Self::Admin => RETRY_AFTER_MS,
+            },
+        }
+    }
+}
+
+/// The shares of one mode's classes.
+#[derive(Debug)]
+pub(crate) struct Shares {
+    mode: Mode,
+    open: [Arc<AtomicUsize>; Class::ALL.len()],
+}
+
+impl Shares {
+    pub(crate) fn new(mode: Mode) -> Self {
+        Self {
+            mode,
+            open: std::array::from_fn(|_| Arc::default()),
+        }
+    }
+
+    /// How many calls of a class are open.
+    pub(crate) fn open(&self, class: Class) -> usize {
+        self.open[class.index()].load(Ordering::Relaxed)
+    }
+
+    /// A place among the open calls of a class.
+    ///
+    /// # Errors
+    /// `Overloaded` if there is none, counted.
+    pub(crate) fn enter(&self, class: Class) -> Result<Slot, Error> {
+        let open = &self.open[class.index()];
+        let slot = Slot(Arc::clone(open));
+        if open.fetch_add(1, Ordering::Relaxed) >= class.max() {
+            metrics::shed(self.mode, class);
+            return Err(class.refusal());
+        }
+        Ok(slot)
+    }
+}
+
+/// A place among the open calls of a class, given back when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Slot(Arc<AtomicUsize>);
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_class_refuses_by_name_and_leaves_the_others_alone() {
+        let shares = Shares::new(Mode::Strong);
+        let mut held: Vec<Slot> = (0..Class::Write.max())
+            .map(|_| shares.enter(Class::Write).unwrap())
+            .collect();
+        assert_eq!(
+            shares.enter(Class::Write).unwrap_err(),
+            Error::Overloaded {
+                queue: "writes_max",
+                retry_after_ms: 100
+            }
+        );
+        for class in Class::ALL {
+            assert_eq!(shares.enter(class).is_ok(), class != Class::Write);
+        }
+        held.pop();
+        drop(shares.enter(Class::Write).unwrap());
+        drop(held);
+        assert!(Class::ALL.iter().all(|class| shares.open(*class) == 0));
+    }
+}

@@ -1,0 +1,289 @@
+//! Leases and client sessions. Granting, keeping and revoking need the role to write somewhere; a lease's keys were put by
+//! whoever may write them, and are revoked only by whoever may write them too.
+
+use std::ops::Bound;
+use std::sync::Arc;
+
+use futures_util::{StreamExt, stream};
+use quorumor_core::limits::{
+    LEASE_TTL_MS_MAX, LIST_BYTES_MAX, LIST_ENTRIES_DEFAULT, LIST_ENTRIES_MAX, SESSION_TTL_MS_MAX,
+};
+use quorumor_core::{
+    Certainty, ClientId, Command, Error, Lease, LeaseAction, LeaseId, Mode, Reply, SessionAction,
+    WriteOutcome,
+};
+use quorumor_proto::entry::{lease_from_wire, lease_to_wire};
+use quorumor_proto::pb;
+use quorumor_proto::receipt::millis;
+use quorumor_proto::request::parse_millis;
+use tonic::metadata::MetadataMap;
+use tonic::{Status, Streaming};
+
+use super::asking::{Asking, Kind, misfit};
+use super::{Answers, Service};
+use crate::auth::Principal;
+
+/// Keep-alives of one stream that may be under way.
+const KEEP_ALIVES_AHEAD: usize = 64;
+/// What a session lives where no time is named.
+const SESSION_TTL_MS_DEFAULT: u64 = 10 * 60 * 1_000;
+
+fn parse_id(id: u64) -> Result<LeaseId, Error> {
+    lease_from_wire(id).ok_or_else(|| Error::invalid("lease_id", "no lease has the id 0"))
+}
+
+fn at_most(limit: &'static str, ms: u64, max: u64) -> Result<u64, Error> {
+    if ms <= max {
+        return Ok(ms);
+    }
+    let size = |ms| usize::try_from(ms).unwrap_or(usize::MAX);
+    Err(Error::too_large(limit, size(max), size(ms)))
+}
+
+pub(super) async fn grant(
+    asking: Arc<Asking>,
+    grant: pb::LeaseGrantRequest,
+) -> Result<pb::LeaseGrantResponse, Error> {
+    let ttl_ms = parse_millis("ttl", grant.ttl)?;
+    let action = LeaseAction::Grant {
+        id: lease_from_wire(grant.lease_id),
+        ttl_ms: at_most("lease_ttl_ms_max", ttl_ms, LEASE_TTL_MS_MAX)?,
+        client: asking.client(),
+    };
+    let Reply::LeaseGranted {
+        id,
+        ttl_ms,
+        position,
+    } = asking.ask(Command::Lease(action)).await?
+    else {
+        return Err(misfit());
+    };
+    Ok(pb::LeaseGrantResponse {
+        receipt: Some(asking.done(Some(&position), None, Some(WriteOutcome::Applied))?),
+        lease_id: id.as_u64(),
+        ttl: Some(millis(ttl_ms)),
+    })
+}
+
+pub(super) async fn revoke(
+    asking: Arc<Asking>,
+    revoke: pb::LeaseRevokeRequest,
+) -> Result<pb::LeaseRevokeResponse, Error> {
+    let id = parse_id(revoke.lease_id)?;
+    // As this node knows it now: a key that is bound to the lease at this very moment goes with it.
+    let published = asking.handle().published();
+    if let Some(lease) = published.view.leases.get(&id) {
+        for key in &lease.keys {
+            asking.principal().may_write(key)?;
+        }
+    }
+    let client = asking.client();
+    let command = Command::Lease(LeaseAction::Revoke { id, client });
+    let Reply::Written { position, dot, .. } = asking.ask(command).await? else {
+        return Err(misfit());
+    };
+    Ok(pb::LeaseRevokeResponse {
+        receipt: Some(asking.done(Some(&position), dot, Some(WriteOutcome::Applied))?),
+    })
+}
+
+/// Keeps leases alive for as long as the stream is open: one answer a request, in the order of the requests.
+pub(super) fn keep_alive(
+    service: Service,
+    principal: Principal,
+    requests: Streaming<pb::LeaseKeepAliveRequest>,
+) -> Answers<pb::LeaseKeepAliveResponse> {
+    let leave = service.shared.leave.clone();
+    let caller = principal.clone();
+    let answers = requests
+        .map(move |request| {
+            let (service, caller) = (service.clone(), caller.clone());
+            async move { Ok(service.keep(caller, request?).await) }
+        })
+        .buffered(KEEP_ALIVES_AHEAD);
+    let open = Some((Box::pin(answers), principal, leave));
+    Box::pin(stream::unfold(open, |open| async {
+        let (mut answers, principal, leave) = open?;
+        let ended = |error| Some((Err(super::stray(&error)), None));
+        tokio::select! {
+            biased;
+            () = leave.cancelled() => ended(Error::Stopping),
+            () = principal.gone() => ended(Principal::revoked()),
+            answer = answers.next() => {
+                let answer = answer?;
+                let open = answer.is_ok().then_some((answers, principal, leave));
+                Some((answer, open))
+            }
+        }
+    }))
+}
+
+impl Service {
+    /// Keeps one lease alive. A failure is an answer: the stream goes on.
+    async fn keep(
+        &self,
+        principal: Principal,
+        request: pb::LeaseKeepAliveRequest,
+    ) -> pb::LeaseKeepAliveResponse {
+        let lease_id = request.lease_id;
+        let failed = |status: &Status| pb::LeaseKeepAliveResponse {
+            lease_id,
+            status: bytes::Bytes::copy_from_slice(status.details()),
+            ..pb::LeaseKeepAliveResponse::default()
+        };
+        // The stream's deadline is that of no keep-alive: each has the default.
+        let unnamed = MetadataMap::new();
+        let admitted = self.admit(
+            "LeaseKeepAlive",
+            Kind::KeepAlive,
+            &unnamed,
+            request.header,
+            principal,
+        );
+        let asking = match admitted {
+            Ok(asking) => asking,
+            Err(status) => return failed(&status),
+        };
+        match kept(&asking, lease_id).await {
+            Ok((ttl_ms, receipt)) => {
+                asking.answered();
+                pb::LeaseKeepAliveResponse {
+                    receipt: Some(receipt),
+                    lease_id,
+                    ttl: ttl_ms.map(millis),
+                    status: bytes::Bytes::new(),
+                }
+            }
+            Err(error) => failed(&asking.refuse(&error)),
+        }
+    }
+}
+
+/// What a lease has left now; `None` if there is no such lease any more.
+async fn kept(asking: &Asking, lease_id: u64) -> Result<(Option<u64>, pb::Receipt), Error> {
+    let id = parse_id(lease_id)?;
+    let command = Command::Lease(LeaseAction::KeepAlive { id });
+    match asking.ask(command).await {
+        Ok(Reply::LeaseKept { ttl_ms }) => {
+            let receipt = asking.done(None, None, Some(WriteOutcome::Applied))?;
+            Ok((Some(ttl_ms), receipt))
+        }
+        Err(Error::LeaseNotFound { .. }) => {
+            let outcome = WriteOutcome::Failed(Certainty::NotApplied);
+            Ok((None, asking.done(None, None, Some(outcome))?))
+        }
+        Ok(_) => Err(misfit()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Eventual mode has no leases.
+fn strong_only(asking: &Asking) -> Result<(), Error> {
+    match asking.handle().mode() {
+        Mode::Strong => Ok(()),
+        mode @ Mode::Eventual => Err(Error::GuaranteeUnavailable {
+            mode,
+            asked: "leases",
+            best_available: "keys without a lease",
+        }),
+    }
+}
+
+pub(super) async fn time_to_live(
+    asking: Arc<Asking>,
+    asked: pb::LeaseTimeToLiveRequest,
+) -> Result<pb::LeaseTimeToLiveResponse, Error> {
+    strong_only(&asking)?;
+    let id = parse_id(asked.lease_id)?;
+    let reading = asking.read().await?;
+    let view = &reading.published.view;
+    let lease = view.leases.get(&id);
+    if let Some(lease) = lease.filter(|_| asked.include_keys) {
+        check_keys(&asking, lease)?;
+    }
+    Ok(pb::LeaseTimeToLiveResponse {
+        receipt: Some(asking.read_receipt(&reading)?),
+        found: lease.is_some(),
+        lease: lease.map(|lease| lease_to_wire(lease, view.log_time, asked.include_keys)),
+    })
+}
+
+/// Whether the caller may see the lease's keys, and they fit an answer.
+fn check_keys(asking: &Asking, lease: &Lease) -> Result<(), Error> {
+    let mut bytes = 0;
+    for key in &lease.keys {
+        asking.principal().may_read_key(key)?;
+        bytes += key.as_str().len() + 4;
+    }
+    if bytes > LIST_BYTES_MAX {
+        return Err(Error::too_large("list_bytes_max", LIST_BYTES_MAX, bytes));
+    }
+    Ok(())
+}
+
+pub(super) async fn list(
+    asking: Arc<Asking>,
+    asked: pb::LeaseListRequest,
+) -> Result<pb::LeaseListResponse, Error> {
+    strong_only(&asking)?;
+    let limit = match usize::try_from(asked.limit).unwrap_or(usize::MAX) {
+        0 => LIST_ENTRIES_DEFAULT,
+        limit if limit <= LIST_ENTRIES_MAX => limit,
+        over => return Err(Error::too_large("list_entries_max", LIST_ENTRIES_MAX, over)),
+    };
+    let reading = asking.read().await?;
+    let view = &reading.published.view;
+    let above = Bound::Excluded(LeaseId::new(asked.after_lease_id));
+    let mut leases = view.leases.range((above, Bound::Unbounded));
+    let shown = leases.by_ref().take(limit);
+    let leases_shown = shown
+        .map(|(_, lease)| lease_to_wire(lease, view.log_time, false))
+        .collect();
+    Ok(pb::LeaseListResponse {
+        receipt: Some(asking.read_receipt(&reading)?),
+        leases: leases_shown,
+        more: leases.next().is_some(),
+    })
+}
+
+pub(super) async fn open_session(
+    asking: Arc<Asking>,
+    open: pb::OpenSessionRequest,
+) -> Result<pb::OpenSessionResponse, Error> {
+    let ttl_ms = match open.ttl {
+        None => SESSION_TTL_MS_DEFAULT,
+        ttl => parse_millis("ttl", ttl)?,
+    };
+    let ttl_ms = at_most("session_ttl_ms_max", ttl_ms, SESSION_TTL_MS_MAX)?;
+    let command = Command::Session(SessionAction::Open { ttl_ms });
+    let Reply::SessionOpened {
+        client_id,
+        ttl_ms,
+        position,
+    } = asking.ask(command).await?
+    else {
+        return Err(misfit());
+    };
+    Ok(pb::OpenSessionResponse {
+        receipt: Some(asking.done(Some(&position), None, Some(WriteOutcome::Applied))?),
+        client_id: client_id.as_u64(),
+        ttl: Some(millis(ttl_ms)),
+    })
+}
+
+pub(super) async fn close_session(
+    asking: Arc<Asking>,
+    close: pb::CloseSessionRequest,
+) -> Result<pb::CloseSessionResponse, Error> {
+    if close.client_id == 0 {
+        return Err(Error::invalid("client_id", "no session has the id 0"));
+    }
+    let client_id = ClientId::new(close.client_id);
+    let command = Command::Session(SessionAction::Close { client_id });
+    let Reply::Written { position, dot, .. } = asking.ask(command).await? else {
+        return Err(misfit());
+    };
+    Ok(pb::CloseSessionResponse {
+        receipt: Some(asking.done(Some(&position), dot, Some(WriteOutcome::Applied))?),
+    })
+}
