@@ -12,6 +12,7 @@ pub mod revisions;
 pub mod search;
 pub mod session;
 pub mod staleness;
+pub mod strong;
 mod witness;
 
 use serde::{Deserialize, Serialize};
@@ -59,6 +60,22 @@ pub enum Property {
     Staleness,
     /// After the heal, all nodes hold the same.
     Convergence,
+    /// Every node applies the same revisions.
+    Agreement,
+    /// Answers of writes and transactions follow from the order of revisions.
+    Answers,
+    /// The order of revisions agrees with real time, for reads of every level.
+    Freshness,
+    /// A retried write is applied once.
+    ExactlyOnce,
+    /// Leases live for their time, and no longer for ever.
+    Leases,
+    /// Reads in the past show the past.
+    Past,
+    /// Watches are whole, in order, once and without a gap.
+    Watches,
+    /// A term has one leader, and removed nodes don't serve.
+    Leaders,
 }
 
 impl Property {
@@ -72,6 +89,14 @@ impl Property {
             Self::Session => "sessions: read your writes, monotonic reads",
             Self::Staleness => "answers no older than their receipts",
             Self::Convergence => "nodes equal after the heal",
+            Self::Agreement => "nodes agree on every revision",
+            Self::Answers => "answers follow from the order of revisions",
+            Self::Freshness => "reads as fresh as their level says",
+            Self::ExactlyOnce => "retried writes applied once",
+            Self::Leases => "leases live for their time",
+            Self::Past => "reads in the past show the past",
+            Self::Watches => "watches whole, in order, once, without a gap",
+            Self::Leaders => "one leader a term, removed nodes silent",
         }
     }
 }

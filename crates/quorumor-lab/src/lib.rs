@@ -14,6 +14,7 @@ pub mod compare;
 pub mod history;
 pub mod network;
 pub mod process;
+pub mod registry;
 pub mod report;
 pub mod rng;
 pub mod scenario;

@@ -78,6 +78,8 @@ impl Mode {
 pub enum Level {
     /// As if there were one copy.
     Linearizable,
+    /// This node's view, proven to be no older than a bound that the request named.
+    Bounded,
     /// This node's view, never older than the caller's session token.
     Local,
 }

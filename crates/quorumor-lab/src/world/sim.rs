@@ -15,6 +15,7 @@ mod network;
 mod node;
 mod run;
 mod serve;
+mod strong;
 mod trace;
 mod verdict;
 
@@ -22,6 +23,7 @@ pub use run::run;
 
 use crate::checker::Finding;
 use crate::history::{History, Mode};
+use crate::registry::Record;
 
 /// What to simulate. Everything random follows from the seed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +55,14 @@ pub enum Plant {
     TokensIgnored,
     /// Every disk says that a write is durable before it is: a power cut takes the last one.
     LyingDisk,
+    /// A write that is sent again goes without its client's number.
+    DoubleApply,
+    /// Somebody ends leases that are kept alive.
+    LeaseEarlyExpiry,
+    /// Watchers are left without a revision now and then.
+    WatchGap,
+    /// A read in the past shows the revision before.
+    StaleHistory,
 }
 
 impl Plant {
@@ -62,6 +72,10 @@ impl Plant {
             Self::StaleReads => "stale-reads",
             Self::TokensIgnored => "tokens-ignored",
             Self::LyingDisk => "lying-disk",
+            Self::DoubleApply => "double-apply",
+            Self::LeaseEarlyExpiry => "lease-early-expiry",
+            Self::WatchGap => "watch-gap",
+            Self::StaleHistory => "stale-history",
         }
     }
 }
@@ -121,18 +135,50 @@ pub struct Counts {
     pub clock_jumps: u64,
     /// Checkpoints that became durable.
     pub checkpoints: u64,
-    /// Operations that were answered.
+    /// Operations of plain clients that were answered.
     pub ok: u64,
-    /// Operations that were refused.
+    /// Operations of plain clients that were refused.
     pub refused: u64,
-    /// Operations whose outcome is unknown.
+    /// Operations of plain clients whose outcome is unknown.
     pub unknown: u64,
+    /// Disks that became slow.
+    pub slow_disks: u64,
+    /// Disks that ran full and got space again.
+    pub full_disks: u64,
+    /// Tries of actors that were answered.
+    pub answers: u64,
+    /// Transactions that were answered.
+    pub txns: u64,
+    /// Writes that were answered again under the same number.
+    pub repeated: u64,
+    /// Tries that were refused because their session had ended.
+    pub sessions_ended: u64,
+    /// Leases that a keep-alive or a write no longer found.
+    pub leases_expired: u64,
+    /// Reads at a revision that were answered.
+    pub past_reads: u64,
+    /// Reads at a revision that was compacted.
+    pub history_gone: u64,
+    /// Revisions given to watchers.
+    pub watched: u64,
+    /// Watchers that were told to read the state again.
+    pub resyncs: u64,
+    /// Whole states that a node took in.
+    pub installs: u64,
+    /// Backups that were taken and read back.
+    pub backups: u64,
+    /// Compactions by request, transfers and changes of the members that were answered.
+    pub cluster_changes: u64,
+    /// Nodes that joined with an empty disk and became voters.
+    pub joined: u64,
+    /// Nodes whose removal was acknowledged.
+    pub removed: u64,
 }
 
 impl Counts {
-    /// Each count with its name.
-    pub fn named(self) -> [(&'static str, u64); 12] {
-        [
+    /// Each count with its name, for a mode.
+    pub fn named(self, mode: Mode) -> Vec<(&'static str, u64)> {
+        let mut named = vec![
             ("messages delivered", self.delivered),
             ("messages lost", self.dropped),
             ("crashes", self.crashes),
@@ -145,7 +191,28 @@ impl Counts {
             ("answers", self.ok),
             ("refusals", self.refused),
             ("unknown outcomes", self.unknown),
-        ]
+        ];
+        if mode == Mode::Strong {
+            named.extend([
+                ("slow disks", self.slow_disks),
+                ("full disks", self.full_disks),
+                ("answers to actors", self.answers),
+                ("transactions", self.txns),
+                ("repeated answers", self.repeated),
+                ("ended sessions", self.sessions_ended),
+                ("expired leases", self.leases_expired),
+                ("reads in the past", self.past_reads),
+                ("reads of a past that is gone", self.history_gone),
+                ("watched revisions", self.watched),
+                ("resyncs", self.resyncs),
+                ("installed snapshots", self.installs),
+                ("backups", self.backups),
+                ("cluster changes", self.cluster_changes),
+                ("nodes that joined", self.joined),
+                ("nodes removed", self.removed),
+            ]);
+        }
+        named
     }
 
     /// Adds another run's counts.
@@ -162,6 +229,22 @@ impl Counts {
         self.ok += other.ok;
         self.refused += other.refused;
         self.unknown += other.unknown;
+        self.slow_disks += other.slow_disks;
+        self.full_disks += other.full_disks;
+        self.answers += other.answers;
+        self.txns += other.txns;
+        self.repeated += other.repeated;
+        self.sessions_ended += other.sessions_ended;
+        self.leases_expired += other.leases_expired;
+        self.past_reads += other.past_reads;
+        self.history_gone += other.history_gone;
+        self.watched += other.watched;
+        self.resyncs += other.resyncs;
+        self.installs += other.installs;
+        self.backups += other.backups;
+        self.cluster_changes += other.cluster_changes;
+        self.joined += other.joined;
+        self.removed += other.removed;
     }
 }
 
@@ -172,6 +255,8 @@ pub struct Outcome {
     pub trace: u64,
     /// What the clients saw.
     pub history: History,
+    /// What the actors of strong mode saw.
+    pub record: Record,
     /// What the checkers say.
     pub findings: Vec<Finding>,
     /// How often something happened.

@@ -20,6 +20,9 @@ Examples:
 Every node runs the code that serves clients, over the log that servers use, on a virtual network and a faulty disk, in
 virtual time. Crashes with loss of what wasn't synced, torn tails, partitions, one-way cuts, loss, pauses and clock jumps come
 from the seed; then all heals, and the cluster must recover. The same line gives the same run, byte for byte.
+In strong mode slow and full disks come too, and while all that goes on clients run transactions, sessions with retried writes,
+leases, reads of every level and of the past, watches that go from node to node, backups, compactions, leader transfers and
+changes of the members.
 
 Exit status: 0 every promise was kept; 1 one was broken.";
 
@@ -70,6 +73,14 @@ pub(crate) enum Planted {
     TokensIgnored,
     /// A power cut takes the last write that the disk called durable
     LyingDisk,
+    /// A write that is sent again goes without its client's number
+    DoubleApply,
+    /// Somebody ends leases that are kept alive
+    LeaseEarlyExpiry,
+    /// Watchers are left without a revision now and then
+    WatchGap,
+    /// A read in the past shows the revision before
+    StaleHistory,
 }
 
 impl From<Planted> for Plant {
@@ -78,6 +89,10 @@ impl From<Planted> for Plant {
             Planted::StaleReads => Self::StaleReads,
             Planted::TokensIgnored => Self::TokensIgnored,
             Planted::LyingDisk => Self::LyingDisk,
+            Planted::DoubleApply => Self::DoubleApply,
+            Planted::LeaseEarlyExpiry => Self::LeaseEarlyExpiry,
+            Planted::WatchGap => Self::WatchGap,
+            Planted::StaleHistory => Self::StaleHistory,
         }
     }
 }
@@ -125,10 +140,7 @@ fn campaign(args: &SimArgs) -> Result<Exit, Failure> {
 fn options(args: &SimArgs, seed: u64) -> Result<Options, Failure> {
     let duration_ms = u64::try_from(args.duration.as_millis())
         .map_err(|_| Failure::usage("--duration is longer than any run"))?;
-    let mode = match args.mode {
-        Mode::Strong => quorumor_lab::history::Mode::Strong,
-        Mode::Eventual => quorumor_lab::history::Mode::Eventual,
-    };
+    let mode = lab_mode(args.mode);
     Ok(Options {
         nodes: args.nodes,
         clients: args.clients,
@@ -138,6 +150,13 @@ fn options(args: &SimArgs, seed: u64) -> Result<Options, Failure> {
         plant: args.plant.map(Into::into),
         ..Options::new(mode, seed)
     })
+}
+
+const fn lab_mode(mode: Mode) -> quorumor_lab::history::Mode {
+    match mode {
+        Mode::Strong => quorumor_lab::history::Mode::Strong,
+        Mode::Eventual => quorumor_lab::history::Mode::Eventual,
+    }
 }
 
 fn show_kept(form: Report, options: &Options, outcome: &Outcome) -> Result<(), Failure> {
@@ -152,7 +171,7 @@ fn show_kept(form: Report, options: &Options, outcome: &Outcome) -> Result<(), F
                     finding.summary
                 ))?;
             }
-            for (what, count) in outcome.counts.named() {
+            for (what, count) in outcome.counts.named(options.mode) {
                 output::line(&format!("{count:>9} {what}"))?;
             }
             output::line(&format!(
@@ -187,7 +206,7 @@ fn show_broken(form: Report, options: &Options, outcome: &Outcome) -> Result<(),
 }
 
 fn show_sum(args: &SimArgs, seeds: u64, broken: u64, sum: sim::Counts) -> Result<(), Failure> {
-    let counts = sum.named();
+    let counts = sum.named(lab_mode(args.mode));
     if args.output == Report::Json {
         let counts: serde_json::Map<_, _> = counts
             .iter()
@@ -211,7 +230,7 @@ fn show_sum(args: &SimArgs, seeds: u64, broken: u64, sum: sim::Counts) -> Result
 fn as_json(options: &Options, outcome: &Outcome) -> serde_json::Value {
     let counts: serde_json::Map<_, _> = outcome
         .counts
-        .named()
+        .named(options.mode)
         .iter()
         .map(|(what, count)| ((*what).to_owned(), json!(count)))
         .collect();

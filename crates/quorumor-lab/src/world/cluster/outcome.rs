@@ -124,6 +124,7 @@ fn cause(error: &ClientError) -> Cause {
 fn fill_receipt(ret: &mut Return, receipt: &Receipt) {
     ret.got = Some(match receipt.got {
         core::Level::Linearizable => Level::Linearizable,
+        core::Level::Bounded => Level::Bounded,
         core::Level::Local => Level::Local,
     });
     ret.degraded = receipt.degraded.is_some();

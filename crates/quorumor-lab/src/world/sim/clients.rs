@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use quorumor_core::{
-    ClusterId, Command, DataEpoch, Entry, Expected, Key, Level as CoreLevel, Operation, Position,
-    Request, RequestId, Token, Value,
+    Bound, ClusterId, Command, DataEpoch, Entry, Expected, Key, Level as CoreLevel, Operation,
+    Position, Request, RequestId, Token, Value,
 };
 use rand_chacha::ChaCha8Rng;
 
@@ -161,12 +161,16 @@ fn command(key: &str, action: &Action, level: Option<Level>) -> Command {
             } else {
                 CoreLevel::Local
             };
-            return Command::ReadBarrier { level };
+            return Command::ReadBarrier {
+                level,
+                bound: Bound::NONE,
+            };
         }
         Action::Put(text) => Operation::Put {
             key,
             value: value(text),
             context: None,
+            lease: None,
         },
         Action::Delete => Operation::Delete { key },
         Action::Cas(cas) => {
@@ -178,6 +182,7 @@ fn command(key: &str, action: &Action, level: Option<Level>) -> Command {
                 key,
                 expected,
                 value: value(&cas.value),
+                lease: None,
             }
         }
     };

@@ -25,6 +25,10 @@ pub(super) enum Fault {
     Pause { node: u64, lasts_us: u64 },
     /// The node's wall clock jumps.
     ClockJump { node: u64, by_ms: i64 },
+    /// Each write to the disk takes long.
+    SlowDisk { node: u64, lasts_us: u64 },
+    /// The disk is full, and has space again later.
+    FullDisk { node: u64, lasts_us: u64 },
     /// Streams between two nodes break and come back.
     Reset { a: u64, b: u64 },
 }
@@ -76,5 +80,16 @@ pub(super) fn draw(rng: &mut ChaCha8Rng, nodes: u64) -> Fault {
             a: node,
             b: 1 + rng::below(rng, nodes),
         },
+    }
+}
+
+/// The next fault of strong mode, which knows some more.
+pub(super) fn draw_strong(rng: &mut ChaCha8Rng, nodes: u64) -> Fault {
+    let lasts_us = (300 + rng::below(rng, 3_000)) * MS;
+    let node = 1 + rng::below(rng, nodes);
+    match rng::below(rng, 100) {
+        0..8 => Fault::SlowDisk { node, lasts_us },
+        8..16 => Fault::FullDisk { node, lasts_us },
+        _ => draw(rng, nodes),
     }
 }

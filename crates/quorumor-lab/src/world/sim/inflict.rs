@@ -1,13 +1,14 @@
 //! What a fault does to the run, and what heals it.
 
-use quorumor_core::Contact;
+use quorumor_core::{Contact, DiskState, Input};
 
+use super::Plant;
 use super::faults::{self, Fault};
 use super::network::Weather;
 use super::run::{Event, Run};
 use super::serve::Ended;
 use super::trace::Kind;
-use crate::history::{Cause, Outcome as Ending};
+use crate::history::{Cause, Mode, Outcome as Ending};
 use crate::rng;
 
 const MS: u64 = 1_000;
@@ -28,7 +29,7 @@ impl Run {
         self.trace.note(now_us, id, Kind::Crashed, &[]);
         self.counts.crashes += 1;
         self.counts.power_cuts += u64::from(power && mid_write);
-        for peer in (1..=self.options.nodes).filter(|peer| *peer != id) {
+        for peer in (1..=self.nodes.len() as u64).filter(|peer| *peer != id) {
             if self.network.break_streams(id, peer) {
                 let closed = if power {
                     500 + rng::below(&mut self.fault_rng, 1_000)
@@ -68,6 +69,7 @@ impl Run {
                 Ended::failed(Ending::Unknown, Cause::Broken, "the connection broke"),
             );
         }
+        self.break_calls(id);
     }
 
     /// A power cut is the more telling in the middle of a write, so an idle disk waits for its next one.
@@ -84,7 +86,14 @@ impl Run {
         if self.now_us >= self.faults_end_us {
             return;
         }
-        let fault = faults::draw(&mut self.fault_rng, self.options.nodes);
+        let nodes = self.nodes.len() as u64;
+        let fault = match self.options.mode {
+            Mode::Strong => faults::draw_strong(&mut self.fault_rng, nodes),
+            Mode::Eventual => faults::draw(&mut self.fault_rng, nodes),
+        };
+        if self.options.plant == Some(Plant::LeaseEarlyExpiry) {
+            self.plant_lease_end();
+        }
         self.inflict(fault);
         let next = self.now_us + faults::gap_us(&mut self.fault_rng);
         self.at(next, Event::NextFault);
@@ -99,12 +108,12 @@ impl Run {
                 down_us,
             } => self.crash_or_doom(node, power, down_us),
             Fault::CrashAll { down_us } => {
-                for id in 1..=self.options.nodes {
+                for id in 1..=self.nodes.len() as u64 {
                     self.crash(id, true, down_us);
                 }
             }
             Fault::Partition { side, lasts_us } => {
-                let rest: Vec<u64> = (1..=self.options.nodes)
+                let rest: Vec<u64> = (1..=self.nodes.len() as u64)
                     .filter(|id| !side.contains(id))
                     .collect();
                 let both = side
@@ -134,6 +143,49 @@ impl Run {
                 self.counts.clock_jumps += 1;
                 self.node(node).wall_offset_ms = by_ms;
             }
+            Fault::SlowDisk { node, lasts_us } => {
+                self.counts.slow_disks += 1;
+                self.node(node).slow_until_us = now_us + lasts_us;
+            }
+            Fault::FullDisk { node, lasts_us } => self.fill_disk(node, lasts_us),
+        }
+    }
+
+    /// The disk runs full while the process goes on, and has space again later.
+    fn fill_disk(&mut self, id: u64, lasts_us: u64) {
+        let now_us = self.now_us;
+        let node = self.node(id);
+        if node.running.is_none() || node.is_full {
+            return;
+        }
+        node.is_full = true;
+        node.disk.set_full(true);
+        let boot = node.boot;
+        self.counts.full_disks += 1;
+        for (at, state) in [
+            (now_us, DiskState::Full),
+            (now_us + lasts_us, DiskState::Available),
+        ] {
+            let node = id;
+            self.at(at, Event::Disk { node, boot, state });
+        }
+    }
+
+    /// The node learns how its disk is; when it has space, it has.
+    pub(super) fn disk_state(&mut self, id: u64, boot: u64, state: DiskState) {
+        if state == DiskState::Available {
+            return self.free_disk(id);
+        }
+        if self.node(id).boot == boot && self.node(id).is_full {
+            self.give(id, Input::Disk(state));
+        }
+    }
+
+    fn free_disk(&mut self, id: u64) {
+        let node = self.node(id);
+        if std::mem::take(&mut node.is_full) {
+            node.disk.set_full(false);
+            self.give(id, Input::Disk(DiskState::Available));
         }
     }
 
@@ -146,7 +198,7 @@ impl Run {
     }
 
     pub(super) fn housekeeping(&mut self) {
-        for id in 1..=self.options.nodes {
+        for id in 1..=self.nodes.len() as u64 {
             if let Some(running) = &mut self.node(id).running
                 && let Err(error) = running.renew_floor()
             {
@@ -166,9 +218,11 @@ impl Run {
     /// Ends every fault and starts every node. Returns the time of it.
     pub(super) fn heal(&mut self) -> u64 {
         self.network.heal();
-        for id in 1..=self.options.nodes {
+        for id in 1..=self.nodes.len() as u64 {
             self.node(id).paused_until_us = 0;
+            self.node(id).slow_until_us = 0;
             self.node(id).power_fails_us = None;
+            self.free_disk(id);
             if self.node(id).running.is_none() {
                 self.start_node(id);
             }

@@ -29,10 +29,25 @@ pub(super) struct Node {
     pub(super) paused_until_us: u64,
     /// How far the wall clock is off.
     pub(super) wall_offset_ms: i64,
+    /// The disk is slow until then.
+    pub(super) slow_until_us: u64,
+    /// The disk is full.
+    pub(super) is_full: bool,
+    /// It isn't one of the founders.
+    pub(super) joins: bool,
+    /// It is no member any more, or never became one, and stays down.
+    pub(super) retired: bool,
     /// The power fails in the middle of the next write, for so long.
     pub(super) power_fails_us: Option<u64>,
     /// The disk as it was before the last write, while [`Plant::LyingDisk`](super::Plant) is planted.
     before_write: Option<SimDisk>,
+}
+
+/// A member as the cluster says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Membership {
+    pub(super) node: u64,
+    pub(super) voter: bool,
 }
 
 /// The process of a node.
@@ -66,6 +81,10 @@ impl Node {
             boot: 0,
             paused_until_us: 0,
             wall_offset_ms: 0,
+            slow_until_us: 0,
+            is_full: false,
+            joins: id > options.nodes,
+            retired: false,
             power_fails_us: None,
             before_write: None,
         }
@@ -166,7 +185,12 @@ impl Running {
 
     /// Whether something waits for the disk.
     pub(super) fn has_to_write(&self) -> bool {
-        !self.queue.is_empty() || self.store.is_writing_checkpoint()
+        !self.queue.is_empty() || self.store.is_writing_checkpoint() || self.waits_for_space()
+    }
+
+    /// Whether something found no room.
+    pub(super) fn waits_for_space(&self) -> bool {
+        self.store.is_waiting_for_space()
     }
 
     /// Renews the log's floor.
@@ -191,6 +215,29 @@ fn wal_options(options: &Options, id: u64, boot: u64) -> LogOptions {
     LogOptions::small(options.seed ^ (id << 32) ^ boot)
 }
 
+/// The configuration of a founder of strong mode.
+pub(super) fn founding_config(options: &Options, id: u64, boot: u64) -> Result<RaftConfig> {
+    let seed = options.seed.wrapping_mul(1_000_003).wrapping_add(id);
+    let founders: Vec<Founder> = (1..=options.nodes)
+        .map(|id| Founder {
+            node: node_id(id),
+            peer_address: address(id),
+        })
+        .collect();
+    let identity = Identity {
+        node: node_id(id),
+        cluster: quorumor_raft::cluster_id("simulated", &founders),
+        epoch: DataEpoch::ZERO,
+        store: StoreId::new(id),
+    };
+    let compaction = Compaction {
+        entries_max: 60,
+        keep_entries: 20,
+        ..Compaction::default()
+    };
+    Ok(RaftConfig::new(identity, &founders, seed, boot)?.with_compaction(compaction))
+}
+
 fn open_replica(
     options: &Options,
     id: u64,
@@ -198,31 +245,13 @@ fn open_replica(
     recovered: Recovered,
     now: Now,
 ) -> Result<Box<dyn Replica>> {
-    let seed = options.seed.wrapping_mul(1_000_003).wrapping_add(id);
     match options.mode {
         Mode::Strong => {
-            let founders: Vec<Founder> = (1..=options.nodes)
-                .map(|id| Founder {
-                    node: node_id(id),
-                    peer_address: address(id),
-                })
-                .collect();
-            let identity = Identity {
-                node: node_id(id),
-                cluster: quorumor_raft::cluster_id("simulated", &founders),
-                epoch: DataEpoch::ZERO,
-                store: StoreId::new(id),
-            };
-            let compaction = Compaction {
-                entries_max: 60,
-                keep_entries: 20,
-                ..Compaction::default()
-            };
-            let config =
-                RaftConfig::new(identity, &founders, seed, boot)?.with_compaction(compaction);
+            let config = founding_config(options, id, boot)?;
             Ok(Box::new(RaftReplica::open(config, recovered, now)?))
         }
         Mode::Eventual => {
+            let seed = options.seed.wrapping_mul(1_000_003).wrapping_add(id);
             let cluster = quorumor_gossip::cluster_id("simulated");
             let config = GossipConfig {
                 // Every node but the first joins by one seed.

@@ -5,15 +5,18 @@ use std::collections::{BTreeMap, BinaryHeap};
 
 use anyhow::Result;
 use bytes::Bytes;
-use quorumor_core::{CallId, Contact, Destination, Input, Output, Persist, Request, StreamClass};
+use quorumor_core::{
+    CallId, Contact, Destination, DiskState, Input, Output, Persist, Request, StreamClass,
+};
 use rand_chacha::ChaCha8Rng;
 
 use super::clients::{Client, Planned};
 use super::network::{Network, Weather};
 use super::node::{Node, address, node_id};
+use super::strong::{CALLS_FROM, Happening, Strong};
 use super::trace::{Kind, Trace};
 use super::{Counts, Options, Outcome, Plant, verdict};
-use crate::history::{Header, History, World};
+use crate::history::{Header, History, Mode, World};
 use crate::rng::{self, Purpose};
 use crate::scenario::Scenario;
 use crate::workload::Workload;
@@ -62,6 +65,12 @@ pub(super) enum Event {
     },
     NextFault,
     FaultEnds(Vec<(u64, u64)>),
+    Disk {
+        node: u64,
+        boot: u64,
+        state: DiskState,
+    },
+    Strong(Happening),
     Calm,
     Housekeeping,
 }
@@ -76,6 +85,8 @@ pub(super) enum Lane {
 #[derive(Debug)]
 pub(super) struct Pending {
     pub(super) planned: Planned,
+    /// Its place in the record of strong mode.
+    pub(super) recorded: Option<usize>,
     /// `None` for the reads of the audit at the end.
     pub(super) client: Option<usize>,
     pub(super) node: u64,
@@ -100,6 +111,7 @@ pub(super) struct Run {
     pub(super) trace: Trace,
     pub(super) counts: Counts,
     pub(super) history: History,
+    pub(super) strong: Strong,
     pub(super) fault_rng: ChaCha8Rng,
     pub(super) disk_rng: ChaCha8Rng,
     /// What a node refused to start with, or where a disk gave up: never allowed.
@@ -116,12 +128,22 @@ pub fn run(options: &Options) -> Result<Outcome> {
     run.until(run.faults_end_us);
     let healed_us = run.heal();
     run.until(healed_us + CALM_US);
-    let recovered_us = run.recover(healed_us);
+    let mut recovered_us = run.recover(healed_us);
+    if options.mode == Mode::Strong && recovered_us.is_some() {
+        run.rest();
+        let rested_us = run.now_us;
+        recovered_us = recovered_us.and(run.recover(rested_us)).and(recovered_us);
+    }
     run.audit();
+    if options.mode == Mode::Strong {
+        run.note_ends();
+        run.tally();
+    }
     let findings = verdict::judge(&mut run, recovered_us);
     Ok(Outcome {
         trace: run.trace.hash(),
         history: run.history,
+        record: run.strong.record,
         findings,
         counts: run.counts,
         recovered_us,
@@ -166,6 +188,7 @@ impl Run {
             trace: Trace::default(),
             counts: Counts::default(),
             history: History::new(header),
+            strong: Strong::new(options),
             fault_rng: rng::stream(options.seed, Purpose::Faults, 1),
             disk_rng: rng::stream(options.seed, Purpose::Faults, 2),
             broken_nodes: Vec::new(),
@@ -184,6 +207,7 @@ impl Run {
             self.at(2_000 * MS, Event::NextFault);
         }
         self.at(250 * MS, Event::Housekeeping);
+        self.start_actors();
     }
 
     pub(super) fn at(&mut self, at_us: u64, event: Event) {
@@ -216,6 +240,7 @@ impl Run {
         | Event::Contact { node, .. }
         | Event::Timer { node, .. }
         | Event::Request { node, .. }
+        | Event::Disk { node, .. }
         | Event::Write { node, .. }) = event
         else {
             return Some(event);
@@ -260,6 +285,8 @@ impl Run {
                 call,
                 request,
             } => self.request(node, call, request),
+            Event::Disk { node, boot, state } => self.disk_state(node, boot, state),
+            Event::Strong(happening) => self.happen(happening),
             Event::Think { client } => self.think(client),
             Event::Deadline { op } => self.deadline(op),
             Event::NextFault => self.next_fault(),
@@ -348,28 +375,36 @@ impl Run {
         let Some(outputs) = self.node(id).handle(now_us, input) else {
             return;
         };
+        let spoke = !outputs.is_empty();
         for output in outputs {
             self.effect(id, output);
+        }
+        if spoke {
+            self.note_leader(id);
         }
         self.arm(id);
     }
 
     fn effect(&mut self, id: u64, output: Output) {
         match output {
+            Output::Reply { call, result } if call.as_u64() >= CALLS_FROM => {
+                self.answer(call, result);
+            }
             Output::Reply { call, result } => self.reply(call, result),
             Output::Datagram { to, payload } => self.send_datagram(id, to, payload),
             Output::Stream { to, class, payload } => {
                 self.send_stream(id, to.as_u64(), class, payload)
             }
             Output::Persist(persist) => self.persist(id, persist),
-            Output::PeerAddress { .. } | Output::Changed(_) => {}
+            Output::Changed(change) => self.changed(id, &change),
+            Output::PeerAddress { .. } => {}
         }
     }
 
     fn send_datagram(&mut self, from: u64, to: Destination, payload: Bytes) {
         let to = match to {
             Destination::Node(node) => node.as_u64(),
-            Destination::Seed(seed) => (1..=self.options.nodes)
+            Destination::Seed(seed) => (1..=self.nodes.len() as u64)
                 .find(|id| address(*id) == seed)
                 .expect("seeds are nodes of the simulation"),
         };
@@ -420,7 +455,11 @@ impl Run {
     }
 
     fn wake_disk(&mut self, id: u64) {
-        let at = self.now_us + 100 + rng::below(&mut self.disk_rng, 2_900);
+        let now_us = self.now_us;
+        let mut at = now_us + 100 + rng::below(&mut self.disk_rng, 2_900);
+        if self.node(id).slow_until_us > now_us {
+            at += (100 + rng::below(&mut self.disk_rng, 1_500)) * MS;
+        }
         let node = self.node(id);
         let boot = node.boot;
         let Some(running) = &mut node.running else {
@@ -428,6 +467,9 @@ impl Run {
         };
         if running.has_to_write() && !running.is_writing {
             running.is_writing = true;
+            if running.waits_for_space() {
+                at += 50 * MS;
+            }
             self.at(at, Event::Write { node: id, boot });
         }
     }
@@ -471,7 +513,7 @@ impl Run {
     pub(super) fn start_node(&mut self, id: u64) {
         let (options, now_us) = (self.options.clone(), self.now_us);
         let node = self.node(id);
-        if node.running.is_some() {
+        if node.running.is_some() || node.retired {
             return;
         }
         match node.start(&options, now_us) {
@@ -482,7 +524,7 @@ impl Run {
             }
         }
         self.trace.note(now_us, id, Kind::Started, &[]);
-        for peer in (1..=options.nodes).filter(|peer| *peer != id) {
+        for peer in (1..=self.nodes.len() as u64).filter(|peer| *peer != id) {
             self.network.break_streams(id, peer);
         }
         // The replica may have had something to say when it was opened.
@@ -492,7 +534,8 @@ impl Run {
     /// Runs on until the cluster is useful and equal. Returns how long that took since the heal.
     fn recover(&mut self, healed_us: u64) -> Option<u64> {
         while self.now_us < healed_us + RECOVERY_LIMIT_US {
-            if self.pending.is_empty() && verdict::is_equal(self) {
+            self.retire();
+            if self.pending.is_empty() && self.actors_rest() && verdict::is_equal(self) {
                 return Some(self.now_us - healed_us);
             }
             self.until(self.now_us + 100 * MS);

@@ -39,9 +39,11 @@ impl Run {
         });
         let request = planned.request.clone();
         let is_local = planned.local;
+        let recorded = self.record_plain(&planned);
         self.pending.insert(
             op,
             Pending {
+                recorded,
                 planned,
                 client,
                 node: id,
@@ -63,6 +65,7 @@ impl Run {
             .is_none_or(|after| view.position.covers(after));
         if is_local && covered && !paused {
             let ended = self.read(op, &view);
+            self.record_view(op, &view);
             self.finish(op, ended);
         } else {
             let call = CallId::new(op);
@@ -79,7 +82,7 @@ impl Run {
 
     /// The request reaches its node, after a pause if there is one.
     pub(super) fn request(&mut self, id: u64, call: CallId, request: quorumor_core::Request) {
-        if self.pending.contains_key(&call.as_u64()) {
+        if self.pending.contains_key(&call.as_u64()) || self.awaits(call) {
             self.give(id, Input::Request { call, request });
         }
     }
@@ -109,6 +112,9 @@ impl Run {
             return;
         };
         let id = pending.node;
+        if let Ok(reply) = &result {
+            self.record_written(op, reply);
+        }
         let ended = match result {
             Ok(Reply::ReadReady { .. }) => {
                 let Some(view) = self
@@ -119,6 +125,7 @@ impl Run {
                 else {
                     return;
                 };
+                self.record_view(op, &view);
                 self.read(op, &view)
             }
             Ok(Reply::Written {
@@ -126,6 +133,14 @@ impl Run {
                 position,
                 dot,
             }) => written(results, position, dot),
+            Ok(
+                Reply::TxnDone { .. }
+                | Reply::LeaseGranted { .. }
+                | Reply::LeaseKept { .. }
+                | Reply::SessionOpened { .. }
+                | Reply::ClusterChanged { .. }
+                | Reply::Backup { .. },
+            ) => unasked(),
             Err(error) => refused(&error),
         };
         self.trace.note(
@@ -156,6 +171,7 @@ impl Run {
         let Some(pending) = self.pending.remove(&op) else {
             return;
         };
+        self.record_end(&pending, ended.outcome);
         match ended.outcome {
             Outcome::Ok => self.counts.ok += 1,
             Outcome::Fail => self.counts.refused += 1,
@@ -180,7 +196,7 @@ impl Run {
 
     /// At the end every key is read at every node: linearizably in strong mode.
     pub(super) fn audit(&mut self) {
-        for id in 1..=self.options.nodes {
+        for id in self.serving() {
             for key in 0..self.options.keys {
                 let op = self.next_op();
                 let process = ProcessId(FRESH_PROCESSES * 2 + op);
@@ -198,7 +214,15 @@ fn plant(plant: Option<Plant>, planned: &mut Planned) {
     match plant {
         Some(Plant::StaleReads) => planned.local |= is_read,
         Some(Plant::TokensIgnored) if is_read => planned.request.after = None,
-        Some(Plant::TokensIgnored | Plant::LyingDisk) | None => {}
+        Some(
+            Plant::TokensIgnored
+            | Plant::LyingDisk
+            | Plant::DoubleApply
+            | Plant::LeaseEarlyExpiry
+            | Plant::WatchGap
+            | Plant::StaleHistory,
+        )
+        | None => {}
     }
 }
 
@@ -315,10 +339,16 @@ fn written(
             succeeded: Some(false),
             ..Ended::saw(entry.as_ref(), position)
         },
-        Some(OperationResult::Got { .. }) | None => Ended::failed(
-            Outcome::Unknown,
-            Cause::Broken,
-            "the replica answered something else",
-        ),
+        Some(OperationResult::Got { .. } | OperationResult::RangeDeleted { .. }) | None => {
+            unasked()
+        }
     }
+}
+
+fn unasked() -> Ended {
+    Ended::failed(
+        Outcome::Unknown,
+        Cause::Broken,
+        "the replica answered something else",
+    )
 }

@@ -5,7 +5,8 @@ use quorumor_core::{Health, Role, View};
 use super::clients;
 use super::run::{RECOVERY_LIMIT_US, Run};
 use crate::checker::{
-    Evidence, Finding, Property, convergence, durability, linearizable, phantom, revisions, session,
+    Evidence, Finding, Property, convergence, durability, linearizable, phantom, revisions,
+    session, strong,
 };
 use crate::history::{FinalEntry, FinalState, Mode, NodeId};
 
@@ -14,9 +15,11 @@ pub(super) fn is_equal(run: &Run) -> bool {
     let views: Vec<View> = run
         .nodes
         .iter()
+        .filter(|node| !node.retired)
         .filter_map(|node| Some(node.running.as_ref()?.view()))
         .collect();
-    let Some(first) = views.first().filter(|_| views.len() == run.nodes.len()) else {
+    let serving = run.nodes.iter().filter(|node| !node.retired).count();
+    let Some(first) = views.first().filter(|_| views.len() == serving) else {
         return false;
     };
     let digest = first.digest();
@@ -52,6 +55,7 @@ pub(super) fn judge(run: &mut Run, recovered_us: Option<u64>) -> Vec<Finding> {
             linearizable::STEP_BUDGET,
         ));
         findings.push(revisions::check(history));
+        findings.extend(strong::check(&run.strong.record));
     }
     findings
 }
@@ -103,10 +107,17 @@ fn final_states(run: &Run) -> Vec<FinalState> {
             at_us: run.now_us,
             node: NodeId(node.id),
             digest: format!("{:016x}", view.digest()),
-            entries: view.entries.values().map(|value| entry(value)).collect(),
+            // The actors' keys are judged by their own record.
+            entries: view
+                .entries
+                .values()
+                .filter(|value| value.key.as_str().starts_with('k'))
+                .map(|value| entry(value))
+                .collect(),
             // A ledger counts what its own node saw discarded, which a crash without a sync may forget.
             discarded: None,
         })
     };
-    run.nodes.iter().filter_map(state).collect()
+    let members = run.nodes.iter().filter(|node| !node.retired);
+    members.filter_map(state).collect()
 }
