@@ -156,6 +156,11 @@ impl Endpoints {
             .find(|place| !tried.contains(place))
     }
 
+    /// The leader's endpoint, if it is known and may be used.
+    pub(crate) fn leader(&self) -> Option<Place> {
+        self.leader_place(&mut self.state.lock())
+    }
+
     /// Its own endpoint for the leader's node id if it has one, else the address from the hint if that may be used.
     fn leader_place(&self, state: &mut State) -> Option<Place> {
         let (_, hint) = state.leader.clone()?;

@@ -151,7 +151,10 @@ impl Client {
         match self.open(self.shared.session_ttl, deadline).await {
             Ok(answer) => Ok(Some(numbering.opened(answer.client))),
             Err(error) if has_no_sessions(&error) => {
-                numbering.refused();
+                // A mode without sessions says nothing of the other mode's.
+                if self.mode_if_known() != Some(Mode::Eventual) {
+                    numbering.refused();
+                }
                 Ok(None)
             }
             Err(error) => Err(before_the_write(error)),

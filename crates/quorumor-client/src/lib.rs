@@ -33,9 +33,13 @@ pub mod answer;
 pub mod client;
 pub mod cluster;
 pub mod describe;
+pub mod election;
 pub mod error;
+pub mod lease;
 pub mod list;
+pub mod lock;
 pub mod options;
+pub mod pipeline;
 pub mod retry;
 pub mod tls;
 pub mod txn;
@@ -47,6 +51,7 @@ mod endpoints;
 mod exactly_once;
 mod kv;
 mod numbers;
+mod queue;
 mod session;
 mod wire;
 
@@ -60,9 +65,13 @@ pub use cluster::{
     ClusterChanged, ClusterMember, MembersAnswer, NewMember, SnapshotError, SnapshotSaved,
 };
 pub use describe::{AlarmDescription, Capabilities, Description, MemberDescription, Progress};
+pub use election::{Leader, Leadership};
 pub use error::{ClientError, NodeError};
+pub use lease::{Lease, LeaseState, LostReason};
 pub use list::{ListPart, ListQuery};
+pub use lock::{LockError, LockGuard, LockOptions};
 pub use options::{Bound, CallOptions, ClientBuilder};
+pub use pipeline::{Piped, Pipeline};
 pub use quorumor_core::{
     Certainty, Compare, CompareTarget, Entry, Expected, KeyRange, LeaseId, Level, Mode, Operation,
     OperationResult, Relation, Revision, Txn,

@@ -104,6 +104,15 @@ impl Opened {
         }
     }
 
+    pub(crate) const fn client_id(&self) -> ClientId {
+        self.client
+    }
+
+    /// Every number up to this one is done with.
+    pub(crate) fn acked_through(&self) -> u64 {
+        self.numbers.lock().acked_through()
+    }
+
     /// The next number. Waits while the oldest write under way is [`SESSION_ANSWERS_MAX`] numbers behind, since the cluster
     /// keeps no more answers.
     pub(crate) async fn number(self: &Arc<Self>) -> OpenWrite {
@@ -146,9 +155,8 @@ pub(crate) struct OpenWrite {
 }
 
 impl OpenWrite {
-    /// What has been answered by now.
-    pub(crate) fn acked_through(&self) -> u64 {
-        self.session.numbers.lock().acked_through()
+    pub(crate) const fn session(&self) -> &Arc<Opened> {
+        &self.session
     }
 }
 
@@ -175,7 +183,7 @@ mod tests {
         assert_eq!((second.client.seq, second.client.acked_through), (2, 0));
         drop(first);
         assert_eq!(session.try_number().unwrap().client.acked_through, 1);
-        assert_eq!(second.acked_through(), 1);
+        assert_eq!(second.session().acked_through(), 1);
         drop(second);
         assert_eq!(session.try_number().unwrap().client.acked_through, 3);
     }

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use bytes::Bytes;
 use prost::Message;
 use prost_types::Any;
 use quorumor_core::{Certainty, Error, Mode, Receipt};
@@ -165,6 +166,15 @@ fn error_info(error: &Error, mode: Option<Mode>) -> rpc::ErrorInfo {
         reason: error.reason().to_owned(),
         domain: DOMAIN.to_owned(),
         metadata,
+    }
+}
+
+/// The status of one part of an answer, from its encoded `google.rpc.Status`.
+#[must_use]
+pub fn status_from_bytes(bytes: Bytes) -> Status {
+    match rpc::Status::decode(bytes.as_ref()) {
+        Ok(body) => Status::with_details(Code::from_i32(body.code), body.message, bytes),
+        Err(error) => Status::internal(format!("a status that can't be read: {error}")),
     }
 }
 
