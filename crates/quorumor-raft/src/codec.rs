@@ -5,6 +5,7 @@
 
 pub(crate) mod answer;
 pub(crate) mod checkpoint;
+pub(crate) mod conf_change;
 pub(crate) mod message;
 pub(crate) mod operation;
 pub(crate) mod proposal;

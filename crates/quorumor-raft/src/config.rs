@@ -195,6 +195,30 @@ impl RaftConfig {
         })
     }
 
+    /// A configuration of a node that joins a cluster which runs already: it knows no founders, waits as a listener for the
+    /// leader's snapshot and never stands for election before it is made a voter. The members must have been told of it
+    /// ([`AddLearner`](quorumor_core::ClusterAction::AddLearner)), or nobody will talk to it. Later starts of the same node
+    /// take the same configuration: what it has learned is on its disk.
+    #[must_use]
+    pub fn joining(identity: Identity, seed: u64, boot_nonce: u64) -> Self {
+        Self {
+            identity,
+            founders: Vec::new(),
+            client_address: None,
+            seed,
+            boot_nonce,
+            timing: Timing::default(),
+            compaction: Compaction::default(),
+            history: HistoryWindow::default(),
+        }
+    }
+
+    /// Whether this node joins a cluster that runs already.
+    #[must_use]
+    pub const fn joins(&self) -> bool {
+        self.founders.is_empty()
+    }
+
     /// With the address where this node serves clients: leader hints name it.
     #[must_use]
     pub fn with_client_address(mut self, address: Option<String>) -> Self {
@@ -261,7 +285,7 @@ impl RaftConfig {
         self.identity.node
     }
 
-    /// The founders, by id.
+    /// The founders, by id; none for a node that joins.
     #[must_use]
     pub fn founders(&self) -> &[Founder] {
         &self.founders

@@ -8,6 +8,7 @@ use quorumor_core::NodeId;
 use raft::eraftpb::{Entry, EntryType, Message, MessageType};
 use raft::{Raft, StateRole};
 
+use crate::codec::conf_change::CHANGE_BYTES_MAX;
 use crate::codec::message::RaftMessage;
 use crate::codec::proposal::decode_time;
 use crate::log::Log;
@@ -128,8 +129,12 @@ fn check_append(message: &Message) -> Result<(), &'static str> {
         if entry.index != index || entry.term < term || entry.term > message.term {
             return Err("entries with a hole, or out of order");
         }
-        if entry.get_entry_type() != EntryType::EntryNormal {
-            return Err("a change of configuration, which this version doesn't know");
+        match entry.get_entry_type() {
+            EntryType::EntryNormal => {}
+            EntryType::EntryConfChangeV2 if entry.data.len() <= CHANGE_BYTES_MAX => {}
+            EntryType::EntryConfChangeV2 | EntryType::EntryConfChange => {
+                return Err("a change of configuration that no version writes");
+            }
         }
         if !matches!(decode_time(&entry.context), Ok(time) if time.is_none_or(|time| time.0 < NUMBER_MAX))
         {

@@ -224,6 +224,9 @@ impl RaftReplica {
             let why = "the log was replaced by a snapshot while the write was with the leader";
             self.reply(call, Err(Error::OutcomeUnknown { why }));
         }
+        self.forget_asked(
+            "the log was replaced by a snapshot while the cluster was asked to change",
+        );
         self.name_peers();
     }
 

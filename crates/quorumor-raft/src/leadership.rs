@@ -74,6 +74,7 @@ impl RaftReplica {
             let why = "the leader changed while the write was with it";
             self.reply(call, Err(Error::OutcomeUnknown { why }));
         }
+        self.settle_asked();
         if after.leader.is_some() {
             self.reads.ask_again();
             self.keep_alives.ask_again();
@@ -118,7 +119,10 @@ impl RaftReplica {
 
     /// Proposes what waits, unless the disk is behind: what is urgent, then as many writes as one message holds.
     pub(crate) fn propose_queued(&mut self) -> bool {
-        let may = self.standing.leads && self.awaiting.len() < APPENDS_UNSYNCED_MAX;
+        // While the lead is handed over raft drops proposals: they wait, for the one who leads then to be named.
+        let may = self.standing.leads
+            && self.raw.raft.lead_transferee.is_none()
+            && self.awaiting.len() < APPENDS_UNSYNCED_MAX;
         if !may || !self.writes.has_queued() {
             return false;
         }
@@ -157,12 +161,7 @@ impl RaftReplica {
         message.set_msg_type(MessageType::MsgPropose);
         message.set_entries(entries.into());
         if self.raw.step(message).is_err() {
-            let refusal = if self.raw.raft.lead_transferee.is_some() {
-                Refusal::Stopping
-            } else {
-                Refusal::Overloaded
-            };
-            self.refuse_group(group, refusal);
+            self.refuse_group(group, Refusal::Overloaded);
             return;
         }
         let term = self.raw.raft.term;
@@ -222,22 +221,7 @@ impl RaftReplica {
             return false;
         }
         self.transfer_asked = true;
-        let node = self.config.node();
-        let voters = &self.state.voters.voters;
-        let furthest = self
-            .raw
-            .raft
-            .prs()
-            .iter()
-            .filter(|(id, _)| voters.contains(id))
-            .filter_map(|(id, progress)| Some((progress.matched, NodeId::try_from(*id).ok()?)))
-            .filter(|(_, id)| *id != node)
-            .filter(|(_, id)| {
-                let heard = self.contacts.heard_at(*id);
-                heard.is_some_and(|at| self.now.since_us(at) < timeout)
-            })
-            .max();
-        let Some((_, to)) = furthest else {
+        let Some(to) = self.successor() else {
             return false;
         };
         self.raw.transfer_leader(to.as_u64());
@@ -309,7 +293,7 @@ impl RaftReplica {
 
     pub(crate) fn quorum_heard_at(&self) -> Option<Mono> {
         self.contacts
-            .quorum_heard_at(self.config.node(), &self.state.voters.voters, self.now)
+            .quorum_heard_at(self.config.node(), &self.state.voters, self.now)
     }
 
     /// Why nobody can serve: no leader is known, and if that lasts, or this node led until it lost its majority, no majority

@@ -10,7 +10,9 @@
 //! its compaction, snapshots), `append.rs` (how heavy a message may be).
 
 mod append;
+mod changing;
 mod codec;
+mod conf_change;
 mod config;
 mod digests;
 mod election;
@@ -19,6 +21,7 @@ mod forward;
 mod gate;
 mod hash;
 mod install;
+mod joining;
 mod keep_alives;
 mod leadership;
 mod log;
@@ -27,12 +30,14 @@ mod membership;
 mod pending;
 mod reads;
 mod ready;
+mod removal;
 mod repeats;
 mod replica;
 mod requests;
 mod state_machine;
 mod status;
 mod transfer;
+mod transfer_leader;
 mod upkeep;
 
 #[cfg(test)]

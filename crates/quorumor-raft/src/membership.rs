@@ -199,8 +199,28 @@ impl Contacts {
         self.leader_heard_at
     }
 
-    /// Since when a majority of the voters, this node with them, has been heard; `None` if never.
-    pub(crate) fn quorum_heard_at(&self, node: NodeId, voters: &[u64], now: Mono) -> Option<Mono> {
+    /// Whether anything was ever noticed of this peer.
+    pub(crate) fn knows(&self, peer: NodeId) -> bool {
+        self.peers.contains_key(&peer)
+    }
+
+    /// The peer is no member any more.
+    pub(crate) fn forget(&mut self, peer: NodeId) {
+        self.peers.remove(&peer);
+    }
+
+    /// Since when a majority of the voters, this node with them, has been heard; `None` if never. In a joint configuration
+    /// a majority of each half.
+    pub(crate) fn quorum_heard_at(&self, node: NodeId, voters: &Voters, now: Mono) -> Option<Mono> {
+        let incoming = self.majority_heard_at(node, &voters.voters, now)?;
+        if !voters.is_joint() {
+            return Some(incoming);
+        }
+        let outgoing = self.majority_heard_at(node, &voters.outgoing, now)?;
+        Some(incoming.min(outgoing))
+    }
+
+    fn majority_heard_at(&self, node: NodeId, voters: &[u64], now: Mono) -> Option<Mono> {
         let mut heard: Vec<Option<Mono>> = voters
             .iter()
             .map(|voter| {
@@ -239,7 +259,7 @@ impl Contacts {
             .heard
             .iter()
             .filter_map(|heard| Some((NodeId::try_from(heard.node).ok()?, heard.age_ms)))
-            .take(quorumor_core::limits::VOTERS_MAX * 4)
+            .take(crate::conf_change::MEMBERS_MAX)
             .collect();
         self.pulse = Some((now, ages));
     }
@@ -249,7 +269,8 @@ impl Contacts {
         &self,
         at: Standpoint,
         records: &BTreeMap<NodeId, MemberRecord>,
-        voters: &[u64],
+        voters: &Voters,
+        roster: &Roster,
     ) -> Vec<Member> {
         records
             .iter()
@@ -259,8 +280,8 @@ impl Contacts {
                 peer_address: Some(record.peer_address),
                 client_address: record.client_address.clone(),
                 store: record.store,
-                promote: false,
-                voter: voters.contains(&node.as_u64()),
+                promote: roster.promoting.contains(node),
+                voter: voters.votes(node.as_u64()),
                 generation: Generation::ZERO,
                 incarnation: Incarnation::ZERO,
                 heard_at: self.heard_at(*node),
@@ -344,16 +365,28 @@ mod tests {
     #[test]
     fn the_quorum_was_heard_when_its_last_member_was() {
         let mut contacts = Contacts::new(Mono(0), 1_000);
-        let at = |contacts: &Contacts| contacts.quorum_heard_at(node(1), &[1, 2, 3], Mono(100));
+        let voters = |voters: &[u64], outgoing: &[u64]| Voters {
+            voters: voters.to_vec(),
+            learners: Vec::new(),
+            outgoing: outgoing.to_vec(),
+        };
+        let three = voters(&[1, 2, 3], &[]);
+        let at = |contacts: &Contacts| contacts.quorum_heard_at(node(1), &three, Mono(100));
         assert_eq!(at(&contacts), None);
         contacts.heard(node(3), Mono(40));
         assert_eq!(at(&contacts), Some(Mono(40)));
         contacts.heard(node(2), Mono(60));
         assert_eq!(at(&contacts), Some(Mono(60)));
         assert_eq!(
-            contacts.quorum_heard_at(node(1), &[1], Mono(7)),
+            contacts.quorum_heard_at(node(1), &voters(&[1], &[]), Mono(7)),
             Some(Mono(7))
         );
+        // In a joint configuration each half must have been heard.
+        let joint = voters(&[1, 2, 3], &[1, 4]);
+        assert_eq!(contacts.quorum_heard_at(node(1), &joint, Mono(100)), None);
+        contacts.heard(node(4), Mono(50));
+        let joint_at = contacts.quorum_heard_at(node(1), &joint, Mono(100));
+        assert_eq!(joint_at, Some(Mono(50)));
     }
 
     #[test]

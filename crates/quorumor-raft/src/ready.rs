@@ -172,6 +172,7 @@ impl RaftReplica {
             }
         }
         self.raw.advance_apply_to(last);
+        self.nudge_followers();
     }
 
     /// Applies one entry and answers who waits for it. An entry that this version can't read is the end: every other node
@@ -181,6 +182,10 @@ impl RaftReplica {
             index: entry.index,
             term: entry.term,
         };
+        if let Some(call) = self.writes.overruled(at.index, at.term) {
+            let hint = self.hint();
+            self.reply(call, Err(Error::NotLeader { hint }));
+        }
         let unreadable = |why| format!("the committed entry {} can't be read: {why}", at.index);
         let (time, proposal) = match entry.get_entry_type() {
             EntryType::EntryNormal if entry.data.is_empty() => (None, None),
@@ -188,17 +193,14 @@ impl RaftReplica {
                 decode_time(&entry.context).map_err(unreadable)?,
                 Some(Proposal::decode(entry.data).map_err(unreadable)?),
             ),
-            EntryType::EntryConfChange | EntryType::EntryConfChangeV2 => {
+            EntryType::EntryConfChangeV2 => return self.apply_change(at, entry.data),
+            EntryType::EntryConfChange => {
                 return Err(format!(
-                    "the committed entry {} changes the configuration, which this version doesn't know",
+                    "the committed entry {} changes the configuration in a form that no version writes",
                     at.index
                 ));
             }
         };
-        if let Some(call) = self.writes.overruled(at.index, at.term) {
-            let hint = self.hint();
-            self.reply(call, Err(Error::NotLeader { hint }));
-        }
         let own = proposal.as_ref().map(|proposal| proposal.id).filter(|id| {
             id.node == self.config.node() && id.boot_nonce == self.config.boot_nonce()
         });

@@ -3,15 +3,16 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use quorumor_core::{
-    CallId, ClusterAction, Command, Contact, DiskState, Error, Health, Input, Level, Mode, Mono,
-    NodeId, Now, Output, PersistToken, Position, Recovered, Replica, Reply, Request, Revision,
-    StreamClass, View, WakeReason,
+    CallId, Command, Contact, DiskState, Error, Health, Input, Level, Mode, Mono, NodeId, Now,
+    Output, PersistToken, Position, Recovered, Replica, Reply, Request, Revision, StreamClass,
+    View, WakeReason,
 };
 use raft::eraftpb::Message;
 use raft::{RawNode, ReadOnlyOption, StateRole};
 use slog::{Discard, Logger, o};
 
 use crate::append::{APPEND_BYTES_MAX, APPENDS_IN_FLIGHT_MAX};
+use crate::changing::{Asking, Changes};
 use crate::codec::checkpoint;
 use crate::codec::message::{PeerMessage, RaftMessage};
 use crate::codec::proposal::Body;
@@ -69,6 +70,11 @@ pub struct RaftReplica {
     pub(crate) upkeep: Upkeep,
     pub(crate) digests: Digests,
     pub(crate) repeats: Repeats,
+    pub(crate) changes: Changes,
+    /// Whether a member said that this node was removed.
+    pub(crate) told_removed: bool,
+    /// Removed nodes that still talk, and when each was told so.
+    pub(crate) removal_told: BTreeMap<NodeId, Mono>,
     pub(crate) deferred_reads: BTreeMap<NodeId, Message>,
     /// Peers' messages that the gate refused, by reason.
     refusals: BTreeMap<&'static str, u64>,
@@ -106,6 +112,7 @@ impl RaftReplica {
             Some(pieces) => checkpoint::decode(pieces).map_err(|why| OpenError::Checkpoint {
                 why: why.to_string(),
             })?,
+            None if config.joins() => StateMachine::joining(&config),
             None => StateMachine::founding(&config),
         };
         if state.cluster != config.identity().cluster {
@@ -155,6 +162,9 @@ impl RaftReplica {
             transfers: 0,
             writes: Writes::default(),
             seen: Seen::default(),
+            changes: Changes::default(),
+            told_removed: false,
+            removal_told: BTreeMap::new(),
             deferred_reads: BTreeMap::new(),
             refusals: BTreeMap::new(),
             contacts,
@@ -168,7 +178,8 @@ impl RaftReplica {
             view,
         };
         replica.name_peers();
-        if replica.state.voters.voters == [replica.raw.raft.id] {
+        if replica.state.voters.voters == [replica.raw.raft.id] && !replica.state.voters.is_joint()
+        {
             // Nobody else could lead. Raft refuses only what is already so.
             let _ = replica.raw.campaign();
         }
@@ -197,6 +208,12 @@ impl RaftReplica {
         if self.leaving.is_some() {
             return Err(Error::Stopping);
         }
+        if self.awaits_snapshot() {
+            return Err(Error::Starting);
+        }
+        if let Health::Damaged { why } = self.shown_health() {
+            return Err(Error::Damaged { why });
+        }
         let after = match request.after {
             Some(Position::Strong(revision)) => revision,
             None => Revision::ZERO,
@@ -212,11 +229,12 @@ impl RaftReplica {
             Command::Txn { txn, client } => self.propose_for(call, Body::Txn { txn, client }),
             Command::Lease(action) => self.lease(call, action),
             Command::Session(action) => self.session(call, action),
-            Command::Cluster(ClusterAction::CompactHistory { through }) => {
-                self.propose_for(call, Body::Compact { through })
-            }
             Command::ReadBarrier { level, bound: _ } => self.read(call, level, after),
-            Command::Cluster(_) | Command::Backup => Err(Error::GuaranteeUnavailable {
+            Command::Cluster(action) => match Asking::of(&action) {
+                Ok(asking) => self.change_cluster(call, asking),
+                Err(through) => self.propose_for(call, Body::Compact { through }),
+            },
+            Command::Backup => Err(Error::GuaranteeUnavailable {
                 mode: MODE,
                 asked: "this command",
                 best_available: "reads and writes",
@@ -252,6 +270,9 @@ impl RaftReplica {
         let Ok(message) = PeerMessage::decode(payload) else {
             return;
         };
+        if !self.hears(from) {
+            return;
+        }
         self.contacts.heard(from, self.now);
         if self.standing.leader == Some(from) {
             self.contacts.heard_leader(self.now);
@@ -262,6 +283,9 @@ impl RaftReplica {
             PeerMessage::Refused(refused) => self.take_refused(from, &refused),
             PeerMessage::Chunk(chunk) => self.take_chunk(from, chunk),
             PeerMessage::ChunkAck(ack) => self.take_chunk_ack(from, &ack),
+            PeerMessage::Ask(ask) => self.take_ask(from, ask),
+            PeerMessage::Told(told) => self.take_told(from, told),
+            PeerMessage::Removed(_) => self.take_removed(from),
             PeerMessage::Pulse(pulse) => {
                 if self.standing.leader == Some(from) && pulse.term == self.raw.raft.term {
                     self.contacts.take_pulse(&pulse, self.now);
@@ -301,6 +325,7 @@ impl RaftReplica {
             Contact::Connected => {}
             Contact::Closed | Contact::Refused | Contact::Dropped => {
                 self.lose_forwards(peer);
+                self.lose_asked(peer);
                 self.fail_transfer_to(peer);
                 self.repeats.forget(peer.as_u64());
                 self.raw.report_unreachable(peer.as_u64());
@@ -342,7 +367,7 @@ impl RaftReplica {
         let timing = *self.config.timing();
         let mut left = timing.heartbeat_ticks;
         while self.next_tick <= self.now && left > 0 {
-            if self.installing.is_none() {
+            if self.installing.is_none() && !self.rest() {
                 self.raw.tick();
                 election::settle(&mut self.raw, self.config.seed(), self.config.node());
             }
@@ -358,9 +383,11 @@ impl RaftReplica {
         if self.now.since_us(self.pulse_at) >= half {
             self.pulse_at = self.now;
             self.send_pulse();
+            self.tend_members();
             self.tell_staged();
         }
         self.give_up_stuck_transfers();
+        self.give_up_handovers();
         self.settle_clock();
     }
 
@@ -385,6 +412,7 @@ impl RaftReplica {
         for call in calls {
             self.reply(call, Err(Error::Damaged { why: why.clone() }));
         }
+        self.forget_asked("this node was found damaged");
         self.health = Health::Damaged { why };
     }
 
@@ -420,6 +448,7 @@ impl Replica for RaftReplica {
                 self.writes.cancel(call);
                 self.reads.cancel(call);
                 self.keep_alives.cancel(call);
+                self.changes.cancel(call);
             }
             // This mode sends none.
             Input::Datagram { .. } => {}

@@ -78,18 +78,19 @@ impl RaftReplica {
                 leader: self.standing.leader,
             },
             &self.state.members,
-            &self.state.voters.voters,
+            &self.state.voters,
+            &self.state.roster,
         );
         Status {
             mode: MODE,
             cluster: self.state.cluster,
             node: self.config.node(),
             epoch: self.state.epoch,
-            health: self.health.clone(),
+            health: self.shown_health(),
             role: Role::Strong {
                 term: Term::new(self.raw.raft.term),
                 leader: self.hint(),
-                voter: self.state.voters.voters.contains(&self.raw.raft.id),
+                voter: self.state.voters.votes(self.raw.raft.id),
                 committed: LogIndex::new(self.raw.raft.raft_log.committed),
                 applied: LogIndex::new(self.state.applied.index),
                 confirmed: None,

@@ -17,7 +17,7 @@ use quorumor_core::{
 };
 
 use digest::digest;
-use disk::{Image, Node, Work};
+use disk::{Node, Work};
 use lanes::Lanes;
 pub(crate) use words::{cas, id, key, put};
 
@@ -101,19 +101,7 @@ impl Net {
             led: BTreeMap::new(),
         };
         for node in 1..=nodes {
-            net.nodes.insert(
-                node,
-                Node {
-                    replica: None,
-                    boot: 0,
-                    durable: Image::default(),
-                    written: Image::default(),
-                    disk_free_at: 0,
-                    disk_us: 500,
-                    works: 0,
-                    crash_at: None,
-                },
-            );
+            net.machine(node);
         }
         net
     }
@@ -124,6 +112,11 @@ impl Net {
         net.start_all();
         net.await_leader();
         net
+    }
+
+    /// An empty machine for a node that joins. It isn't started.
+    pub(crate) fn machine(&mut self, node: u64) {
+        self.nodes.insert(node, Node::default());
     }
 
     pub(crate) fn start_all(&mut self) {
@@ -140,8 +133,13 @@ impl Net {
             epoch: DataEpoch::new(1),
             store: StoreId::new(1_000 + node),
         };
-        RaftConfig::new(identity, &self.founders, self.seed, boot)
-            .unwrap()
+        let founds = self.founders.iter().any(|founder| founder.node == id(node));
+        let config = if founds {
+            RaftConfig::new(identity, &self.founders, self.seed, boot).unwrap()
+        } else {
+            RaftConfig::joining(identity, self.seed, boot)
+        };
+        config
             .with_client_address(Some(format!("node{node}:8000")))
             .with_compaction(self.compaction)
     }

@@ -5,12 +5,13 @@ use prost::Message as _;
 use raft::eraftpb;
 
 use super::CodecError;
+use super::conf_change::{Ask, Removed, Told};
 use super::record::WireEntry;
 
 /// One message between replicas.
 #[derive(Clone, PartialEq, prost::Message)]
 struct Envelope {
-    #[prost(oneof = "PeerMessage", tags = "1, 2, 3, 4, 5, 6")]
+    #[prost(oneof = "PeerMessage", tags = "1, 2, 3, 4, 5, 6, 16, 17, 18")]
     message: Option<PeerMessage>,
 }
 
@@ -35,6 +36,15 @@ pub(crate) enum PeerMessage {
     /// What the leader knows about who is there.
     #[prost(message, tag = "6")]
     Pulse(Pulse),
+    /// A question to the leader about membership or leadership.
+    #[prost(message, tag = "16")]
+    Ask(Ask),
+    /// Its word on it.
+    #[prost(message, tag = "17")]
+    Told(Told),
+    /// The receiver was removed from the cluster.
+    #[prost(message, tag = "18")]
+    Removed(Removed),
 }
 
 impl PeerMessage {

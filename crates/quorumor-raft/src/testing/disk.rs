@@ -47,3 +47,18 @@ pub(crate) struct Node {
     /// Crash when that many works are complete.
     pub(crate) crash_at: Option<u64>,
 }
+
+impl Default for Node {
+    fn default() -> Self {
+        Self {
+            replica: None,
+            boot: 0,
+            durable: Image::default(),
+            written: Image::default(),
+            disk_free_at: 0,
+            disk_us: 500,
+            works: 0,
+            crash_at: None,
+        }
+    }
+}
