@@ -3,7 +3,9 @@
 mod catching_up;
 mod faults;
 mod forwarding;
+mod handing_over;
 mod hostile;
+mod membership;
 mod promises;
 mod reading;
 mod snapshots;
