@@ -79,6 +79,7 @@ impl RaftReplica {
             self.reads.ask_again();
             self.keep_alives.ask_again();
         } else {
+            self.refuse_bounded_reads(0);
             let error = self.unavailable();
             let mut calls = self.reads.take_unconfirmed();
             calls.extend(self.keep_alives.take_all());

@@ -28,6 +28,7 @@ mod log;
 mod log_time;
 mod membership;
 mod pending;
+mod reading;
 mod reads;
 mod ready;
 mod removal;

@@ -2,12 +2,14 @@
 //!
 //! One context is in flight at a time, and all reads that come meanwhile share the next one, so a thousand reads cost the
 //! messages of one (Raft dissertation 6.4). A context is never used twice: raft drops one that it already knows.
+//!
+//! A bounded read is served by an answer that another read got, if that is fresh enough; otherwise it waits with the rest.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use quorumor_core::limits::PENDING_READS_MAX;
-use quorumor_core::{CallId, Mono, NodeId, Revision};
+use quorumor_core::{Bound, CallId, Confirmed, LogIndex, Mono, NodeId, Revision};
 
 use crate::state_machine::StateMachine;
 
@@ -19,8 +21,17 @@ struct InFlight {
     waiters: Waiters,
 }
 
-/// Readers, each with what its answer must cover.
-type Waiters = BTreeMap<CallId, Revision>;
+/// Readers, each with what its answer must be like.
+type Waiters = BTreeMap<CallId, Wish>;
+
+/// What a reader demands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Wish {
+    /// What its caller has seen.
+    after: Revision,
+    /// How much may be missing, and how old the proof may be; `None` for a linearizable read.
+    bound: Option<Bound>,
+}
 
 /// All waiting reads of one node. Each is found by its call wherever it waits, so a caller that goes costs no scan.
 #[derive(Debug)]
@@ -36,13 +47,19 @@ pub(crate) struct Reads {
     by_index: BTreeSet<(u64, CallId)>,
     /// The others.
     by_revision: BTreeSet<(Revision, CallId)>,
+    /// Of all of them the bounded ones, and since when each waits.
+    bounded: BTreeMap<CallId, Mono>,
+    /// Of all of them the ones that want the whole state.
+    backups: BTreeSet<CallId>,
+    /// The newest answer, whoever asked.
+    last: Option<Confirmed>,
 }
 
 /// What the state must have come to.
 #[derive(Clone, Copy, Debug)]
 struct Goal {
     index: u64,
-    after: Revision,
+    wish: Wish,
 }
 
 impl Reads {
@@ -57,7 +74,22 @@ impl Reads {
             confirmed: BTreeMap::new(),
             by_index: BTreeSet::new(),
             by_revision: BTreeSet::new(),
+            bounded: BTreeMap::new(),
+            backups: BTreeSet::new(),
+            last: None,
         }
+    }
+
+    /// The last read index that was confirmed to this node. It stays true for ever, whoever leads later.
+    pub(crate) const fn last_confirmed(&self) -> Option<Confirmed> {
+        self.last
+    }
+
+    /// Whether a bounded read can be served from what is applied here and confirmed already.
+    pub(crate) fn is_proven(&self, bound: Bound, applied: u64, now: Mono) -> bool {
+        let applied = LogIndex::new(applied);
+        self.last
+            .is_some_and(|confirmed| bound.is_met(confirmed, applied, now))
     }
 
     /// Whether another read can wait.
@@ -76,12 +108,45 @@ impl Reads {
 
     /// A linearizable read begins to wait.
     pub(crate) fn wait(&mut self, call: CallId, after: Revision) {
-        self.waiting.insert(call, after);
+        self.waiting.insert(call, Wish { after, bound: None });
+    }
+
+    /// A bounded read begins to wait for a fresh proof.
+    pub(crate) fn wait_bounded(&mut self, call: CallId, after: Revision, bound: Bound, now: Mono) {
+        let bound = Some(bound);
+        self.waiting.insert(call, Wish { after, bound });
+        self.bounded.insert(call, now);
+    }
+
+    /// A backup begins to wait, as a linearizable read does.
+    pub(crate) fn wait_backup(&mut self, call: CallId, after: Revision) {
+        self.wait(call, after);
+        self.backups.insert(call);
+    }
+
+    /// Whether a read that is ready is a backup. Forgets it.
+    pub(crate) fn take_backup(&mut self, call: CallId) -> bool {
+        self.backups.remove(&call)
+    }
+
+    /// The bounded reads that have waited longer than this; 0 for all of them. They wait no more.
+    pub(crate) fn take_late(&mut self, now: Mono, patience_us: u64) -> Vec<CallId> {
+        let late: Vec<CallId> = self
+            .bounded
+            .iter()
+            .filter(|(_, since)| now.since_us(**since) >= patience_us)
+            .map(|(call, _)| *call)
+            .collect();
+        for call in &late {
+            self.cancel(*call);
+        }
+        late
     }
 
     /// A local read waits until the state covers what it has seen.
     pub(crate) fn wait_local(&mut self, call: CallId, after: Revision) {
-        self.wait_for_state(call, Goal { index: 0, after });
+        let wish = Wish { after, bound: None };
+        self.wait_for_state(call, Goal { index: 0, wish });
     }
 
     fn wait_for_state(&mut self, call: CallId, goal: Goal) {
@@ -111,8 +176,14 @@ impl Reads {
     /// Raft answered a context. An answer to any but the one in flight is old and means nothing.
     pub(crate) fn confirm(&mut self, context: &[u8], index: u64) {
         if let Some(asked) = self.in_flight.take_if(|asked| asked.context == context) {
-            for (call, after) in asked.waiters {
-                self.wait_for_state(call, Goal { index, after });
+            self.last = Some(Confirmed {
+                asked_at: asked.asked_at,
+                index: LogIndex::new(index),
+            });
+            for (call, wish) in asked.waiters {
+                let missing = wish.bound.map_or(0, |bound| bound.max_lag);
+                let index = index.saturating_sub(missing);
+                self.wait_for_state(call, Goal { index, wish });
             }
         }
     }
@@ -133,18 +204,19 @@ impl Reads {
     }
 
     /// The reads that the state is fit for now.
-    pub(crate) fn take_ready(&mut self, state: &StateMachine) -> Vec<CallId> {
-        self.take_reached(state.applied.index, state.revision)
+    pub(crate) fn take_ready(&mut self, state: &StateMachine, now: Mono) -> Vec<CallId> {
+        self.take_reached(state.applied.index, state.revision, now)
     }
 
-    fn take_reached(&mut self, applied: u64, revision: Revision) -> Vec<CallId> {
+    /// A bounded read whose proof has become too old while the state came up to it asks for a new one.
+    fn take_reached(&mut self, applied: u64, revision: Revision, now: Mono) -> Vec<CallId> {
         while let Some((index, call)) = self.by_index.first().copied() {
             if index > applied {
                 break;
             }
             self.by_index.pop_first();
             if let Some(goal) = self.confirmed.get(&call) {
-                self.by_revision.insert((goal.after, call));
+                self.by_revision.insert((goal.wish.after, call));
             }
         }
         let mut ready = Vec::new();
@@ -153,8 +225,16 @@ impl Reads {
                 break;
             }
             self.by_revision.pop_first();
-            self.confirmed.remove(&call);
-            ready.push(call);
+            let Some(goal) = self.confirmed.remove(&call) else {
+                continue;
+            };
+            let proven = |bound| self.is_proven(bound, applied, now);
+            if goal.wish.bound.is_none_or(proven) {
+                self.bounded.remove(&call);
+                ready.push(call);
+            } else {
+                self.waiting.insert(call, goal.wish);
+            }
         }
         ready
     }
@@ -162,7 +242,12 @@ impl Reads {
     /// Every read that has no index yet: the leader is lost.
     pub(crate) fn take_unconfirmed(&mut self) -> Vec<CallId> {
         self.ask_again();
-        std::mem::take(&mut self.waiting).into_keys().collect()
+        let calls: Vec<CallId> = std::mem::take(&mut self.waiting).into_keys().collect();
+        for call in &calls {
+            self.bounded.remove(call);
+            self.backups.remove(call);
+        }
+        calls
     }
 
     /// Every read.
@@ -171,11 +256,15 @@ impl Reads {
         self.by_index.clear();
         self.by_revision.clear();
         calls.extend(std::mem::take(&mut self.confirmed).into_keys());
+        self.bounded.clear();
+        self.backups.clear();
         calls
     }
 
     /// The caller has gone.
     pub(crate) fn cancel(&mut self, call: CallId) {
+        self.bounded.remove(&call);
+        self.backups.remove(&call);
         if self.waiting.remove(&call).is_some() {
             return;
         }
@@ -186,7 +275,7 @@ impl Reads {
         }
         if let Some(goal) = self.confirmed.remove(&call) {
             self.by_index.remove(&(goal.index, call));
-            self.by_revision.remove(&(goal.after, call));
+            self.by_revision.remove(&(goal.wish.after, call));
         }
     }
 }
@@ -215,6 +304,37 @@ mod tests {
         assert_eq!(reads.confirmed.len(), 3);
     }
 
+    #[test]
+    fn a_bounded_read_is_served_by_another_reads_proof_while_that_is_fresh() {
+        let mut reads = Reads::new(NodeId::try_from(1).unwrap(), 77);
+        let bound = Bound {
+            max_lag: 2,
+            max_age_us: 100,
+        };
+        assert!(!reads.is_proven(bound, 1_000, Mono(0)), "no proof yet");
+        reads.wait(call(1), Revision::ZERO);
+        let context = reads.next_context(Mono(50)).unwrap();
+        reads.confirm(&context, 40);
+        let confirmed = Confirmed {
+            asked_at: Mono(50),
+            index: LogIndex::new(40),
+        };
+        assert_eq!(reads.last_confirmed(), Some(confirmed));
+        assert!(reads.is_proven(bound, 38, Mono(150)));
+        assert!(!reads.is_proven(bound, 37, Mono(150)), "too far behind");
+        assert!(!reads.is_proven(bound, 38, Mono(151)), "too old");
+        // One that waits is served two entries early, but not by a proof that has become too old meanwhile.
+        reads.wait_bounded(call(2), Revision::ZERO, bound, Mono(160));
+        let context = reads.next_context(Mono(160)).unwrap();
+        reads.confirm(&context, 50);
+        assert_eq!(reads.take_reached(47, Revision::ZERO, Mono(170)), [call(1)]);
+        assert_eq!(reads.take_reached(48, Revision::ZERO, Mono(270)), []);
+        let context = reads.next_context(Mono(270)).unwrap();
+        reads.confirm(&context, 50);
+        assert_eq!(reads.take_reached(48, Revision::ZERO, Mono(280)), [call(2)]);
+        assert_eq!(reads.take_late(Mono(9_999), 0), []);
+    }
+
     fn call(number: u64) -> CallId {
         CallId::new(number)
     }
@@ -233,13 +353,19 @@ mod tests {
         reads.cancel(call(1));
         reads.confirm(&context, 40);
         reads.cancel(call(2));
-        assert_eq!(reads.take_reached(39, Revision::new(3)), []);
-        assert_eq!(reads.take_reached(40, Revision::new(3)), [call(0), call(3)]);
+        assert_eq!(reads.take_reached(39, Revision::new(3), Mono(0)), []);
+        assert_eq!(
+            reads.take_reached(40, Revision::new(3), Mono(0)),
+            [call(0), call(3)]
+        );
         reads.cancel(call(4));
         reads.cancel(call(9));
         reads.cancel(call(100));
         assert_eq!(reads.len(), 3);
-        assert_eq!(reads.take_reached(40, Revision::new(6)), [call(5), call(6)]);
+        assert_eq!(
+            reads.take_reached(40, Revision::new(6), Mono(0)),
+            [call(5), call(6)]
+        );
         assert_eq!(reads.take_all(), [call(7)]);
         assert_eq!(reads.len(), 0);
         assert!(reads.by_index.is_empty() && reads.by_revision.is_empty());

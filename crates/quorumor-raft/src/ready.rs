@@ -6,12 +6,14 @@
 //! are applied here, and their waiters answered.
 
 use quorumor_core::{
-    Error, LogRecord, NodeId, Output, Persist, PersistToken, Position, Reply, StreamClass,
+    BackupSource, Error, LogRecord, NodeId, Output, Persist, PersistToken, Position, Reply,
+    StreamClass,
 };
 use raft::Ready;
 use raft::eraftpb::{Entry, EntryType, Message, MessageType};
 
 use crate::append;
+use crate::codec::checkpoint::StateSource;
 use crate::codec::message::{PeerMessage, RaftMessage};
 use crate::codec::proposal::{Proposal, decode_time};
 use crate::election;
@@ -224,9 +226,15 @@ impl RaftReplica {
     }
 
     fn answer_reads(&mut self) {
-        for call in self.reads.take_ready(&self.state) {
+        for call in self.reads.take_ready(&self.state, self.now) {
             let position = Position::Strong(self.state.revision);
-            self.reply(call, Ok(Reply::ReadReady { position }));
+            let reply = if self.reads.take_backup(call) {
+                let source = BackupSource(Box::new(StateSource::new(&self.state)));
+                Reply::Backup { source, position }
+            } else {
+                Reply::ReadReady { position }
+            };
+            self.reply(call, Ok(reply));
         }
     }
 }

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use quorumor_core::{
-    CallId, Command, Contact, DiskState, Error, Health, Input, Level, Mode, Mono, NodeId, Now,
-    Output, PersistToken, Position, Recovered, Replica, Reply, Request, Revision, StreamClass,
-    View, WakeReason,
+    CallId, Command, Contact, DiskState, Error, Health, Input, Mode, Mono, NodeId, Now, Output,
+    PersistToken, Position, Recovered, Replica, Reply, Request, Revision, StreamClass, View,
+    WakeReason,
 };
 use raft::eraftpb::Message;
 use raft::{RawNode, ReadOnlyOption, StateRole};
@@ -229,41 +229,13 @@ impl RaftReplica {
             Command::Txn { txn, client } => self.propose_for(call, Body::Txn { txn, client }),
             Command::Lease(action) => self.lease(call, action),
             Command::Session(action) => self.session(call, action),
-            Command::ReadBarrier { level, bound: _ } => self.read(call, level, after),
+            Command::ReadBarrier { level, bound } => self.read(call, level, bound, after),
+            Command::Backup => self.back_up(call, after),
             Command::Cluster(action) => match Asking::of(&action) {
                 Ok(asking) => self.change_cluster(call, asking),
                 Err(through) => self.propose_for(call, Body::Compact { through }),
             },
-            Command::Backup => Err(Error::GuaranteeUnavailable {
-                mode: MODE,
-                asked: "this command",
-                best_available: "reads and writes",
-            }),
         }
-    }
-
-    fn read(&mut self, call: CallId, level: Level, after: Revision) -> Result<(), Error> {
-        if self.reads.is_full() {
-            return Err(Error::Overloaded {
-                queue: "pending_reads_max",
-                retry_after_ms: 100,
-            });
-        }
-        match level {
-            Level::Local => self.reads.wait_local(call, after),
-            Level::Bounded => {
-                return Err(Error::TooStale {
-                    why: "this node keeps no proof yet".to_owned(),
-                });
-            }
-            Level::Linearizable => {
-                if self.is_cut_off() {
-                    return Err(self.unavailable());
-                }
-                self.reads.wait(call, after);
-            }
-        }
-        Ok(())
     }
 
     fn stream(&mut self, from: NodeId, payload: bytes::Bytes) {
@@ -388,6 +360,7 @@ impl RaftReplica {
         }
         self.give_up_stuck_transfers();
         self.give_up_handovers();
+        self.give_up_bounded_reads();
         self.settle_clock();
     }
 

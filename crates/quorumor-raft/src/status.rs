@@ -93,7 +93,7 @@ impl RaftReplica {
                 voter: self.state.voters.votes(self.raw.raft.id),
                 committed: LogIndex::new(self.raw.raft.raft_log.committed),
                 applied: LogIndex::new(self.state.applied.index),
-                confirmed: None,
+                confirmed: self.reads.last_confirmed(),
             },
             counts: membership::count(&members),
             contact_at: if self.standing.leads {

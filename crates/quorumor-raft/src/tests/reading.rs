@@ -196,3 +196,66 @@ fn a_slow_follower_disk_neither_stalls_reads_nor_deposes_the_leader() {
     net.run_for_ms(4_000);
     assert_eq!((net.leader(), net.term(leader)), (Some(leader), term));
 }
+
+fn bounded(net: &mut Net, node: u64, max_lag: u64, max_age_ms: u64) -> quorumor_core::CallId {
+    let bound = Bound {
+        max_lag,
+        max_age_us: max_age_ms * 1_000,
+    };
+    let level = Level::Bounded;
+    net.call(node, Command::ReadBarrier { level, bound }, None)
+}
+
+#[test]
+fn a_bounded_read_is_served_at_once_by_a_fresh_proof_and_else_by_a_new_one() {
+    let mut net = Net::started(3, 29);
+    let (leader, follower) = (net.leader().unwrap(), net.follower());
+    net.put_acked(leader, "a", "1");
+    let call = bounded(&mut net, follower, 0, 500);
+    assert!(!net.answers.contains_key(&call), "no proof yet");
+    net.answer(call).unwrap();
+    assert_eq!(net.value_read(call, "a").as_deref(), Some("1"));
+    let sent = net.sent;
+    for _ in 0..100 {
+        let call = bounded(&mut net, follower, 0, 500);
+        assert!(net.answers[&call].is_ok());
+    }
+    assert_eq!(net.sent, sent, "the proof is shared");
+    // It gets old; what was acknowledged since need not be here before, and must be after.
+    net.cuts.insert((leader, follower));
+    net.put_acked(leader, "a", "2");
+    net.run_for_ms(400);
+    let call = bounded(&mut net, follower, 0, 500);
+    assert!(net.answers[&call].is_ok());
+    assert_eq!(net.value_read(call, "a").as_deref(), Some("1"));
+    net.run_for_ms(200);
+    let late = bounded(&mut net, follower, 0, 500);
+    assert!(!net.answers.contains_key(&late));
+    net.cuts.clear();
+    net.answer(late).unwrap();
+    assert_eq!(net.value_read(late, "a").as_deref(), Some("2"));
+}
+
+#[test]
+fn a_bounded_read_without_contact_is_served_as_long_as_the_bound_allows_and_then_refused() {
+    let mut net = Net::started(3, 30);
+    let follower = net.follower();
+    let call = net.read(follower);
+    net.answer(call).unwrap();
+    net.isolate(&[follower]);
+    let waits = bounded(&mut net, follower, 0, 0);
+    net.run_for_ms(3_000);
+    let loose = bounded(&mut net, follower, 0, 10_000);
+    assert!(net.answers[&loose].is_ok());
+    let tight = bounded(&mut net, follower, 0, 1_000);
+    for call in [waits, tight] {
+        let error = net.answer(call).unwrap_err();
+        assert!(matches!(error, Error::TooStale { .. }), "{error}");
+    }
+    // One that no proof can satisfy doesn't wait for ever either.
+    net.cuts.clear();
+    net.await_follows(follower);
+    let never = bounded(&mut net, follower, 0, 0);
+    let error = net.answer(never).unwrap_err();
+    assert!(matches!(error, Error::TooStale { .. }), "{error}");
+}
