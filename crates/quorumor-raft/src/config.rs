@@ -334,7 +334,7 @@ impl RaftConfig {
     }
 }
 
-fn check_founders(founders: &[Founder]) -> Result<Vec<Founder>, ConfigError> {
+pub(crate) fn check_founders(founders: &[Founder]) -> Result<Vec<Founder>, ConfigError> {
     if founders.is_empty() || founders.len() > VOTERS_MAX {
         return Err(ConfigError::Founders {
             found: founders.len(),

@@ -297,12 +297,14 @@ impl RaftReplica {
         }
     }
 
-    /// Contact with this peer was lost: pieces may be missing.
+    /// Contact with this peer was lost. If its process is gone, so is what it had got; otherwise missing pieces are sent
+    /// again.
     pub(crate) fn fail_transfer_to(&mut self, peer: NodeId) {
-        if self
-            .outgoing
-            .as_ref()
-            .is_some_and(|outgoing| outgoing.to == peer)
+        if self.contacts.is_gone(peer)
+            && self
+                .outgoing
+                .as_ref()
+                .is_some_and(|outgoing| outgoing.to == peer)
         {
             self.end_transfer(SnapshotStatus::Failure);
         }
@@ -323,6 +325,16 @@ impl RaftReplica {
             self.end_transfer(SnapshotStatus::Failure);
         }
         transfer::forget_stuck(&mut self.incoming, now, patience);
+        let half = self.config.timing().election_timeout_us() / 2;
+        let missing = self
+            .outgoing
+            .as_mut()
+            .map(|outgoing| (outgoing.to, outgoing.send_again(now, half)));
+        if let Some((to, chunks)) = missing {
+            for chunk in chunks {
+                self.send(to, StreamClass::Bulk, PeerMessage::Chunk(chunk));
+            }
+        }
     }
 
     /// A piece of a snapshot from a leader.

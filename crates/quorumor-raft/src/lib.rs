@@ -35,6 +35,7 @@ mod removal;
 mod repeats;
 mod replica;
 mod requests;
+mod restore;
 mod state_machine;
 mod status;
 mod transfer;
@@ -51,3 +52,6 @@ pub use config::{
 };
 pub use error::OpenError;
 pub use replica::RaftReplica;
+pub use restore::{
+    BackupSummary, Restoration, RestoreError, Restored, inspect, restore, restored_cluster_id,
+};

@@ -11,15 +11,15 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use quorumor_core::{
-    CallId, Command, Contact, DataEpoch, Entry, Error, Health, Input, Now, Operation, Output,
-    Persist, PersistToken, Position, Recovered, Replica, Reply, Request, RequestId, Revision, Role,
-    StoreId, StreamClass, View,
+    CallId, ClusterId, Command, Contact, DataEpoch, Entry, Error, Health, Input, Now, Operation,
+    Output, Persist, PersistToken, Position, Recovered, Replica, Reply, Request, RequestId,
+    Revision, Role, StoreId, StreamClass, View,
 };
 
 use digest::digest;
 use disk::{Node, Work};
 use lanes::Lanes;
-pub(crate) use words::{cas, id, key, put};
+pub(crate) use words::{cas, id, key, put, value};
 
 use crate::hash::mix;
 use crate::{Compaction, Founder, Identity, RaftConfig, RaftReplica, cluster_id};
@@ -59,7 +59,9 @@ pub(crate) struct Net {
     pub(crate) views: BTreeMap<CallId, View>,
     pub(crate) changes: BTreeMap<u64, Vec<quorumor_core::Change>>,
     calls: u64,
-    founders: Vec<Founder>,
+    pub(crate) founders: Vec<Founder>,
+    /// The cluster and its data epoch, if they are not those of the founders.
+    pub(crate) cluster: Option<(ClusterId, DataEpoch)>,
     pub(crate) compaction: Compaction,
     pub(crate) seed: u64,
     pub(crate) trace: u64,
@@ -92,6 +94,7 @@ impl Net {
             changes: BTreeMap::new(),
             calls: 0,
             founders,
+            cluster: None,
             compaction: Compaction::default(),
             seed,
             trace: 0,
@@ -127,10 +130,13 @@ impl Net {
     }
 
     pub(crate) fn config(&self, node: u64, boot: u64) -> RaftConfig {
+        let (cluster, epoch) = self
+            .cluster
+            .unwrap_or_else(|| (cluster_id("test", &self.founders), DataEpoch::new(1)));
         let identity = Identity {
             node: id(node),
-            cluster: cluster_id("test", &self.founders),
-            epoch: DataEpoch::new(1),
+            cluster,
+            epoch,
             store: StoreId::new(1_000 + node),
         };
         let founds = self.founders.iter().any(|founder| founder.node == id(node));

@@ -1,18 +1,21 @@
 //! Snapshots on their way: a leader's to a follower that is too far behind, and one that comes in.
 //!
-//! The leader sends a window of pieces and waits for acknowledgements; without progress it gives up, and raft is always
-//! told how it ended, or it would never send that follower anything again (etcd #10225). One at a time each way. What came
-//! in is decoded, made durable as this node's checkpoint, and only then shown to raft.
+//! The leader sends a window of pieces and waits for acknowledgements. What got lost on the way is sent again, so a broken
+//! stream costs a window and not the snapshot; without any word it gives up, and raft is always told how it ended, or it
+//! would never send that follower anything again (etcd #10225). One at a time each way. What comes in is decoded piece by
+//! piece, made durable as this node's checkpoint, and only then shown to raft.
+
+use std::collections::VecDeque;
 
 use bytes::Bytes;
 use quorumor_core::{CheckpointSource, Mono, NodeId, PersistToken};
 
-use crate::codec::checkpoint::{self, StateSource};
+use crate::codec::checkpoint::{Decoder, StateSource};
 use crate::codec::message::{Chunk, ChunkAck, TransferState};
 use crate::state_machine::StateMachine;
 
 /// Pieces that may be on their way without an acknowledgement: four of about 1 MiB.
-const WINDOW: u64 = 4;
+const WINDOW: usize = 4;
 /// What a snapshot may weigh in all. The state is held in memory, so a larger one fits no node.
 const SNAPSHOT_BYTES_MAX: usize = 16 * 1024 * 1024 * 1024;
 /// A single piece: one weighs about 1 MiB, and one large entry, event or answer more.
@@ -28,8 +31,10 @@ pub(crate) struct Outgoing {
     /// The next piece to send, made early to know which is the last.
     next: Option<Bytes>,
     sent: u64,
-    acked: u64,
+    /// Sent, and not acknowledged yet.
+    under_way: VecDeque<Chunk>,
     progress_at: Mono,
+    sent_again_at: Mono,
 }
 
 impl Outgoing {
@@ -50,14 +55,15 @@ impl Outgoing {
             source,
             next,
             sent: 0,
-            acked: 0,
+            under_way: VecDeque::new(),
             progress_at: now,
+            sent_again_at: now,
         }
     }
 
     /// The next piece that may leave.
     pub(crate) fn next_chunk(&mut self) -> Option<Chunk> {
-        if self.sent >= self.acked + WINDOW {
+        if self.under_way.len() >= WINDOW {
             return None;
         }
         let bytes = self.next.take()?;
@@ -71,7 +77,18 @@ impl Outgoing {
             bytes,
         };
         self.sent += 1;
+        self.under_way.push_back(chunk.clone());
         Some(chunk)
+    }
+
+    /// The pieces under way once more, if nothing was heard of them for so long.
+    pub(crate) fn send_again(&mut self, now: Mono, patience_us: u64) -> Vec<Chunk> {
+        let since = self.progress_at.max(self.sent_again_at);
+        if now.since_us(since) < patience_us {
+            return Vec::new();
+        }
+        self.sent_again_at = now;
+        self.under_way.iter().cloned().collect()
     }
 
     /// Takes an acknowledgement; gives how the transfer stands, if it concerns this one.
@@ -79,7 +96,11 @@ impl Outgoing {
         if ack.transfer != self.transfer {
             return None;
         }
-        self.acked = self.acked.max(ack.received.min(self.sent));
+        while self
+            .under_way
+            .pop_front_if(|chunk| chunk.seq < ack.received)
+            .is_some()
+        {}
         self.progress_at = now;
         Some(ack.state())
     }
@@ -97,6 +118,7 @@ pub(crate) struct Incoming {
     transfer: u64,
     term: u64,
     pieces: Vec<Bytes>,
+    decoder: Decoder,
     bytes: usize,
     progress_at: Mono,
 }
@@ -134,12 +156,16 @@ pub(crate) fn receive(
     if chunk.bytes.len() > PIECE_BYTES_MAX || crc32c::crc32c(&chunk.bytes) != chunk.crc {
         return Received::Broken;
     }
-    if chunk.seq == 0 {
+    let goes_on = incoming
+        .as_ref()
+        .is_some_and(|incoming| incoming.from == from && incoming.transfer == chunk.transfer);
+    if chunk.seq == 0 && !goes_on {
         *incoming = Some(Incoming {
             from,
             transfer: chunk.transfer,
             term: chunk.term,
             pieces: Vec::new(),
+            decoder: Decoder::default(),
             bytes: 0,
             progress_at: now,
         });
@@ -151,11 +177,14 @@ pub(crate) fn receive(
         return Received::Broken;
     };
     let expected = transfer.pieces.len() as u64;
-    if chunk.seq < expected {
+    if chunk.seq != expected {
+        // It came before, or one before it was lost and will be sent again.
         return Received::Going(expected);
     }
     transfer.bytes = transfer.bytes.saturating_add(chunk.bytes.len());
-    if chunk.seq > expected || transfer.bytes > SNAPSHOT_BYTES_MAX {
+    let sound =
+        transfer.bytes <= SNAPSHOT_BYTES_MAX && transfer.decoder.push(chunk.bytes.clone()).is_ok();
+    if !sound {
         *incoming = None;
         return Received::Broken;
     }
@@ -168,7 +197,7 @@ pub(crate) fn receive(
 }
 
 fn assemble(incoming: Incoming) -> Received {
-    match checkpoint::decode(&incoming.pieces) {
+    match incoming.decoder.finish() {
         Ok(state) => Received::Whole(Box::new(Staged {
             from: incoming.from,
             transfer: incoming.transfer,

@@ -21,7 +21,7 @@ use crate::state_machine::StateMachine;
 mod decode;
 mod events;
 
-pub(crate) use decode::decode;
+pub(crate) use decode::{Decoder, decode};
 use events::{WireEvent, wire_event};
 
 /// The format that this code writes. The first had neither leases, nor sessions, nor a history; it is still read.

@@ -1,6 +1,7 @@
 //! Reading a state back: whole and the same, or refused.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -33,31 +34,64 @@ struct Reading {
     answers: u64,
 }
 
-/// The state that these pieces make, if they are whole.
-pub(crate) fn decode(pieces: &[Bytes]) -> Result<StateMachine, CodecError> {
-    let mut reading: Option<Reading> = None;
-    let mut last = None;
-    for bytes in pieces {
-        let mut piece = WirePiece::decode(bytes.clone())?;
-        if last.is_some() {
+/// Reads pieces as they come, so that no large state is ever read at once.
+#[derive(Default)]
+pub(crate) struct Decoder {
+    reading: Option<Reading>,
+    last: Option<[u64; 3]>,
+}
+
+impl fmt::Debug for Decoder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let entries = self.reading.as_ref();
+        f.debug_struct("Decoder")
+            .field(
+                "entries",
+                &entries.map(|reading| reading.state.entries.len()),
+            )
+            .finish_non_exhaustive()
+    }
+}
+
+impl Decoder {
+    /// Reads the next piece.
+    pub(crate) fn push(&mut self, bytes: Bytes) -> Result<(), CodecError> {
+        let mut piece = WirePiece::decode(bytes)?;
+        if self.last.is_some() {
             return Err(CodecError::Invalid("a piece after the last"));
         }
         if let Some(header) = piece.header.take() {
-            if reading.is_some() {
+            if self.reading.is_some() {
                 return Err(CodecError::Invalid("a second header"));
             }
-            reading = Some(Reading::begin(header)?);
+            self.reading = Some(Reading::begin(header)?);
         }
-        let reading = reading
+        let reading = self
+            .reading
             .as_mut()
             .ok_or(CodecError::Invalid("the first piece has no header"))?;
         if let Some(entries) = piece.entries_total {
-            last = Some([entries, piece.answers_total, piece.history_total]);
+            self.last = Some([entries, piece.answers_total, piece.history_total]);
         }
-        reading.take(piece)?;
+        reading.take(piece)
     }
-    let reading = reading.ok_or(CodecError::Invalid("there are no pieces"))?;
-    reading.finish(last.ok_or(CodecError::Invalid("pieces are missing"))?)
+
+    /// The state, if its pieces were whole.
+    pub(crate) fn finish(self) -> Result<StateMachine, CodecError> {
+        let reading = self
+            .reading
+            .ok_or(CodecError::Invalid("there are no pieces"))?;
+        reading.finish(self.last.ok_or(CodecError::Invalid("pieces are missing"))?)
+    }
+}
+
+/// The state that these pieces make, if they are whole.
+pub(crate) fn decode(pieces: &[Bytes]) -> Result<StateMachine, CodecError> {
+    let mut decoder = Decoder::default();
+    for bytes in pieces {
+        decoder.push(bytes.clone())?;
+    }
+    decoder.finish()
 }
 
 impl Reading {
