@@ -1,6 +1,6 @@
 //! The program as a person types it: every command explains itself with an example, and a slip is told as one.
 
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 fn quorumor(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_quorumor"))
@@ -93,4 +93,151 @@ fn a_seed_of_the_simulator_is_one_run_in_every_process() {
         assert_eq!(run("11"), run("11"));
         assert_ne!(run("11"), run("12"));
     }
+}
+
+/// A node that ends with the test.
+struct Served {
+    process: std::process::Child,
+    endpoint: String,
+}
+
+impl Served {
+    fn start(arguments: &[&str]) -> Self {
+        use std::io::BufRead;
+        let mut process = Command::new(env!("CARGO_BIN_EXE_quorumor"))
+            .args(["serve", "--cluster", "shop", "--node-id", "1", "-o", "json"])
+            .args(["--listen", "127.0.0.1:0", "--peer-listen", "127.0.0.1:0"])
+            .arg("--exit-on-stdin-close")
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the program runs");
+        let mut ready = String::new();
+        let stdout = process.stdout.take().expect("it is piped");
+        std::io::BufReader::new(stdout)
+            .read_line(&mut ready)
+            .expect("the node is ready");
+        let endpoint = ready
+            .split("\"endpoint\":\"")
+            .nth(1)
+            .and_then(|rest| rest.split('"').next())
+            .unwrap_or_else(|| panic!("no endpoint in {ready:?}"));
+        Self {
+            endpoint: endpoint.to_owned(),
+            process,
+        }
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _gone = self.process.kill();
+        let _status = self.process.wait();
+    }
+}
+
+#[test]
+fn a_node_with_certificates_and_tokens_is_set_up_by_commands_alone() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let made = quorumor(&[
+        "certs",
+        "dev",
+        "--dir",
+        &path(""),
+        "--cluster",
+        "shop",
+        "--nodes",
+        "1",
+    ]);
+    assert!(made.status.success(), "{}", text(&made.stderr));
+    assert!(text(&made.stdout).contains("--tls-cert"));
+    let tokens = path("tokens.toml");
+    let token = |name: &str, role: &str| {
+        let made = quorumor(&[
+            "token", "new", "--name", name, "--role", role, "--file", &tokens,
+        ]);
+        assert!(made.status.success(), "{}", text(&made.stderr));
+        text(&made.stdout).trim().to_owned()
+    };
+    let (admin, reader) = (token("ops", "admin"), token("web", "read=shop/"));
+    let node = Served::start(&[
+        "--mode",
+        "eventual",
+        "--accept-plain-gossip",
+        "--data-dir",
+        &path("data"),
+        "--tls-cert",
+        &path("node-1.pem"),
+        "--tls-key",
+        &path("node-1-key.pem"),
+        "--tls-ca",
+        &path("ca.pem"),
+        "--tokens",
+        &tokens,
+    ]);
+    let call = |token: &str, words: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_quorumor"))
+            .args(words)
+            .args(["--endpoints", &node.endpoint, "--ca", &path("ca.pem")])
+            .env("QUORUMOR_AUTH_TOKEN", token)
+            .output()
+            .expect("the program runs");
+        (output.status.code(), text(&output.stderr))
+    };
+    assert_eq!(call(&admin, &["put", "shop/a", "1"]).0, Some(0));
+    assert_eq!(call(&reader, &["get", "shop/a"]).0, Some(0));
+    let (code, said) = call(&reader, &["put", "shop/a", "2"]);
+    assert_eq!(code, Some(4), "{said}");
+    assert!(said.contains("the role write for key"), "{said}");
+    let (code, said) = call(&admin[1..], &["get", "shop/a"]);
+    assert_eq!(code, Some(4), "{said}");
+    assert!(
+        !said.contains(&admin[1..]) && said.contains("doesn't know the token"),
+        "{said}"
+    );
+    let plain = quorumor(&["get", "shop/a", "--endpoints", &node.endpoint]);
+    assert_eq!(plain.status.code(), Some(3));
+
+    let late = token("late", "read=");
+    let hangup = Command::new("kill")
+        .args(["-HUP", &node.process.id().to_string()])
+        .status();
+    assert!(hangup.expect("kill runs").success());
+    let began = std::time::Instant::now();
+    while call(&late, &["get", "shop/a"]).0 != Some(0) {
+        assert!(
+            began.elapsed().as_secs() < 30,
+            "the new token is never known"
+        );
+    }
+}
+
+#[test]
+fn a_node_that_others_could_reach_does_not_stand_open() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let data = dir.path().join("data").display().to_string();
+    let line = [
+        "serve",
+        "--mode",
+        "eventual",
+        "--cluster",
+        "shop",
+        "--node-id",
+        "1",
+        "--data-dir",
+        &data,
+        "--listen",
+        "0.0.0.0:0",
+    ];
+    let output = quorumor(&line);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(
+        said.contains("--tls-cert") && said.contains("--accept-unencrypted-and-unauthenticated"),
+        "{said}"
+    );
+    assert!(!dir.path().join("data").exists());
 }
