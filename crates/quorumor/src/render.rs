@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use quorumor_client::{Certainty, Entry, Receipt};
+use quorumor_client::{Certainty, Entry, LeaseId, Receipt};
 use quorumor_core::{StalenessBasis, Version, WriteOutcome, WritePosition};
 use serde_json::{Value, json};
 
@@ -76,6 +76,11 @@ pub(crate) fn version_json(version: &Version) -> Value {
     }
 }
 
+/// A lease's id, as it is typed and shown: hexadecimal, since it is a random number.
+pub(crate) fn lease_text(lease: LeaseId) -> String {
+    format!("{:016x}", lease.as_u64())
+}
+
 /// An entry; a value that is no text is given as `value_hex`.
 pub(crate) fn entry_json(entry: &Entry) -> Value {
     let bytes = entry.value.as_bytes();
@@ -84,6 +89,9 @@ pub(crate) fn entry_json(entry: &Entry) -> Value {
         "version": version_json(&entry.version),
         "writer": entry.writer.as_u64(),
     });
+    if let Some(lease) = entry.lease {
+        object["lease"] = json!(lease_text(lease));
+    }
     match std::str::from_utf8(bytes) {
         Ok(text) => object["value"] = json!(text),
         Err(_) => object["value_hex"] = json!(hex(bytes)),
@@ -245,6 +253,7 @@ pub(crate) mod tests {
                 count: 2,
             },
             writer: node(1),
+            lease: None,
         }
     }
 

@@ -47,6 +47,11 @@ pub(crate) async fn run(args: StatusArgs) -> Result<Exit, Failure> {
         Output::Wide => {
             output::table(&table(&said))?;
             for (endpoint, about) in answered(&said) {
+                if let Some(line) = progress_line(endpoint, about) {
+                    output::line(&line)?;
+                }
+            }
+            for (endpoint, about) in answered(&said) {
                 let title = format!(
                     "\nmembers as {endpoint} (node {}) sees them in {} mode:",
                     about.receipt.node, about.receipt.mode
@@ -63,6 +68,7 @@ pub(crate) async fn run(args: StatusArgs) -> Result<Exit, Failure> {
     if answered(&said).next().is_some() {
         if args.client.output != Output::Json {
             note_failures(&said);
+            note_alarms(&said);
         }
         return Ok(Exit::Done);
     }
@@ -78,6 +84,37 @@ fn note_failures(said: &[Said]) {
         if let Err(error) = answer {
             output::note(&format!("{endpoint}: {}", line_text(&error.to_string())));
         }
+    }
+}
+
+/// What an operator must look at is told whatever was asked.
+fn note_alarms(said: &[Said]) {
+    for (endpoint, about) in answered(said) {
+        for alarm in &about.alarms {
+            output::note(&format!(
+                "ALARM {} at {endpoint} (node {}): {}",
+                line_text(&alarm.kind),
+                about.receipt.node,
+                line_text(&alarm.message)
+            ));
+        }
+    }
+}
+
+/// What strong mode keeps beside the keys.
+fn progress_line(endpoint: &str, about: &Description) -> Option<String> {
+    match &about.progress {
+        Progress::Strong {
+            committed,
+            applied,
+            oldest_revision,
+            kept_revisions,
+            leases,
+            ..
+        } => Some(format!(
+            "{endpoint}: index {applied} applied of {committed} committed; {kept_revisions} revisions kept, readable from {oldest_revision} on; {leases} leases"
+        )),
+        Progress::Eventual { .. } => None,
     }
 }
 
@@ -257,7 +294,12 @@ fn about_json(about: &Description) -> Value {
             "writes_in_minority": about.capabilities.writes_in_minority,
             "exactly_once": about.capabilities.exactly_once,
             "portable_cursors": about.capabilities.portable_cursors,
+            "transactions": about.capabilities.transactions,
         },
+        "alarms": about.alarms.iter().map(|alarm| json!({
+            "kind": alarm.kind,
+            "message": alarm.message,
+        })).collect::<Vec<_>>(),
         "version": about.version,
         "receipt": receipt_json(&about.receipt),
     })
@@ -269,7 +311,17 @@ fn progress_json(progress: &Progress) -> Value {
             committed,
             applied,
             voter,
-        } => json!({ "committed_index": committed, "applied_index": applied, "voter": voter }),
+            oldest_revision,
+            kept_revisions,
+            leases,
+        } => json!({
+            "committed_index": committed,
+            "applied_index": applied,
+            "voter": voter,
+            "oldest_revision": oldest_revision.as_u64(),
+            "kept_revisions": kept_revisions,
+            "leases": leases,
+        }),
         Progress::Eventual {
             generation,
             incarnation,

@@ -1,8 +1,12 @@
 //! `quorumor watch`.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use clap::Args;
-use quorumor_client::{Entry, KeyRange, WatchEvent, WatchItem, WatchStep};
+use quorumor_client::{
+    Entry, KeyRange, ResyncReason, Revision, WatchEvent, WatchItem, WatchOptions, WatchStep,
+};
 use serde_json::{Value, json};
 
 use crate::args::{ClientArgs, Output, parse_hex};
@@ -18,9 +22,10 @@ Examples:
   quorumor watch app/
   quorumor watch app/ -o json
   quorumor watch app/ --cursor $CURSOR
+  quorumor watch app/ --from-revision 120 --previous
 
 First what is there (`=`), then what changes: `+` a key was set, `-` a key was removed. A line `!` says that changes may
-have been missed: forget what was seen, what is there follows again. Ctrl-C ends it.";
+have been missed, and why: forget what was seen, what is there follows again. Ctrl-C ends it.";
 
 #[derive(Args, Clone, Debug)]
 #[command(after_help = EXAMPLE)]
@@ -31,6 +36,21 @@ pub(crate) struct WatchArgs {
     /// Go on behind this cursor of an earlier watch, in hexadecimal, without showing what is there
     #[arg(long, value_name = "HEX", value_parser = parse_hex)]
     pub(crate) cursor: Option<Bytes>,
+    /// Show the changes from this revision on, without showing what is there (strong mode)
+    #[arg(long, value_name = "N", conflicts_with = "cursor", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) from_revision: Option<u64>,
+    /// Show what each change replaced, too (strong mode)
+    #[arg(long)]
+    pub(crate) previous: bool,
+    /// End where changes may have been missed, instead of beginning again
+    #[arg(long)]
+    pub(crate) end_on_resync: bool,
+    /// End, with exit status 3, when the node that serves the watch loses its leader (strong mode)
+    #[arg(long)]
+    pub(crate) end_on_leader_lost: bool,
+    /// How often to hear that nothing changed, in JSON [default: the node's 5s]
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(crate) progress: Option<Duration>,
     #[command(flatten)]
     pub(crate) client: ClientArgs,
 }
@@ -40,10 +60,15 @@ pub(crate) async fn run(args: WatchArgs) -> Result<Exit, Failure> {
     let range =
         KeyRange::prefix(&args.prefix).map_err(|error| Failure::usage(error.to_string()))?;
     let mut ends = Ends::listen()?;
-    let mut watch = match args.cursor {
-        Some(cursor) => client.watch_from(range, cursor),
-        None => client.watch(range),
-    };
+    let mut watch = client.watch_with(WatchOptions {
+        cursor: args.cursor,
+        start_revision: args.from_revision.map(Revision::new),
+        previous: args.previous,
+        end_on_resync: args.end_on_resync,
+        end_on_leader_lost: args.end_on_leader_lost,
+        progress_interval: args.progress,
+        ..WatchOptions::new(range)
+    });
     loop {
         let item = tokio::select! {
             item = watch.next() => item,
@@ -73,20 +98,27 @@ fn item_lines(item: &WatchItem, wide: bool) -> Vec<String> {
         WatchStep::Changes(events) => events
             .iter()
             .map(|event| match event {
-                WatchEvent::Put(entry) => entry_line('+', entry, wide),
-                WatchEvent::Deleted { key, version } => {
+                WatchEvent::Put { entry, previous } => {
+                    entry_line('+', entry, wide) + &previous_text(previous.as_ref())
+                }
+                WatchEvent::Deleted {
+                    key,
+                    version,
+                    previous,
+                } => {
                     let version = wide.then(|| format!("  {}", version_text(version)));
                     format!(
-                        "- {}{}",
+                        "- {}{}{}",
                         line_text(key.as_str()),
-                        version.unwrap_or_default()
+                        version.unwrap_or_default(),
+                        previous_text(previous.as_ref())
                     )
                 }
             })
             .collect(),
         WatchStep::Resync { reason } => vec![format!(
             "! changes may have been missed ({}); what is there follows again",
-            line_text(reason)
+            reason_text(reason)
         )],
         WatchStep::Progress => Vec::new(),
     };
@@ -94,6 +126,25 @@ fn item_lines(item: &WatchItem, wide: bool) -> Vec<String> {
         lines.push(format!("# cursor {}", hex(cursor)));
     }
     lines
+}
+
+fn previous_text(previous: Option<&Entry>) -> String {
+    let value = previous.map(|entry| value_text(entry.value.as_bytes()));
+    value.map_or_else(String::new, |value| format!("  (was {value})"))
+}
+
+fn reason_text(reason: &ResyncReason) -> String {
+    match reason {
+        ResyncReason::HistoryGone { oldest } => {
+            format!("{}, the oldest revision left is {oldest}", reason.as_str())
+        }
+        ResyncReason::SlowWatcher
+        | ResyncReason::ForeignCursor
+        | ResyncReason::EpochChanged
+        | ResyncReason::StateReplaced
+        | ResyncReason::ContactLost
+        | ResyncReason::Other(_) => line_text(reason.as_str()),
+    }
 }
 
 fn entry_line(sign: char, entry: &Entry, wide: bool) -> String {
@@ -115,7 +166,18 @@ fn item_json(item: &WatchItem) -> Value {
         WatchStep::Changes(events) => json!({
             "changes": events.iter().map(event_json).collect::<Vec<_>>(),
         }),
-        WatchStep::Resync { reason } => json!({ "resync": reason }),
+        WatchStep::Resync { reason } => match reason {
+            ResyncReason::HistoryGone { oldest } => json!({
+                "resync": reason.as_str(),
+                "oldest_revision": oldest.as_u64(),
+            }),
+            ResyncReason::SlowWatcher
+            | ResyncReason::ForeignCursor
+            | ResyncReason::EpochChanged
+            | ResyncReason::StateReplaced
+            | ResyncReason::ContactLost
+            | ResyncReason::Other(_) => json!({ "resync": reason.as_str() }),
+        },
         WatchStep::Progress => json!({ "progress": true }),
     };
     let mut object = step;
@@ -125,10 +187,19 @@ fn item_json(item: &WatchItem) -> Value {
 }
 
 fn event_json(event: &WatchEvent) -> Value {
-    match event {
-        WatchEvent::Put(entry) => json!({ "put": entry_json(entry) }),
-        WatchEvent::Deleted { key, version } => json!({
-            "deleted": { "key": key.as_str(), "version": version_json(version) },
-        }),
+    let (mut object, previous) = match event {
+        WatchEvent::Put { entry, previous } => (json!({ "put": entry_json(entry) }), previous),
+        WatchEvent::Deleted {
+            key,
+            version,
+            previous,
+        } => (
+            json!({ "deleted": { "key": key.as_str(), "version": version_json(version) } }),
+            previous,
+        ),
+    };
+    if let Some(previous) = previous {
+        object["previous"] = entry_json(previous);
     }
+    object
 }
