@@ -40,6 +40,7 @@ mod metrics;
 mod origin;
 mod peers;
 mod persist;
+mod restore;
 mod server;
 mod service;
 mod shutdown;
@@ -54,6 +55,9 @@ pub use config::{Config, ConfigError, Settings, TlsSettings};
 pub use data_dir::DataDirError;
 pub use join::JoinError;
 pub use quorumor_core::{Mode, NodeId};
+pub use restore::{
+    BackupReport, RestoreError, RestoreOptions, RestoreReport, inspect_backup, restore_backup,
+};
 pub use server::{Server, StartError};
 pub use shutdown::FatalError;
 pub use tls::{ClientCertificates, TlsError, TlsFiles, peer_name};

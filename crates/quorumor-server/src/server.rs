@@ -460,7 +460,7 @@ impl Node {
         };
         let nonce = rand::random();
         let config = match self.origin.as_ref().map(|origin| origin.way) {
-            Some(Way::Joined) => return Err("joining is not available yet".to_owned()),
+            Some(Way::Joined) => Ok(RaftConfig::joining(identity, self.seed, nonce)),
             Some(Way::Restored) | None => {
                 RaftConfig::new(identity, &founders(self.first_peers()), self.seed, nonce)
             }
