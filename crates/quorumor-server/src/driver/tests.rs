@@ -9,8 +9,8 @@ use quorumor_core::{
     ClusterId, Entry, LogIndex, MemberCounts, Mode, OperationResult, Status, Value, Version,
 };
 use quorumor_core::{
-    Command, DataEpoch, Health, Key, Level, Mono, Now, Position, Request, Revision, Role, StoreId,
-    Term, View, WakeReason,
+    Command, DataEpoch, Health, Key, LeaseAction, Level, Mono, Now, Position, Request, Revision,
+    Role, StoreId, Term, View, WakeReason,
 };
 use quorumor_proto::pb;
 use quorumor_proto::pb::state_service_server::StateService;
@@ -26,6 +26,9 @@ use crate::service::Service;
 use crate::store::Store;
 
 mod watching;
+
+/// What the scripted replica keeps of its past.
+const HISTORY_BYTES: usize = 32 * 1024 * 1024;
 
 /// Notes its inputs; answers writes at once if it is willing, and nothing otherwise.
 struct Scripted {
@@ -53,11 +56,16 @@ fn view() -> View {
                 voter: true,
                 committed: LogIndex::ZERO,
                 applied: LogIndex::ZERO,
+                confirmed: None,
             },
             counts: MemberCounts::default(),
             contact_at: None,
             members: Arc::new([]),
+            alarms: Arc::new([]),
         }),
+        history: Default::default(),
+        leases: Default::default(),
+        log_time: Default::default(),
     }
 }
 
@@ -85,9 +93,19 @@ impl Scripted {
             value: value.clone(),
             version: version.clone(),
             writer: NodeId::try_from(1).unwrap(),
+            lease: None,
         });
-        self.view.entries.insert(key.clone(), Arc::clone(&entry));
+        let previous = self.view.entries.insert(key.clone(), Arc::clone(&entry));
+        let events: Arc<[_]> = [quorumor_core::ChangeEvent::Put { entry, previous }].into();
         self.view.position = Position::Strong(revision);
+        self.view.history.push(quorumor_core::PastRevision {
+            revision,
+            time: Default::default(),
+            events: Arc::clone(&events),
+        });
+        if self.view.history.bytes() > HISTORY_BYTES {
+            self.view.history.compact(revision);
+        }
         // The reply comes first, to show that its order doesn't matter.
         self.outputs.push(Output::Reply {
             call,
@@ -99,7 +117,7 @@ impl Scripted {
         });
         self.outputs.push(Output::Changed(Change {
             position: Position::Strong(revision),
-            events: vec![quorumor_core::ChangeEvent::Put { entry }],
+            events,
         }));
     }
 }
@@ -111,9 +129,10 @@ impl Scripted {
         let position = Position::Strong(Revision::new(self.revision));
         self.view.entries.clear();
         self.view.position = position.clone();
+        self.view.history = quorumor_core::History::starting_at(Revision::new(self.revision));
         self.outputs.push(Output::Changed(Change {
             position: position.clone(),
-            events: vec![quorumor_core::ChangeEvent::Reset],
+            events: [quorumor_core::ChangeEvent::Reset].into(),
         }));
         let results = vec![OperationResult::Deleted { previous: None }];
         self.outputs.push(Output::Reply {
@@ -137,12 +156,30 @@ impl Replica for Scripted {
                     }
                     quorumor_core::Operation::Delete { .. } => self.replace_state(call),
                     quorumor_core::Operation::CompareAndSet { .. }
+                    | quorumor_core::Operation::DeleteRange { .. }
                     | quorumor_core::Operation::Get { .. } => {}
                 },
                 Command::Write { .. } => self.noted.lock().push(format!("write {call}")),
-                Command::ReadBarrier { level } => {
+                Command::ReadBarrier { level, .. } => {
                     self.noted.lock().push(format!("{level} barrier {call}"));
                 }
+                Command::Lease(LeaseAction::KeepAlive { id }) if id.as_u64() == 7 => {
+                    self.outputs.push(Output::Reply {
+                        call,
+                        result: Ok(Reply::LeaseKept { ttl_ms: 5_000 }),
+                    });
+                }
+                Command::Lease(LeaseAction::KeepAlive { id: lease }) => {
+                    self.outputs.push(Output::Reply {
+                        call,
+                        result: Err(Error::LeaseNotFound { lease }),
+                    });
+                }
+                Command::Lease(_)
+                | Command::Txn { .. }
+                | Command::Session(_)
+                | Command::Cluster(_)
+                | Command::Backup => self.noted.lock().push(format!("other {call}")),
             },
             Input::Cancel { call } => self.noted.lock().push(format!("cancel {call}")),
             Input::Leave => self.noted.lock().push("leave".into()),
@@ -324,6 +361,7 @@ async fn a_read_at_its_deadline_did_nothing_and_says_what_its_token_lacked() {
     let get = |header| pb::GetRequest {
         key: "k".into(),
         header: Some(header),
+        revision: 0,
     };
     let header = pb::RequestHeader::default();
     let status = running
@@ -379,6 +417,7 @@ async fn a_full_queue_refuses_at_once_and_for_certain() {
     let request = || Request {
         command: Command::ReadBarrier {
             level: Level::Local,
+            bound: quorumor_core::Bound::NONE,
         },
         after: None,
         request_id: quorumor_core::RequestId::default(),
@@ -464,6 +503,7 @@ async fn requests_are_bounded_by_their_bytes_too() {
                 key: Key::parse("k").unwrap(),
                 value: Value::parse(vec![0; 1024 * 1024].into()).unwrap(),
                 context: None,
+                lease: None,
             }],
             client: None,
         },
@@ -535,6 +575,7 @@ async fn a_read_without_a_token_passes_where_a_token_would_be_too_wide() {
             level: pb::Level::Local.into(),
             ..pb::RequestHeader::default()
         }),
+        revision: 0,
     };
     let read = running.service.get(within(get, "5S")).await.unwrap();
     assert!(read.into_inner().receipt.unwrap().token.is_empty());

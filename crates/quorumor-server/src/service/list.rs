@@ -311,7 +311,11 @@ mod tests {
                 counts: MemberCounts::default(),
                 contact_at: None,
                 members: Arc::new([]),
+                alarms: Arc::new([]),
             }),
+            history: Default::default(),
+            leases: Default::default(),
+            log_time: Default::default(),
         };
         for number in 0..400 {
             let key = Key::parse(&format!("k{number:03}")).unwrap();
@@ -325,11 +329,12 @@ mod tests {
                     siblings: 1,
                 },
                 writer: node,
+                lease: None,
             };
             view.entries.insert(key, Arc::new(entry));
         }
         let asked = Asked::parse(pb::ListRequest::default()).unwrap();
-        let page = asked.page(&view, pb::Receipt::default());
+        let page = asked.page(&view, pb::Receipt::default()).unwrap();
         assert!(page.encoded_len() < LIST_BYTES_MAX + 64 * 1024);
         assert!(!page.next_page_token.is_empty());
     }

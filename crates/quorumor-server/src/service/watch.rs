@@ -288,8 +288,10 @@ impl Watcher {
                     if let Some(events) = self.catch_up(joined, gap) {
                         return self.changes(events);
                     }
-                    // A long history without anything for this range holds up nobody.
-                    tokio::task::yield_now().await;
+                    if matches!(self.state, State::CatchUp { joined: None, .. }) {
+                        // A long history without anything for this range holds up nobody.
+                        tokio::task::yield_now().await;
+                    }
                 }
                 State::Live(joined) => {
                     if let Some(step) = self.live(joined).await? {

@@ -99,6 +99,7 @@ async fn what_it_cannot_promise_it_refuses_by_name() {
         }),
         value: "w".into(),
         header: None,
+        lease_id: 0,
     };
     let refused = failure(client.compare_and_set(cas).await);
     assert_eq!(refused.code, Code::FailedPrecondition);

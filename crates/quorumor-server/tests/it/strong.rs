@@ -32,6 +32,7 @@ async fn every_call_is_served_at_every_node() {
             }),
             value: "two".into(),
             header: None,
+            lease_id: 0,
         };
         let won = client
             .compare_and_set(cas.clone())
@@ -119,6 +120,7 @@ async fn a_batch_answers_each_operation_in_order() {
                 key: "a".into(),
                 value: "1".into(),
                 context: bytes::Bytes::new(),
+                lease_id: 0,
             })),
             read(),
         ],

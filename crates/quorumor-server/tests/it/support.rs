@@ -183,6 +183,7 @@ pub(crate) fn put(key: &str, value: &str) -> pb::PutRequest {
         key: key.into(),
         value: value.to_owned().into(),
         context: bytes::Bytes::new(),
+        lease_id: 0,
     }
 }
 
@@ -190,6 +191,7 @@ pub(crate) fn get(key: &str, header: pb::RequestHeader) -> pb::GetRequest {
     pb::GetRequest {
         header: Some(header),
         key: key.into(),
+        revision: 0,
     }
 }
 

@@ -1,6 +1,6 @@
 //! Watches that can't just go on: a slow reader, a state that was replaced, a history that is gone.
 
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use quorumor_proto::pb::watch_response::Step;
 
 use super::*;
@@ -56,6 +56,11 @@ async fn resync(steps: &mut Steps, reason: &str) {
     }
 }
 
+/// Takes what there is: nothing. From here on the hub keeps changes for this watcher.
+fn waits(steps: &mut Steps) {
+    assert!(steps.next().now_or_never().is_none());
+}
+
 const MIB: usize = 1024 * 1024;
 
 #[tokio::test]
@@ -63,6 +68,7 @@ async fn a_slow_watcher_is_told_and_gets_the_whole_state() {
     let running = start(Scripted::new(true)).await;
     let mut steps = watch(&running, bytes::Bytes::new()).await;
     assert_eq!(snapshot(&mut steps).await.0, 0);
+    waits(&mut steps);
     for key in 0..10 {
         write(&running, &format!("k{key}"), MIB).await;
     }
@@ -80,6 +86,7 @@ async fn a_replaced_state_is_told_and_shown() {
     write(&running, "a", 1).await;
     let mut steps = watch(&running, bytes::Bytes::new()).await;
     assert_eq!(snapshot(&mut steps).await.0, 1);
+    waits(&mut steps);
     let delete = pb::DeleteRequest {
         key: "a".into(),
         header: None,
