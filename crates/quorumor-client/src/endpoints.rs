@@ -11,10 +11,10 @@ use quorumor_core::{Error, LeaderHint, NodeId, Term};
 use quorumor_proto::pb::cluster_service_client::ClusterServiceClient;
 use quorumor_proto::pb::state_service_client::StateServiceClient;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
 use crate::answer::Receipt;
-use crate::tls::{Bearer, Line};
+use crate::tls::{Bearer, Line, Reached};
 
 /// The generated client of one endpoint.
 pub(crate) type Stub = StateServiceClient<Connection>;
@@ -35,17 +35,17 @@ const HINTED_MAX: usize = 16;
 #[derive(Debug)]
 pub(crate) struct Target {
     pub(crate) address: String,
-    endpoint: Endpoint,
+    reached: Reached,
     channel: OnceLock<Channel>,
     bearer: Bearer,
 }
 
 impl Target {
     fn parse(text: &str, line: &Line) -> Result<Self, Error> {
-        let (address, endpoint) = line.endpoint(text)?;
+        let reached = line.reach(text)?;
         Ok(Self {
-            address,
-            endpoint,
+            address: reached.address.clone(),
+            reached,
             channel: OnceLock::new(),
             bearer: line.bearer.clone(),
         })
@@ -53,7 +53,7 @@ impl Target {
 
     /// What generated clients are made of: a connection that proves who calls. Must be called inside a tokio runtime.
     pub(crate) fn connection(&self) -> Connection {
-        let channel = self.channel.get_or_init(|| self.endpoint.connect_lazy());
+        let channel = self.channel.get_or_init(|| self.reached.channel());
         InterceptedService::new(channel.clone(), self.bearer.clone())
     }
 

@@ -6,15 +6,24 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use quorumor_core::Error;
+use rustls::RootCertStore;
+use rustls::client::Resumption;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
-use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
+use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
 use crate::error::ClientError;
+
+mod connector;
+
+use connector::Connector;
 
 /// Whom a client trusts, and what it shows.
 #[derive(Clone, PartialEq, Eq)]
@@ -62,17 +71,60 @@ impl ClientTls {
         }
     }
 
-    fn config(&self) -> ClientTlsConfig {
-        let mut config =
-            ClientTlsConfig::new().ca_certificate(Certificate::from_pem(self.ca.as_bytes()));
-        if let Some((cert, key)) = &self.identity {
-            config = config.identity(Identity::from_pem(cert, key));
-        }
-        if let Some(name) = &self.server_name {
-            config = config.domain_name(name.clone());
-        }
-        config
+    /// What connects to this host.
+    fn connector(&self, host: &str) -> Result<Connector, Error> {
+        let name = self.server_name.as_deref().unwrap_or(host);
+        let name = ServerName::try_from(name.to_owned())
+            .map_err(|_| wrong(format!("no certificate can have the name {name:?}")))?;
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("the provider knows TLS 1.2 and 1.3")
+            .with_root_certificates(self.roots()?);
+        let config = match &self.identity {
+            Some((cert, key)) => {
+                let chain = certificates(cert, "the client's certificate")?;
+                let key = PrivateKeyDer::from_pem_slice(key.as_bytes())
+                    .map_err(|error| wrong(format!("the client's key can't be read: {error}")))?;
+                builder
+                    .with_client_auth_cert(chain, key)
+                    .map_err(|error| wrong(format!("certificate and key don't fit: {error}")))
+            }
+            None => Ok(builder.with_no_client_auth()),
+        };
+        let mut config = config?;
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        // A resumed session would not look at the node's certificate again.
+        config.resumption = Resumption::disabled();
+        Ok(Connector {
+            config: Arc::new(config),
+            name,
+        })
     }
+
+    fn roots(&self) -> Result<RootCertStore, Error> {
+        let mut roots = RootCertStore::empty();
+        for certificate in certificates(&self.ca, "the authority")? {
+            roots
+                .add(certificate)
+                .map_err(|error| wrong(format!("the authority can't be used: {error}")))?;
+        }
+        Ok(roots)
+    }
+}
+
+fn wrong(why: String) -> Error {
+    Error::invalid("tls", why)
+}
+
+fn certificates(pem: &str, what: &str) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let found: Vec<_> = CertificateDer::pem_slice_iter(pem.as_bytes())
+        .collect::<Result<_, _>>()
+        .map_err(|error| wrong(format!("{what} can't be read: {error}")))?;
+    if found.is_empty() {
+        return Err(wrong(format!("{what} holds no certificate in PEM")));
+    }
+    Ok(found)
 }
 
 impl fmt::Debug for ClientTls {
@@ -156,8 +208,8 @@ impl Line {
         }
     }
 
-    /// Takes `host:port`, `http://host:port` or `https://host:port`: the address, and what connects to it.
-    pub(crate) fn endpoint(&self, text: &str) -> Result<(String, Endpoint), Error> {
+    /// Takes `host:port`, `http://host:port` or `https://host:port`.
+    pub(crate) fn reach(&self, text: &str) -> Result<Reached, Error> {
         let refuse = |why: String| Error::invalid("endpoint", why);
         let (scheme, rest) = text
             .split_once("://")
@@ -192,13 +244,15 @@ impl Line {
                 "the token would travel unencrypted to {text:?}; use TLS (--ca)"
             )));
         }
-        let scheme = if self.tls.is_some() { "https" } else { "http" };
-        let mut endpoint = Endpoint::from_shared(format!("{scheme}://{address}"))
-            .map_err(|error| refuse(format!("{text:?} is not host:port: {error}")))?;
+        let wrong_address = |error| refuse(format!("{text:?} is not host:port: {error}"));
+        // The connector encrypts; the scheme would make tonic do it.
+        let mut endpoint =
+            Endpoint::from_shared(format!("http://{address}")).map_err(wrong_address)?;
+        let mut connector = None;
         if let Some(tls) = &self.tls {
-            endpoint = endpoint
-                .tls_config(tls.config())
-                .map_err(|error| Error::invalid("tls", deepest(&error)))?;
+            let https = Endpoint::from_shared(format!("https://{address}"));
+            endpoint = endpoint.origin(https.map_err(wrong_address)?.uri().clone());
+            connector = Some(tls.connector(bare(host))?);
         }
         let endpoint = endpoint
             .connect_timeout(self.connect_timeout)
@@ -206,21 +260,41 @@ impl Line {
             .http2_keep_alive_interval(Duration::from_secs(10))
             .keep_alive_timeout(Duration::from_secs(5))
             .keep_alive_while_idle(true);
-        Ok((address.to_owned(), endpoint))
+        Ok(Reached {
+            address: address.to_owned(),
+            endpoint,
+            connector,
+        })
     }
+}
+
+/// How one endpoint is reached.
+#[derive(Debug)]
+pub(crate) struct Reached {
+    /// `host:port`.
+    pub(crate) address: String,
+    endpoint: Endpoint,
+    connector: Option<Connector>,
+}
+
+impl Reached {
+    /// Connects at the first use. Must be called inside a tokio runtime.
+    pub(crate) fn channel(&self) -> Channel {
+        match &self.connector {
+            Some(connector) => self.endpoint.connect_with_connector_lazy(connector.clone()),
+            None => self.endpoint.connect_lazy(),
+        }
+    }
+}
+
+/// A host without the brackets of an IPv6 address.
+fn bare(host: &str) -> &str {
+    host.trim_start_matches('[').trim_end_matches(']')
 }
 
 fn is_loopback(host: &str) -> bool {
-    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let host = bare(host);
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
-}
-
-fn deepest(error: &dyn std::error::Error) -> String {
-    let mut deepest = error;
-    while let Some(source) = deepest.source() {
-        deepest = source;
-    }
-    format!("the certificates can't be used: {deepest}")
 }
 
 #[cfg(test)]
@@ -236,7 +310,7 @@ mod tests {
 
     #[track_caller]
     fn refused(line: &Line, text: &str, part: &str) {
-        let error = line.endpoint(text).unwrap_err().to_string();
+        let error = line.reach(text).unwrap_err().to_string();
         assert!(error.contains(part), "{error:?} doesn't say {part:?}");
     }
 
@@ -249,14 +323,14 @@ mod tests {
             "[::1]:1",
             "http://127.0.0.9:1",
         ] {
-            line.endpoint(near).unwrap();
+            line.reach(near).unwrap();
         }
         refused(&line, "10.0.0.1:1", "would travel unencrypted");
         let allowed = Line {
             plain_token: true,
             ..line.clone()
         };
-        allowed.endpoint("10.0.0.1:1").unwrap();
+        allowed.reach("10.0.0.1:1").unwrap();
         assert!(!format!("{line:?}").contains("secret"));
     }
 
