@@ -8,6 +8,7 @@
 
 mod eventual;
 mod foreign;
+mod members;
 mod strong;
 mod support;
 mod trust;

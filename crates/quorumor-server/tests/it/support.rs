@@ -43,7 +43,7 @@ pub(crate) struct Cluster {
 }
 
 /// Below the range that the system gives to outgoing connections, so that a restarted node finds its own port free.
-fn free_address() -> SocketAddr {
+pub(crate) fn free_address() -> SocketAddr {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let base = 28_000 + (std::process::id() % 20) as u16 * 100;
     (0..2_000)
@@ -99,6 +99,15 @@ impl Cluster {
             cluster.start_node(id).await;
         }
         cluster
+    }
+
+    /// No node yet: they are started by hand.
+    pub(crate) fn empty() -> Self {
+        Self {
+            nodes: BTreeMap::new(),
+            settings: BTreeMap::new(),
+            dir: tempfile::tempdir().unwrap(),
+        }
     }
 
     pub(crate) fn dir(&self) -> &std::path::Path {
