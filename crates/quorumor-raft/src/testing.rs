@@ -4,6 +4,7 @@
 mod digest;
 mod disk;
 mod lanes;
+mod requests;
 mod words;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -22,7 +23,7 @@ use lanes::Lanes;
 pub(crate) use words::{cas, id, key, put, value};
 
 use crate::hash::mix;
-use crate::{Compaction, Founder, Identity, RaftConfig, RaftReplica, cluster_id};
+use crate::{Compaction, Founder, HistoryWindow, Identity, RaftConfig, RaftReplica, cluster_id};
 
 #[derive(Debug)]
 enum Event {
@@ -72,6 +73,11 @@ pub(crate) struct Net {
     pub(crate) repeats: bool,
     /// Who led in each term.
     led: BTreeMap<u64, u64>,
+    /// Processes that are stopped, with what came for them meanwhile.
+    paused: BTreeMap<u64, Vec<Event>>,
+    /// How far the wall clocks are off.
+    pub(crate) wall_offset_ms: i64,
+    pub(crate) history: HistoryWindow,
 }
 
 impl Net {
@@ -102,6 +108,9 @@ impl Net {
             lanes: Lanes::default(),
             repeats: false,
             led: BTreeMap::new(),
+            paused: BTreeMap::new(),
+            wall_offset_ms: 0,
+            history: HistoryWindow::default(),
         };
         for node in 1..=nodes {
             net.machine(node);
@@ -148,6 +157,7 @@ impl Net {
         config
             .with_client_address(Some(format!("node{node}:8000")))
             .with_compaction(self.compaction)
+            .with_history(self.history)
     }
 
     pub(crate) fn start(&mut self, node: u64) {
@@ -209,7 +219,8 @@ impl Net {
     fn at(&self) -> Now {
         Now {
             mono_us: self.now,
-            wall_ms: self.now / 1_000,
+            wall_ms: (1_000_000_000_000 + self.now / 1_000)
+                .saturating_add_signed(self.wall_offset_ms),
         }
     }
 
@@ -349,6 +360,9 @@ impl Net {
     }
 
     fn happen(&mut self, event: Event) {
+        let Some(event) = self.hold(event) else {
+            return;
+        };
         match event {
             Event::Deliver {
                 from,
@@ -419,6 +433,7 @@ impl Net {
         let timer = self
             .nodes
             .iter()
+            .filter(|(node, _)| !self.paused.contains_key(node))
             .filter_map(|(node, entry)| {
                 let (at, _) = entry.replica.as_ref()?.poll_timeout()?;
                 Some((at.0, *node))
