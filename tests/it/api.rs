@@ -62,6 +62,7 @@ async fn the_same_calls_work_in_both_modes() {
                 key: key("c"),
                 value,
                 context: None,
+                lease: None,
             },
             Operation::Get { key: key("c") },
             Operation::Delete { key: key("none") },
