@@ -196,7 +196,9 @@ fn advice(error: &ClientError) -> Option<String> {
         "UNAUTHENTICATED" => {
             "name a token that the node knows (QUORUMOR_AUTH_TOKEN, or --auth-token), or a certificate (--cert, --key)"
         }
-        "PERMISSION_DENIED" => "ask with a token that has this role, or have it added to the node's tokens file",
+        "PERMISSION_DENIED" => {
+            "ask with a token that has this role, or have it added to the node's tokens file"
+        }
         "DAMAGED" => "ask another node, and replace this one",
         "BAD_ANSWER" => "check that the endpoint is a node's client address, not its peer address",
         _ => return None,

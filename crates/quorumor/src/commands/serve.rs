@@ -70,7 +70,12 @@ pub(crate) struct ServeArgs {
     #[arg(long, env = "QUORUMOR_JOIN", value_name = "ADDRESSES")]
     pub(crate) join: Option<String>,
     /// The bearer token for joining, of the admin role, if the cluster asks for one
-    #[arg(long, env = "QUORUMOR_JOIN_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    #[arg(
+        long,
+        env = "QUORUMOR_JOIN_TOKEN",
+        value_name = "TOKEN",
+        hide_env_values = true
+    )]
     pub(crate) join_token: Option<String>,
     /// A node that joins stays a learner: it gets the data and never votes
     #[arg(long)]
