@@ -223,3 +223,64 @@ fn only_a_token_that_is_hard_to_guess_is_hashed() {
     );
     assert!(hash_token(DEPLOY).unwrap().starts_with("blake3:"));
 }
+
+/// Collects the events of one thread, as text.
+#[derive(Clone, Default)]
+struct Recorder(Arc<parking_lot::Mutex<Vec<String>>>);
+
+impl tracing::Subscriber for Recorder {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        metadata.target() == "audit"
+    }
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        struct Fields(String);
+        impl tracing::field::Visit for Fields {
+            fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+                self.0.push_str(&format!("{field}={value:?} "));
+            }
+        }
+        let mut fields = Fields(String::new());
+        event.record(&mut fields);
+        self.0.lock().push(fields.0);
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[test]
+fn refusals_and_administrators_calls_are_recorded_without_tokens() {
+    let (_dir, path) = file(&two());
+    let auth = Auth::load(Some(&path), false).unwrap();
+    let recorder = Recorder::default();
+    tracing::subscriber::with_default(recorder.clone(), || {
+        let reader = auth.authenticate(&with(READER), None).unwrap();
+        reader.may_write(&key("app/a")).unwrap_err();
+        auth.authenticate(&with(&DEPLOY[1..]), None).unwrap_err();
+        reader.record("MemberRemove", None);
+        let failed = tonic::Status::permission_denied("no");
+        reader.record("MemberRemove", Some(&failed));
+    });
+    let events = recorder.0.lock().clone();
+    let wanted = [
+        ["who=\"token reader\"", "role write for key"],
+        ["who=\"nobody\"", "wrong_token"],
+        ["call=\"MemberRemove\"", "result=\"ok\""],
+        ["call=\"MemberRemove\"", "why=\"no\""],
+    ];
+    assert_eq!(events.len(), wanted.len(), "{events:?}");
+    for (event, parts) in events.iter().zip(wanted) {
+        assert!(parts.iter().all(|part| event.contains(part)), "{event}");
+        assert!(!event.contains("0123456789"), "{event}");
+    }
+}

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use quorumor_client::{Client, ClientBuilder, ClientError, ClientTls, RetryPolicy};
+use quorumor_core::Revision;
 use quorumor_proto::pb;
 use quorumor_server::{ClientCertificates, Settings, TlsFiles, TlsSettings, hash_token, peer_name};
 use tonic_health::pb::HealthCheckRequest;
@@ -232,6 +233,11 @@ async fn a_token_may_do_what_its_roles_say_and_nothing_else() {
         assert_eq!(refused.certainty(), quorumor_client::Certainty::NotApplied);
         assert!(!refused.to_string().contains(ADMIN), "{refused}");
     }
+    let denied = writer.compact_history(Revision::new(1)).await.unwrap_err();
+    assert_eq!(denied.reason(), "PERMISSION_DENIED", "{denied}");
+    assert!(denied.to_string().contains("the role admin"), "{denied}");
+    assert_eq!(reader.members().await.unwrap().members.len(), 1);
+    admin.compact_history(Revision::new(1)).await.unwrap();
     assert_eq!(
         admin
             .get("app/a")
