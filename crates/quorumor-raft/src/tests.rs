@@ -12,3 +12,4 @@ mod membership;
 mod promises;
 mod reading;
 mod snapshots;
+mod wandering;

@@ -6,8 +6,11 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use quorumor_core::{Health, Input, Output, Persist, Replica, StreamClass};
 
+use crate::codec::conf_change::{Ask, Removed, Told, WireChange, encode_change};
 use crate::codec::message::{Chunk, PeerMessage, RaftKind, RaftMessage};
+use crate::codec::proposal::WriteId;
 use crate::codec::record::WireEntry;
+use crate::conf_change::MemberChange;
 use crate::testing::{Net, id};
 
 /// A replica in the middle of its life: some entries, a compacted log, its role as wished.
@@ -54,15 +57,68 @@ fn entry() -> impl Strategy<Value = WireEntry> {
         small(),
         small(),
         0..4_u32,
-        prop::collection::vec(any::<u8>(), 0..8),
+        prop_oneof![
+            prop::collection::vec(any::<u8>(), 0..8).prop_map(Bytes::from),
+            change().prop_map(|change| encode_change(asker(), &change)),
+        ],
     )
         .prop_map(|(term, index, kind, data)| WireEntry {
             term,
             index,
             kind,
-            data: data.into(),
+            data,
             context: Bytes::new(),
         })
+}
+
+fn asker() -> WriteId {
+    WriteId {
+        node: id(2),
+        boot_nonce: 1,
+        counter: 1,
+    }
+}
+
+fn change() -> impl Strategy<Value = MemberChange> {
+    let node = || (1..6_u64).prop_map(id);
+    prop_oneof![
+        (node(), 7_001..7_009_u16, any::<bool>()).prop_map(|(node, port, promote)| {
+            MemberChange::AddLearner {
+                node,
+                peer_address: ([127, 0, 0, 1], port).into(),
+                promote,
+            }
+        }),
+        (node(), prop::option::of(node()))
+            .prop_map(|(node, replacing)| MemberChange::Promote { node, replacing }),
+        node().prop_map(|node| MemberChange::Remove { node }),
+    ]
+}
+
+/// What concerns membership beside entries.
+fn word() -> impl Strategy<Value = PeerMessage> {
+    let ask = (
+        small(),
+        prop::option::of(change()),
+        any::<bool>(),
+        prop::option::of(small()),
+    );
+    let ask = ask.prop_map(|(term, change, allow_quorum_loss, hand_to)| Ask {
+        term: term.min(2),
+        boot_nonce: 1,
+        counter: term,
+        change: change.as_ref().map(WireChange::new),
+        allow_quorum_loss,
+        hand_to,
+    });
+    prop_oneof![
+        4 => ask.prop_map(PeerMessage::Ask),
+        1 => (0..6_i32, small()).prop_map(|(word, counter)| {
+            let why = "why".to_owned();
+            PeerMessage::Told(Told { boot_nonce: 1, counter, word, why })
+        }),
+        1 => Just(PeerMessage::Removed(Removed {})),
+    ]
 }
 
 fn message() -> impl Strategy<Value = RaftMessage> {
@@ -112,7 +168,7 @@ fn fitting(net: &Net, node: u64, mut message: RaftMessage) -> RaftMessage {
     for (offset, entry) in (1..).zip(&mut message.entries) {
         entry.index = message.index + offset;
         entry.term = raft.term;
-        entry.kind = 0;
+        entry.kind &= 2;
     }
     message
 }
@@ -155,6 +211,23 @@ proptest! {
             }
         }));
         prop_assert!(outcome.is_ok());
+    }
+
+    #[test]
+    fn no_word_about_members_panics_a_replica(
+        role in 0..3_u64,
+        words in prop::collection::vec((1..5_u64, word()), 1..10),
+    ) {
+        let mut net = live(role);
+        for (from, word) in words {
+            for node in 1..=3 {
+                if from != node {
+                    feed(&mut net, node, from, word.clone());
+                }
+            }
+            net.run_for_ms(20);
+        }
+        net.run_for_ms(3_000);
     }
 
     #[test]
