@@ -10,6 +10,7 @@
 //! its compaction, snapshots), `append.rs` (how heavy a message may be).
 
 mod append;
+mod asking;
 mod changing;
 mod codec;
 mod conf_change;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use bytes::Bytes;
 use quorumor_core::{
     CallId, Command, Contact, DiskState, Error, Health, Input, Mode, Mono, NodeId, Now, Output,
     PersistToken, Position, Recovered, Replica, Reply, Request, Revision, StreamClass, View,
@@ -12,7 +13,7 @@ use raft::{RawNode, ReadOnlyOption, StateRole};
 use slog::{Discard, Logger, o};
 
 use crate::append::{APPEND_BYTES_MAX, APPENDS_IN_FLIGHT_MAX};
-use crate::changing::{Asking, Changes};
+use crate::asking::{Asking, Changes};
 use crate::codec::checkpoint;
 use crate::codec::message::{PeerMessage, RaftMessage};
 use crate::codec::proposal::Body;
@@ -108,19 +109,7 @@ impl RaftReplica {
     /// # Errors
     /// If the disk's content is damaged, incomplete, or of another cluster. Nothing was changed then.
     pub fn open(config: RaftConfig, recovered: Recovered, now: Now) -> Result<Self, OpenError> {
-        let state = match &recovered.checkpoint {
-            Some(pieces) => checkpoint::decode(pieces).map_err(|why| OpenError::Checkpoint {
-                why: why.to_string(),
-            })?,
-            None if config.joins() => StateMachine::joining(&config),
-            None => StateMachine::founding(&config),
-        };
-        if state.cluster != config.identity().cluster {
-            return Err(OpenError::OtherCluster {
-                found: state.cluster,
-                expected: config.identity().cluster,
-            });
-        }
+        let state = first_state(&config, recovered.checkpoint.as_deref())?;
         let log = Log::recover(state.applied, &state.voters, &recovered.records)?;
         let recovered_commit = log.hard_state().commit;
         let mut raw = RawNode::new(
@@ -238,7 +227,7 @@ impl RaftReplica {
         }
     }
 
-    fn stream(&mut self, from: NodeId, payload: bytes::Bytes) {
+    fn stream(&mut self, from: NodeId, payload: Bytes) {
         let Ok(message) = PeerMessage::decode(payload) else {
             return;
         };
@@ -460,6 +449,24 @@ impl Replica for RaftReplica {
     fn view(&self) -> View {
         self.view.clone()
     }
+}
+
+/// The state to start from: the checkpoint's, or that of a founder, or of a node that joins.
+fn first_state(config: &RaftConfig, pieces: Option<&[Bytes]>) -> Result<StateMachine, OpenError> {
+    let state = match pieces {
+        Some(pieces) => checkpoint::decode(pieces).map_err(|why| OpenError::Checkpoint {
+            why: why.to_string(),
+        })?,
+        None if config.joins() => StateMachine::joining(config),
+        None => StateMachine::founding(config),
+    };
+    if state.cluster == config.identity().cluster {
+        return Ok(state);
+    }
+    Err(OpenError::OtherCluster {
+        found: state.cluster,
+        expected: config.identity().cluster,
+    })
 }
 
 fn raft_config(config: &RaftConfig, applied: u64) -> raft::Config {

@@ -96,11 +96,7 @@ impl Outgoing {
         if ack.transfer != self.transfer {
             return None;
         }
-        while self
-            .under_way
-            .pop_front_if(|chunk| chunk.seq < ack.received)
-            .is_some()
-        {}
+        self.under_way.retain(|chunk| chunk.seq >= ack.received);
         self.progress_at = now;
         Some(ack.state())
     }

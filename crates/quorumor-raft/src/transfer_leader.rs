@@ -6,7 +6,7 @@
 
 use quorumor_core::NodeId;
 
-use crate::changing::{No, Taken};
+use crate::asking::{No, Taken};
 use crate::replica::RaftReplica;
 
 impl RaftReplica {

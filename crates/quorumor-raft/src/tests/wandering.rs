@@ -89,7 +89,7 @@ impl Walk {
             }
             1 | 2 => {
                 let replacing = other.filter(|other| *other != member);
-                let replacing = replacing.filter(|_| member.as_u64() % 2 == 0);
+                let replacing = replacing.filter(|_| member.as_u64().is_multiple_of(2));
                 self.change(ClusterAction::Promote {
                     node: member,
                     replacing,
@@ -100,7 +100,7 @@ impl Walk {
                 allow_quorum_loss: false,
             }),
             4 | 5 => {
-                let to = Some(member).filter(|_| member.as_u64() % 2 == 0);
+                let to = Some(member).filter(|_| member.as_u64().is_multiple_of(2));
                 self.change(ClusterAction::TransferLeader { to });
             }
             6 => {
