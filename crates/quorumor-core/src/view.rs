@@ -75,6 +75,9 @@ pub enum Alarm {
 }
 
 impl Alarm {
+    /// Every word that [`Self::as_str`] gives.
+    pub const KINDS: [&'static str; 2] = ["diverged", "disk_full"];
+
     /// The alarm's word, for metrics and listings.
     #[must_use]
     pub const fn as_str(&self) -> &'static str {

@@ -8,7 +8,7 @@ use metrics::{
     Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use quorumor_core::{Health, Mode, Role, StreamClass, View};
+use quorumor_core::{Alarm, Health, Mode, Role, StreamClass, View};
 
 use crate::admission::{Class, Shares};
 use crate::tls::{Port, Side};
@@ -28,6 +28,13 @@ const TERM: &str = "quorumor_raft_term";
 const LEADER: &str = "quorumor_raft_leader";
 const COMMITTED: &str = "quorumor_raft_committed_index";
 const APPLIED: &str = "quorumor_raft_applied_index";
+const VOTER: &str = "quorumor_raft_voter";
+const REVISION: &str = "quorumor_revision";
+const OLDEST_REVISION: &str = "quorumor_history_oldest_revision";
+const KEPT_REVISIONS: &str = "quorumor_history_revisions";
+const HISTORY_BYTES: &str = "quorumor_history_bytes";
+const LEASES: &str = "quorumor_leases";
+const ALARMS: &str = "quorumor_alarms";
 const CONFLICTS: &str = "quorumor_eventual_conflicts";
 const TOMBSTONES: &str = "quorumor_eventual_tombstones";
 const MEMBERS: &str = "quorumor_members";
@@ -93,6 +100,23 @@ fn describe() {
     describe_gauge!(LEADER, "The leader's node id, 0 if none is known");
     describe_gauge!(COMMITTED, "The highest index known as committed");
     describe_gauge!(APPLIED, "The highest index applied");
+    describe_gauge!(VOTER, "1 if this node votes, 0 if it is a learner");
+    describe_gauge!(REVISION, "The revision of the state at this node");
+    describe_gauge!(
+        OLDEST_REVISION,
+        "The oldest revision that can still be read"
+    );
+    describe_gauge!(KEPT_REVISIONS, "Past revisions that are kept");
+    describe_gauge!(
+        HISTORY_BYTES,
+        Unit::Bytes,
+        "Keys and values of past revisions that are kept"
+    );
+    describe_gauge!(LEASES, "Live leases");
+    describe_gauge!(
+        ALARMS,
+        "1 if the alarm is raised, by kind: `quorumor status` says more"
+    );
     describe_gauge!(
         CONFLICTS,
         "Concurrent values that merging discarded at this node"
@@ -252,7 +276,7 @@ pub(crate) fn sample(view: &View, waiting: usize) {
         Role::Strong {
             term,
             leader,
-            voter: _,
+            voter,
             committed,
             applied,
             confirmed: _,
@@ -262,6 +286,8 @@ pub(crate) fn sample(view: &View, waiting: usize) {
             gauge!(LEADER).set(float(leader));
             gauge!(COMMITTED).set(float(committed.as_u64()));
             gauge!(APPLIED).set(float(applied.as_u64()));
+            gauge!(VOTER).set(f64::from(u8::from(*voter)));
+            sample_history(view);
         }
         Role::Eventual {
             generation: _,
@@ -272,6 +298,23 @@ pub(crate) fn sample(view: &View, waiting: usize) {
             gauge!(CONFLICTS).set(float(*conflicts));
             gauge!(TOMBSTONES).set(float(*tombstones));
         }
+    }
+}
+
+fn sample_history(view: &View) {
+    let revision = view.revision().unwrap_or_default();
+    gauge!(REVISION).set(float(revision.as_u64()));
+    gauge!(OLDEST_REVISION).set(float(view.history.oldest().as_u64()));
+    gauge!(KEPT_REVISIONS).set(float(view.history.len() as u64));
+    gauge!(HISTORY_BYTES).set(float(view.history.bytes() as u64));
+    gauge!(LEASES).set(float(view.leases.len() as u64));
+    for kind in Alarm::KINDS {
+        let raised = view
+            .status
+            .alarms
+            .iter()
+            .any(|alarm| alarm.as_str() == kind);
+        gauge!(ALARMS, "kind" => kind).set(f64::from(u8::from(raised)));
     }
 }
 
