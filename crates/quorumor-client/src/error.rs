@@ -225,6 +225,10 @@ fn caused_by<E: StdError + 'static>(status: &Status) -> Option<&E> {
 
 /// Why there is no encrypted connection. A certificate is refused before any request is read, even where the client hears
 /// of it only after it has sent one.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "rustls has many more, and may add to them"
+)]
 fn tls_refusal(status: &Status) -> Option<String> {
     use rustls::{AlertDescription as Alert, Error};
     let error = tls_error(status)?;

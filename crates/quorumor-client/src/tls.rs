@@ -79,7 +79,7 @@ impl ClientTls {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = rustls::ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
-            .expect("the provider knows TLS 1.2 and 1.3")
+            .map_err(|error| wrong(error.to_string()))?
             .with_root_certificates(self.roots()?);
         let config = match &self.identity {
             Some((cert, key)) => {

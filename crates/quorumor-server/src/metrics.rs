@@ -128,6 +128,10 @@ fn describe() {
         SERVING,
         "1 if the mode serves, 0 if it starts or is damaged"
     );
+    describe_network();
+}
+
+fn describe_network() {
     describe_counter!(PEER_MESSAGES, "Messages sent to peers by lane");
     describe_counter!(PEER_BYTES_SENT, Unit::Bytes, "Bytes sent to peers by lane");
     describe_counter!(

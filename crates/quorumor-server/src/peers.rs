@@ -69,10 +69,7 @@ impl Sockets {
     /// Tries at port 0: the number that TCP got may be taken for UDP.
     const TRIES: usize = 32;
 
-    pub(crate) async fn bind(
-        address: SocketAddr,
-        tls: Option<Arc<Tls>>,
-    ) -> std::io::Result<Self> {
+    pub(crate) async fn bind(address: SocketAddr, tls: Option<Arc<Tls>>) -> std::io::Result<Self> {
         let mut tries = 0;
         loop {
             let tcp = TcpListener::bind(address).await?;

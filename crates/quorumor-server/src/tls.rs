@@ -249,7 +249,9 @@ impl Texts {
             why,
         };
         let chain = shown.chain()?;
-        let (own, between) = chain.split_first().expect("a chain has a certificate");
+        let (own, between) = chain
+            .split_first()
+            .ok_or_else(|| refused("it holds no certificate".to_owned()))?;
         let roots = roots(&self.ca, &files.ca)?;
         let now = UnixTime::now();
         let judged = |error: &rustls::Error| refused(failure::words(error));
@@ -257,7 +259,8 @@ impl Texts {
             .verify_client_cert(own, between, now)
             .map_err(|error| judged(&error))?;
         let name = peer_name(cluster, node.as_u64());
-        let wanted = ServerName::try_from(name.clone()).expect("a peer's name is a DNS name");
+        let wanted =
+            ServerName::try_from(name.clone()).map_err(|error| refused(error.to_string()))?;
         WebPkiServerVerifier::builder_with_provider(roots, provider())
             .build()
             .map_err(|error| content(&files.ca, error.to_string()))?
@@ -302,7 +305,7 @@ impl Live {
         let peers_in = server(&peer, Some(peers))?;
         let mut peers_out = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
-            .expect("the provider knows TLS 1.2 and 1.3")
+            .map_err(|error| content(&files.ca, error.to_string()))?
             .with_root_certificates(peer_roots)
             .with_client_auth_cert(peer.chain()?, peer.private_key()?)
             .map_err(|error| peer.misfit(&error))?;
@@ -352,7 +355,7 @@ fn server(
 ) -> Result<ServerConfig, TlsError> {
     let builder = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
-        .expect("the provider knows TLS 1.2 and 1.3");
+        .map_err(|error| content(shown.cert.1, error.to_string()))?;
     let builder = match verifier {
         Some(verifier) => builder.with_client_cert_verifier(verifier),
         None => builder.with_no_client_auth(),

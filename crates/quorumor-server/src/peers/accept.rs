@@ -145,7 +145,12 @@ async fn answer(peers: &Peers, stream: &mut Stream) -> Result<Line, HandshakeErr
             let names = stream.names().unwrap_or_default();
             tls.check_peer(&names, dialler.node).map_err(|why| {
                 let failure = Failure::wrong_name(why.clone());
-                tls.failed(Port::Peer, Side::Accepted, &format!("node {}", dialler.node), &failure);
+                tls.failed(
+                    Port::Peer,
+                    Side::Accepted,
+                    &format!("node {}", dialler.node),
+                    &failure,
+                );
                 Refusal::certificate(why)
             })?;
         }

@@ -326,11 +326,7 @@ pub(super) async fn connect(peers: &Peers, line: Line) -> Result<Stream, DialErr
 }
 
 /// The peer proves that it is this node of this cluster, and this node that it is itself.
-async fn encrypt(
-    peers: &Peers,
-    peer: NodeId,
-    stream: TcpStream,
-) -> Result<Stream, HandshakeError> {
+async fn encrypt(peers: &Peers, peer: NodeId, stream: TcpStream) -> Result<Stream, HandshakeError> {
     let Some(tls) = &peers.shared.tls else {
         return Ok(Stream::Plain(stream));
     };
@@ -367,11 +363,7 @@ async fn greet(
 }
 
 /// Writes everything, unless the stream breaks or stands still.
-async fn write_out(
-    write: &mut WriteHalf,
-    read: &mut ReadHalf,
-    out: &mut BytesMut,
-) -> bool {
+async fn write_out(write: &mut WriteHalf, read: &mut ReadHalf, out: &mut BytesMut) -> bool {
     while !out.is_empty() {
         let written = tokio::select! {
             written = timeout(WRITE_TIMEOUT, write.write_buf(out)) => written,

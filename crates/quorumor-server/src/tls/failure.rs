@@ -105,6 +105,10 @@ impl Failure {
 }
 
 /// The word for an error.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "rustls has many more, and may add to them"
+)]
 pub(super) fn reason(error: &Error) -> &'static str {
     if let Error::AlertReceived(alert) = error {
         return refused_for(*alert);
@@ -120,6 +124,10 @@ pub(super) fn reason(error: &Error) -> &'static str {
     }
 }
 
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "rustls has many more, and may add to them"
+)]
 fn certificate(wrong: &CertificateError) -> &'static str {
     match wrong {
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => "expired",
@@ -138,6 +146,10 @@ fn certificate(wrong: &CertificateError) -> &'static str {
     }
 }
 
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "rustls has many more, and may add to them"
+)]
 fn refused_for(alert: AlertDescription) -> &'static str {
     match alert {
         AlertDescription::CertificateExpired => "refused_expired",
@@ -186,8 +198,11 @@ pub(super) fn words(error: &Error) -> String {
 /// What was logged lately.
 #[derive(Debug, Default)]
 pub(super) struct Told {
-    lately: Mutex<BTreeMap<(Port, Side, String, &'static str), Instant>>,
+    lately: Mutex<BTreeMap<What, Instant>>,
 }
+
+/// Where, by whom begun, with whom, why.
+type What = (Port, Side, String, &'static str);
 
 impl Told {
     pub(super) fn tell(&self, port: Port, side: Side, with: &str, failure: &Failure) {
@@ -204,7 +219,7 @@ impl Told {
         }
     }
 
-    fn is_news(&self, what: (Port, Side, String, &'static str)) -> bool {
+    fn is_news(&self, what: What) -> bool {
         let now = Instant::now();
         let mut lately = self.lately.lock();
         if lately

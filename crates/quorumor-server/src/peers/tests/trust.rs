@@ -25,7 +25,7 @@ async fn counted(side: &str, reason: &str) {
     panic!("never counted: {line}");
 }
 
-async fn say(from: &Node, to: u64) -> bool {
+fn say(from: &Node, to: u64) -> bool {
     let payload = Bytes::from_static(b"word");
     from.peers
         .stream(Mode::Strong, id(to), StreamClass::Control, payload)
@@ -36,7 +36,7 @@ async fn hear(from: &Node, to: &mut Node) {
     let mut polls = tokio::time::interval(Duration::from_millis(10));
     loop {
         tokio::select! {
-            _ = polls.tick() => { say(from, 2).await; }
+            _ = polls.tick() => { say(from, 2); }
             input = next(&mut to.control) => {
                 if matches!(input, Input::Stream { .. }) {
                     return;
