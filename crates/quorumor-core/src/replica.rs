@@ -40,6 +40,12 @@ pub trait Replica {
 
     /// The state as readers may see it. O(1).
     fn view(&self) -> View;
+
+    /// Numbers from its inside, by name, for metrics: how full its queues are, what it keeps. Cheap, but not for every
+    /// input.
+    fn gauges(&self) -> Vec<(&'static str, u64)> {
+        Vec::new()
+    }
 }
 
 /// Why a replica wants to be woken.

@@ -6,8 +6,9 @@
 //!
 //! Reading order: `replica.rs` (which input goes where), `ready.rs` (what raft wants done, and in which order disk and network
 //! see it), `state_machine.rs` (what committed entries mean), `pending.rs` and `reads.rs` (who waits for what), `forward.rs`
-//! (writes taken by a node that doesn't lead), `gate.rs` (what a peer may make raft do), `log.rs` and `transfer.rs` (the log,
-//! its compaction, snapshots), `append.rs` (how heavy a message may be).
+//! (writes taken by a node that doesn't lead), `requests.rs` and `keep_alives.rs` (leases and sessions as they come in),
+//! `log_time.rs` and `upkeep.rs` (the time that they live by, and what a leader does by itself), `gate.rs` (what a peer may
+//! make raft do), `log.rs` and `transfer.rs` (the log, its compaction, snapshots), `append.rs` (how heavy a message may be).
 
 mod append;
 mod asking;

@@ -30,6 +30,18 @@ impl LogClock {
         }
     }
 
+    /// A clock that goes on from the newest log time of a state and of the log after it.
+    pub(crate) fn recovered<'a>(
+        time: LogTime,
+        entries: impl IntoIterator<Item = &'a Entry>,
+        at: Mono,
+        step_max_us: u64,
+    ) -> Self {
+        let mut clock = Self::new(time, at, step_max_us);
+        clock.observe_all(entries);
+        clock
+    }
+
     /// Counts the time since the last call, if it counts.
     pub(crate) fn advance(&mut self, now: Mono) {
         let step = now.since_us(self.at).min(self.step_max_us);
@@ -52,15 +64,18 @@ impl LogClock {
         }
     }
 
+    /// The leader's word, to go on from: also back, if this node's own count was ahead of it (the leader stood still, or an
+    /// earlier one's entries were replaced). A node that kept its own count and led next would end leases before their time.
+    pub(crate) fn follow(&mut self, entries: &[Entry]) {
+        for time in times(entries) {
+            self.time_us = time.0.saturating_mul(1_000);
+        }
+    }
+
     /// As [`Self::observe`], for entries of a log.
     pub(crate) fn observe_all<'a>(&mut self, entries: impl IntoIterator<Item = &'a Entry>) {
-        for entry in entries {
-            if !entry.context.is_empty()
-                && entry.get_entry_type() == EntryType::EntryNormal
-                && let Ok(Some(time)) = decode_time(&entry.context)
-            {
-                self.observe(time);
-            }
+        for time in times(entries) {
+            self.observe(time);
         }
     }
 
@@ -68,6 +83,15 @@ impl LogClock {
     pub(crate) const fn now(&self) -> LogTime {
         LogTime(self.time_us / 1_000)
     }
+}
+
+/// The times that entries carry, in their order.
+fn times<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> impl Iterator<Item = LogTime> {
+    let carries = |entry: &&Entry| {
+        !entry.context.is_empty() && entry.get_entry_type() == EntryType::EntryNormal
+    };
+    let entries = entries.into_iter().filter(carries);
+    entries.filter_map(|entry| decode_time(&entry.context).ok().flatten())
 }
 
 #[cfg(test)]
@@ -89,5 +113,21 @@ mod tests {
         clock.observe(LogTime(2_000));
         clock.advance(Mono(60_100_000));
         assert_eq!(clock.now(), LogTime(2_100));
+    }
+
+    #[test]
+    fn a_follower_goes_on_from_its_leaders_count_and_not_from_its_own() {
+        let entry = |ms| Entry {
+            context: crate::codec::proposal::encode_time(LogTime(ms)),
+            ..Entry::default()
+        };
+        let mut clock = LogClock::new(LogTime(0), Mono(0), 1_000_000);
+        clock.run(true);
+        clock.advance(Mono(900_000));
+        clock.follow(&[entry(100), entry(200)]);
+        assert_eq!(clock.now(), LogTime(200), "the leader stood still");
+        clock.advance(Mono(1_000_000));
+        clock.observe_all(&[entry(250)]);
+        assert_eq!(clock.now(), LogTime(300));
     }
 }

@@ -187,6 +187,11 @@ impl Writes {
         group
     }
 
+    /// How many requests of anyone wait to be proposed.
+    pub(crate) fn queued(&self) -> usize {
+        self.queue.len() + self.urgent.len()
+    }
+
     /// Whether anything waits to be proposed.
     pub(crate) fn has_queued(&self) -> bool {
         !self.queue.is_empty() || !self.urgent.is_empty()

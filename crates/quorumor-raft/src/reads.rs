@@ -98,7 +98,7 @@ impl Reads {
     }
 
     /// How many wait.
-    fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         let asked = self
             .in_flight
             .as_ref()

@@ -9,7 +9,7 @@ use quorumor_core::{
     BackupSource, Error, LogRecord, NodeId, Output, Persist, PersistToken, Position, Reply,
     StreamClass,
 };
-use raft::Ready;
+use raft::{Ready, StateRole};
 use raft::eraftpb::{Entry, EntryType, Message, MessageType};
 
 use crate::append;
@@ -114,7 +114,11 @@ impl RaftReplica {
             return Some(self.install(ready, hard_state));
         }
         let mut records: Vec<LogRecord> = Vec::new();
-        self.clock.observe_all(ready.entries());
+        if self.raw.raft.state == StateRole::Leader {
+            self.clock.observe_all(ready.entries());
+        } else {
+            self.clock.follow(ready.entries());
+        }
         log.append(ready.entries(), &mut records);
         if let Some(state) = hard_state {
             records.push(log.set_hard_state(state));

@@ -125,8 +125,8 @@ impl RaftReplica {
         let standing = Standing::new(&raw, mono);
         let contacts = Contacts::new(mono, config.timing().election_timeout_us());
         let view = crate::status::first_view(&config, &state);
-        let mut clock = LogClock::new(state.log_time, mono, config.timing().election_timeout_us());
-        clock.observe_all(raw.raft.raft_log.store.iter());
+        let step_max = config.timing().election_timeout_us();
+        let clock = LogClock::recovered(state.log_time, raw.store().iter(), mono, step_max);
         let mut replica = Self {
             keep_alives: KeepAlives::default(),
             clock,
@@ -166,15 +166,18 @@ impl RaftReplica {
             announced_at: None,
             view,
         };
-        replica.name_peers();
-        if replica.state.voters.voters == [replica.raw.raft.id] && !replica.state.voters.is_joint()
-        {
-            // Nobody else could lead. Raft refuses only what is already so.
-            let _ = replica.raw.campaign();
-        }
-        replica.drive();
-        replica.refresh_view();
+        replica.begin();
         Ok(replica)
+    }
+
+    fn begin(&mut self) {
+        self.name_peers();
+        if self.state.voters.voters == [self.raw.raft.id] && !self.state.voters.is_joint() {
+            // Nobody else could lead. Raft refuses only what is already so.
+            let _ = self.raw.campaign();
+        }
+        self.drive();
+        self.refresh_view();
     }
 
     /// How many of the peers' messages were refused since the start, by reason: for metrics. None in a healthy cluster but
@@ -448,6 +451,10 @@ impl Replica for RaftReplica {
 
     fn view(&self) -> View {
         self.view.clone()
+    }
+
+    fn gauges(&self) -> Vec<(&'static str, u64)> {
+        self.numbers()
     }
 }
 

@@ -106,6 +106,29 @@ impl RaftReplica {
         }
     }
 
+    /// For metrics.
+    pub(crate) fn numbers(&self) -> Vec<(&'static str, u64)> {
+        let count = |number: usize| number as u64;
+        vec![
+            ("pending_writes", count(self.writes.len())),
+            ("queued_writes", count(self.writes.queued())),
+            ("pending_reads", count(self.reads.len())),
+            ("pending_keep_alives", count(self.keep_alives.len())),
+            ("leases", count(self.state.leases.table().len())),
+            ("sessions", count(self.state.sessions.table().len())),
+            ("history_revisions", count(self.state.history.len())),
+            ("history_bytes", count(self.state.history.bytes())),
+            ("uncommitted_bytes", count(self.raw.raft.uncommitted_size())),
+            ("log_bytes", self.raw.store().bytes()),
+            ("log_entries", count(self.raw.store().iter().len())),
+            ("unsynced_appends", count(self.awaiting.len())),
+            (
+                "peer_messages_refused",
+                self.refusals().map(|(_, count)| count).sum(),
+            ),
+        ]
+    }
+
     fn shared_alarms(&self) -> Arc<[Alarm]> {
         let diverged = self.digests.diverged().map(|index| Alarm::Diverged {
             index: LogIndex::new(index),

@@ -5,6 +5,7 @@ mod digest;
 mod disk;
 mod lanes;
 mod requests;
+mod seeing;
 mod words;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -12,9 +13,9 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use quorumor_core::{
-    CallId, ClusterId, Command, Contact, DataEpoch, Entry, Error, Health, Input, Now, Operation,
-    Output, Persist, PersistToken, Position, Recovered, Replica, Reply, Request, RequestId,
-    Revision, Role, StoreId, StreamClass, View,
+    CallId, ClusterId, Command, Contact, DataEpoch, Error, Input, Now, Operation, Output, Persist,
+    PersistToken, Position, Recovered, Replica, Reply, Request, RequestId, Revision, StoreId,
+    StreamClass, View,
 };
 
 use digest::digest;
@@ -561,34 +562,6 @@ impl Net {
             }) => revision,
             other => panic!("{k} was not written: {other:?}"),
         }
-    }
-
-    pub(crate) fn entry(&self, node: u64, k: &str) -> Option<Entry> {
-        self.view(node)
-            .entry(&key(k))
-            .map(|entry| (**entry).clone())
-    }
-
-    pub(crate) fn value(&self, node: u64, k: &str) -> Option<String> {
-        let entry = self.entry(node, k)?;
-        Some(String::from_utf8(entry.value.as_bytes().to_vec()).unwrap())
-    }
-
-    /// What a read that was answered saw.
-    pub(crate) fn value_read(&self, call: CallId, k: &str) -> Option<String> {
-        let entry = self.views[&call].entry(&key(k))?;
-        Some(String::from_utf8(entry.value.as_bytes().to_vec()).unwrap())
-    }
-
-    pub(crate) fn term(&self, node: u64) -> u64 {
-        match &self.view(node).status.role {
-            Role::Strong { term, .. } => term.as_u64(),
-            Role::Eventual { .. } => panic!("not strong"),
-        }
-    }
-
-    pub(crate) fn health(&self, node: u64) -> Health {
-        self.view(node).status.health.clone()
     }
 
     /// Lets all nodes come to the same state and checks that they did.

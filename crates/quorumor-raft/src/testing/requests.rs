@@ -29,10 +29,11 @@ impl Net {
     /// Keeps a lease alive and waits until that is replicated.
     pub(crate) fn kept_alive(&mut self, node: u64, id: LeaseId) -> Result<u64, Error> {
         let call = self.keep_alive(node, id);
-        match self.answer(call)? {
-            Reply::LeaseKept { ttl_ms } => Ok(ttl_ms),
-            other => panic!("an answer to something else: {other:?}"),
-        }
+        let answer = self.answer(call)?;
+        let Reply::LeaseKept { ttl_ms } = answer else {
+            panic!("an answer to something else: {answer:?}");
+        };
+        Ok(ttl_ms)
     }
 
     /// Writes an entry that lives by a lease.
