@@ -278,3 +278,45 @@ fn rust_files(folder: &Path) -> Vec<(PathBuf, String)> {
 fn read(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
+
+/// Words that begin as our metrics do.
+fn metric_names(text: &str) -> Vec<String> {
+    let is_part = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    text.split(|c| !is_part(c))
+        .filter(|word| word.starts_with("quorumor_"))
+        .map(|word| word.trim_end_matches("_bucket").to_owned())
+        .collect()
+}
+
+#[test]
+fn dashboards_and_alerts_name_metrics_that_exist() {
+    let read = |path: &str| std::fs::read_to_string(root().join(path)).expect(path);
+    let source = read("crates/quorumor-server/src/metrics.rs");
+    let known: Vec<String> = source
+        .lines()
+        .filter(|line| line.starts_with("const "))
+        .flat_map(metric_names)
+        .collect();
+    assert!(known.len() > 20, "{known:?}");
+    for file in [
+        "deploy/grafana/quorumor.json",
+        "deploy/prometheus/alerts.yml",
+    ] {
+        let named = metric_names(&read(file));
+        assert!(!named.is_empty(), "{file} names no metric");
+        for name in named {
+            assert!(known.contains(&name), "{file} names {name}, which is none");
+        }
+    }
+    let dashboard: serde_json::Value =
+        serde_json::from_str(&read("deploy/grafana/quorumor.json")).expect("a dashboard is JSON");
+    for panel in dashboard["panels"].as_array().expect("panels") {
+        let is_row = panel["type"] == "row";
+        assert!(
+            is_row
+                || panel["description"]
+                    .as_str()
+                    .is_some_and(|text| !text.is_empty())
+        );
+    }
+}
