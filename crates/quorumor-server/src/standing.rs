@@ -33,8 +33,9 @@ impl Standing {
                 store = format!("{:016x}", store.as_u64()),
                 refused_by = %by,
                 "peers remember this node with another store: it lost its disk, or its id is used twice; nothing that is \
-                 written here would spread, so requests are refused; stop it and start it with an empty data directory \
-                 under a new node id"
+                 written here would spread, so requests are refused; stop it; in strong mode remove its id at another node \
+                 (`quorumor member remove {me}`) and add a new one (`quorumor member add`); start it with an empty data \
+                 directory under the new node id"
             );
         }
     }
@@ -55,8 +56,9 @@ impl Standing {
         let state = self.state.lock();
         let by = state.refused_by.first()?;
         Some(format!(
-            "node {by} remembers this node with another store: it lost its disk, or its id is used twice; start it with \
-             an empty data directory under a new node id"
+            "node {by} remembers this node with another store: it lost its disk, or its id is used twice; stop it, in \
+             strong mode remove its id (`quorumor member remove`) and add a new one (`quorumor member add`), and start it \
+             with an empty data directory under the new node id"
         ))
     }
 }
