@@ -300,13 +300,15 @@ impl RaftReplica {
     /// Contact with this peer was lost. If its process is gone, so is what it had got; otherwise missing pieces are sent
     /// again.
     pub(crate) fn fail_transfer_to(&mut self, peer: NodeId) {
-        if self.contacts.is_gone(peer)
-            && self
-                .outgoing
-                .as_ref()
-                .is_some_and(|outgoing| outgoing.to == peer)
+        let gone = self.contacts.is_gone(peer);
+        match self
+            .outgoing
+            .as_mut()
+            .filter(|outgoing| outgoing.to == peer)
         {
-            self.end_transfer(SnapshotStatus::Failure);
+            Some(_) if gone => self.end_transfer(SnapshotStatus::Failure),
+            Some(outgoing) => outgoing.lose(),
+            None => {}
         }
     }
 

@@ -9,6 +9,8 @@
 //! (writes taken by a node that doesn't lead), `requests.rs` and `keep_alives.rs` (leases and sessions as they come in),
 //! `log_time.rs` and `upkeep.rs` (the time that they live by, and what a leader does by itself), `gate.rs` (what a peer may
 //! make raft do), `log.rs` and `transfer.rs` (the log, its compaction, snapshots), `append.rs` (how heavy a message may be).
+//! Members: `conf_change.rs` (the rules), `asking.rs` and `changing.rs` (who asks, who carries out), `transfer_leader.rs`,
+//! `removal.rs`, `joining.rs`. Backups: `restore.rs`.
 
 mod append;
 mod asking;

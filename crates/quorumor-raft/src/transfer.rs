@@ -33,6 +33,8 @@ pub(crate) struct Outgoing {
     sent: u64,
     /// Sent, and not acknowledged yet.
     under_way: VecDeque<Chunk>,
+    /// Whether some of that is surely lost: the stream broke, or a later piece came. On a slow link silence alone is none.
+    lost: bool,
     progress_at: Mono,
     sent_again_at: Mono,
 }
@@ -56,6 +58,7 @@ impl Outgoing {
             next,
             sent: 0,
             under_way: VecDeque::new(),
+            lost: false,
             progress_at: now,
             sent_again_at: now,
         }
@@ -81,13 +84,19 @@ impl Outgoing {
         Some(chunk)
     }
 
-    /// The pieces under way once more, if nothing was heard of them for so long.
+    /// The stream broke.
+    pub(crate) const fn lose(&mut self) {
+        self.lost = true;
+    }
+
+    /// The pieces under way once more, if some are lost and nothing was heard of them for so long.
     pub(crate) fn send_again(&mut self, now: Mono, patience_us: u64) -> Vec<Chunk> {
         let since = self.progress_at.max(self.sent_again_at);
-        if now.since_us(since) < patience_us {
+        if !self.lost || now.since_us(since) < patience_us {
             return Vec::new();
         }
         self.sent_again_at = now;
+        self.lost = false;
         self.under_way.iter().cloned().collect()
     }
 
@@ -96,7 +105,9 @@ impl Outgoing {
         if ack.transfer != self.transfer {
             return None;
         }
+        let before = self.under_way.len();
         self.under_way.retain(|chunk| chunk.seq >= ack.received);
+        self.lost |= before > 0 && self.under_way.len() == before;
         self.progress_at = now;
         Some(ack.state())
     }
@@ -117,6 +128,14 @@ pub(crate) struct Incoming {
     decoder: Decoder,
     bytes: usize,
     progress_at: Mono,
+}
+
+impl Incoming {
+    /// How many pieces have come.
+    #[cfg(test)]
+    pub(crate) fn pieces(&self) -> usize {
+        self.pieces.len()
+    }
 }
 
 /// A whole snapshot that waits to become this node's checkpoint.

@@ -197,3 +197,30 @@ fn a_start_is_refused_when_acknowledged_entries_are_missing_or_the_cluster_is_an
     ));
     assert_ne!(id(1), id(2));
 }
+
+#[test]
+fn a_snapshot_whose_stream_breaks_goes_on_where_it_stood() {
+    let mut net = compacting(3, 58);
+    let (leader, follower) = (net.leader().unwrap(), net.follower());
+    net.isolate(&[follower]);
+    let heavy = "x".repeat(1024 * 1024);
+    for i in 0..24 {
+        net.put_acked(leader, &format!("k{i}"), &heavy);
+    }
+    net.cuts.clear();
+    let pieces = |net: &Net| {
+        let incoming = net.replica(follower).incoming.as_ref();
+        incoming.map_or(0, |incoming| incoming.pieces())
+    };
+    net.run_until("a part of it has come", |net| pieces(net) > 4);
+    let before = pieces(&net);
+    net.cuts.insert((leader, follower));
+    net.run_for_ms(3);
+    let (peer, contact) = (id(follower), quorumor_core::Contact::Closed);
+    net.input(leader, quorumor_core::Input::Contact { peer, contact });
+    net.run_for_ms(300);
+    net.cuts.clear();
+    assert!(pieces(&net) >= before);
+    net.await_equal();
+    assert_eq!(net.replica(leader).transfers, 1, "it did not begin anew");
+}
