@@ -108,7 +108,6 @@ impl RaftReplica {
     /// Puts entries, hard state and snapshot where raft reads them, and asks for them to be made durable. Gives what the
     /// held messages must wait for.
     fn persist(&mut self, ready: &mut Ready) -> Option<PersistToken> {
-        let log = self.raw.mut_store();
         let hard_state = ready.hs().cloned();
         if !ready.snapshot().is_empty() {
             return Some(self.install(ready, hard_state));
@@ -119,6 +118,7 @@ impl RaftReplica {
         } else {
             self.clock.follow(ready.entries());
         }
+        let log = self.raw.mut_store();
         log.append(ready.entries(), &mut records);
         if let Some(state) = hard_state {
             records.push(log.set_hard_state(state));
