@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use quorumor_core::{ClusterId, DataEpoch, Mode, NodeId, Recovered, Replica, Role, StoreId};
+use quorumor_core::{ClusterId, DataEpoch, Mode, NodeId, Recovered, Replica, Role};
 use quorumor_gossip::{GossipConfig, GossipReplica};
-use quorumor_raft::{Founder, RaftConfig, RaftReplica};
-use quorumor_wal::{Disk, LogOptions, RealDisk, WalError};
+use quorumor_raft::{RaftConfig, RaftReplica};
+use quorumor_wal::{Disk, RealDisk, WalError};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -17,12 +17,12 @@ use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::data_dir::{DataDir, DataDirError, Wanted};
+use crate::data_dir::{DataDir, DataDirError};
 use crate::driver::{Arrivals, Driver, Inbox, Surroundings, lanes};
 use crate::envelope::DATAGRAM_PAYLOAD_BYTES_MAX;
 use crate::handle::Handle;
 use crate::http;
-use crate::join::{self, JoinError};
+use crate::join::JoinError;
 use crate::metrics;
 use crate::origin::{Origin, Way};
 use crate::peers::{Book, Identity, Peers, Sockets};
@@ -30,9 +30,14 @@ use crate::persist::{LogThread, SpaceLimits};
 use crate::service::Service;
 use crate::shutdown::{Alarm, FatalError, FatalSender};
 use crate::store::Store;
-use crate::tls::Tls;
 use crate::trust::{Trust, TrustError};
 use crate::weight;
+
+mod opening;
+
+use opening::{
+    bind, client_told, clusters, find_origin, founders, load_trust, log_options, open_data,
+};
 
 /// How long calls that are under way may take once the node leaves.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -250,153 +255,6 @@ impl Server {
                 }
         })
     }
-}
-
-/// How this node comes to its strong cluster, if it is no founder: as its directory remembers, or by joining now.
-async fn find_origin(config: &Config, peer_port: u16) -> Result<Option<Origin>, StartError> {
-    if !config.modes.contains(&Mode::Strong) {
-        return Ok(None);
-    }
-    let refused = |why: &str| Err(StartError::Origin { why: why.into() });
-    match DataDir::origin(&config.data_dir)? {
-        Some(origin) => match origin.way {
-            Way::Joined if !config.initial_members.is_empty() => refused(
-                "the node of this data directory joined its cluster: start it without --initial-members",
-            ),
-            Way::Restored if !config.join.is_empty() => refused(
-                "the node of this data directory was restored from a backup: start it without --join",
-            ),
-            Way::Restored
-                if !config.initial_members.is_empty()
-                    && config.initial_members != origin.members =>
-            {
-                refused(
-                    "--initial-members differs from the list that the backup was restored with: leave it out",
-                )
-            }
-            Way::Joined | Way::Restored => Ok(Some(origin)),
-        },
-        // A founder that is started with --join is where it belongs already, if it was started before.
-        None if config.join.is_empty() || DataDir::is_made(&config.data_dir) => {
-            if config.initial_members.is_empty() {
-                return refused(
-                    "the data directory is of a founding node: name its --initial-members as at the first start",
-                );
-            }
-            Ok(None)
-        }
-        None => Ok(Some(join::join(config, peer_port).await?)),
-    }
-}
-
-fn clusters(config: &Config, origin: Option<&Origin>) -> Vec<(Mode, ClusterId)> {
-    let id = |mode: &Mode| match mode {
-        Mode::Strong => match origin {
-            Some(origin) => origin.cluster,
-            None => quorumor_raft::cluster_id(&config.cluster, &founders(&config.initial_members)),
-        },
-        Mode::Eventual => quorumor_gossip::cluster_id(&config.cluster),
-    };
-    config.modes.iter().map(|mode| (*mode, id(mode))).collect()
-}
-
-fn founders(members: &BTreeMap<NodeId, SocketAddr>) -> Vec<Founder> {
-    members
-        .iter()
-        .map(|(node, peer_address)| Founder {
-            node: *node,
-            peer_address: *peer_address,
-        })
-        .collect()
-}
-
-/// What clients are told, unless it would be an address that means nothing to them.
-fn client_told(config: &Config, bound: SocketAddr) -> Option<String> {
-    config
-        .advertise_client
-        .clone()
-        .or_else(|| (!bound.ip().is_unspecified()).then(|| bound.to_string()))
-}
-
-/// Reads certificates and tokens, away from the threads that serve.
-async fn load_trust(config: Config) -> Result<Trust, StartError> {
-    let loaded = tokio::task::spawn_blocking(move || Trust::load(&config)).await;
-    Ok(loaded.map_err(std::io::Error::other)??)
-}
-
-async fn bind(
-    config: &Config,
-    tls: Option<Arc<Tls>>,
-) -> Result<(TcpListener, Sockets), StartError> {
-    let failed = |flag, address| {
-        move |source| StartError::Bind {
-            flag,
-            address,
-            source,
-        }
-    };
-    let listener = TcpListener::bind(config.listen)
-        .await
-        .map_err(failed("listen", config.listen))?;
-    let sockets = Sockets::bind(config.peer_listen, tls)
-        .await
-        .map_err(failed("peer-listen", config.peer_listen))?;
-    Ok((listener, sockets))
-}
-
-/// Opens everything on the disk, away from the threads that serve.
-async fn open_data(
-    config: Config,
-    clusters: Vec<(Mode, ClusterId)>,
-    origin: Option<Origin>,
-) -> Result<(DataDir, Vec<Found>), StartError> {
-    let open = move || -> Result<_, StartError> {
-        let wanted = Wanted {
-            cluster: &config.cluster,
-            node: config.node,
-            modes: &clusters,
-            origin: origin.as_ref(),
-            new_store: StoreId::new(rand::random_range(1..u64::MAX)),
-        };
-        let mut data_dir = DataDir::open(&config.data_dir, &wanted)?;
-        let mut found = Vec::new();
-        for mode in &config.modes {
-            found.push(open_log(&data_dir, *mode, config.disk_reserve_bytes)?);
-        }
-        data_dir.remember_logs(&config.modes)?;
-        Ok((data_dir, found))
-    };
-    tokio::task::spawn_blocking(open)
-        .await
-        .map_err(std::io::Error::other)?
-}
-
-fn log_options(reserve_bytes: u64) -> LogOptions {
-    LogOptions {
-        reserve_bytes,
-        ..LogOptions::new(rand::random())
-    }
-}
-
-fn open_log(data_dir: &DataDir, mode: Mode, reserve_bytes: u64) -> Result<Found, StartError> {
-    let directory = data_dir.log_dir(mode);
-    let disk = RealDisk::open(&directory)?;
-    let probe = RealDisk::open(&directory)?;
-    let (store, recovered) = Store::open(disk, log_options(reserve_bytes))
-        .map_err(|source| StartError::Log { mode, source })?;
-    tracing::info!(
-        %mode,
-        records = recovered.records.len(),
-        checkpoint = recovered.checkpoint.is_some(),
-        torn = recovered.torn,
-        "opened the log"
-    );
-    Ok(Found {
-        mode,
-        store,
-        probe,
-        recovered,
-    })
 }
 
 /// What every mode of the node shares.
