@@ -205,6 +205,10 @@ impl RaftReplica {
             Word::Refused | Word::Already => Error::MembershipRefused { why: no.why },
             Word::NoQuorum => Error::NoQuorum,
             Word::DiskFull => Error::DiskFull,
+            Word::Busy => Error::Overloaded {
+                queue: "changes of the members",
+                retry_after_ms: 200,
+            },
         }
     }
 
@@ -220,7 +224,11 @@ impl RaftReplica {
         };
         match told.word() {
             Word::Already => self.reply_changed(asked.call),
-            word @ (Word::NotLeader | Word::Refused | Word::NoQuorum | Word::DiskFull) => {
+            word @ (Word::NotLeader
+            | Word::Refused
+            | Word::NoQuorum
+            | Word::DiskFull
+            | Word::Busy) => {
                 let why = told.why;
                 let error = self.no_error(No { word, why });
                 self.reply(asked.call, Err(error));

@@ -22,8 +22,6 @@ use crate::state_machine::Mark;
 /// A learner that misses no more entries than this has caught up: what a loaded cluster has on its way in about 50 ms.
 const CAUGHT_UP_ENTRIES: u64 = 4_096;
 
-const UNDER_WAY: &str = "another change of the members is under way: try again";
-
 impl RaftReplica {
     pub(crate) fn next_change_id(&mut self) -> WriteId {
         self.changes.counter += 1;
@@ -83,6 +81,9 @@ impl RaftReplica {
             } => {
                 if self.disk == DiskState::Full {
                     return Err(No::plain(Word::DiskFull));
+                }
+                if self.state.voters.is_joint() {
+                    return Err(No::plain(Word::Busy));
                 }
                 match self.state.check_change(change).map_err(No::refused)? {
                     Allowed::Already => return Ok(Taken::Already),
@@ -166,16 +167,16 @@ impl RaftReplica {
 
     fn propose_change(&mut self, id: WriteId, change: &MemberChange) -> Result<(), No> {
         if self.raw.raft.lead_transferee.is_some() {
-            return Err(No::refused("the lead is being handed over: try again"));
+            return Err(No::plain(Word::Busy));
         }
         if self.raw.raft.has_pending_conf() {
-            return Err(No::refused(UNDER_WAY));
+            return Err(No::plain(Word::Busy));
         }
         let data = encode_change(id, change);
         if self.propose_entry(data) {
             Ok(())
         } else {
-            Err(No::refused(UNDER_WAY))
+            Err(No::plain(Word::Busy))
         }
     }
 

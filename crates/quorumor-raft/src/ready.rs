@@ -9,8 +9,8 @@ use quorumor_core::{
     BackupSource, Error, LogRecord, NodeId, Output, Persist, PersistToken, Position, Reply,
     StreamClass,
 };
-use raft::{Ready, StateRole};
 use raft::eraftpb::{Entry, EntryType, Message, MessageType};
+use raft::{Ready, StateRole};
 
 use crate::append;
 use crate::codec::checkpoint::StateSource;

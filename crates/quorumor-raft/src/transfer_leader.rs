@@ -7,6 +7,7 @@
 use quorumor_core::NodeId;
 
 use crate::asking::{No, Taken};
+use crate::codec::conf_change::Word;
 use crate::replica::RaftReplica;
 
 impl RaftReplica {
@@ -17,9 +18,7 @@ impl RaftReplica {
             return Ok(Taken::Already);
         }
         if self.raw.raft.lead_transferee.is_some() {
-            return Err(No::refused(
-                "the lead is being handed over already: try again",
-            ));
+            return Err(No::plain(Word::Busy));
         }
         let to = match to {
             Some(to) => {

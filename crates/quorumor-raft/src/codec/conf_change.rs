@@ -232,6 +232,8 @@ pub(crate) enum Word {
     NoQuorum = 3,
     /// Its disk is full.
     DiskFull = 4,
+    /// Another change is under way; this one may be asked again.
+    Busy = 5,
 }
 
 /// The leader's word on an [`Ask`] that doesn't come to anything.
