@@ -11,6 +11,8 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use quorumor_core::limits::{DATAGRAM_BYTES_MAX, STREAM_MESSAGE_BYTES_MAX};
 use quorumor_core::{ClusterId, Mode, NodeId, StoreId, StreamClass};
 
+use crate::tls::SEAL_BYTES;
+
 const MAGIC: [u8; 4] = *b"QRMR";
 const VERSION: u8 = 1;
 const DATAGRAM_HEADER: usize = 36;
@@ -19,8 +21,9 @@ const FRAME_HEADER: usize = 12;
 const FRAME_CRC_AT: usize = 8;
 const HELLO_HEADER: usize = 8;
 
-/// The most that a mode may put into one datagram.
-pub(crate) const DATAGRAM_PAYLOAD_BYTES_MAX: usize = DATAGRAM_BYTES_MAX - DATAGRAM_HEADER;
+/// The most that a mode may put into one datagram, which may be sealed.
+pub(crate) const DATAGRAM_PAYLOAD_BYTES_MAX: usize =
+    DATAGRAM_BYTES_MAX - DATAGRAM_HEADER - SEAL_BYTES;
 
 /// Why bytes from the network are refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]

@@ -31,6 +31,9 @@ pub(crate) struct ServeTrust {
     /// Whether a client with a token may do without a certificate: required or optional [default: required]
     #[arg(long, env = "QUORUMOR_TLS_CLIENT_CERT", value_name = "RULE")]
     pub(crate) tls_client_cert: Option<String>,
+    /// Keys that gossip datagrams are sealed with (eventual mode), 64 hexadecimal digits a line: the first seals, each opens
+    #[arg(long, env = "QUORUMOR_TLS_GOSSIP_KEY", value_name = "FILE")]
+    pub(crate) tls_gossip_key: Option<String>,
     /// Who may call and do what: a file of token hashes and certificate names with their roles
     #[arg(long, env = "QUORUMOR_TOKENS", value_name = "FILE")]
     pub(crate) tokens: Option<String>,
@@ -53,6 +56,7 @@ impl ServeTrust {
             peer_key: self.tls_peer_key.clone(),
             client_ca: self.tls_client_ca.clone(),
             client_cert: self.tls_client_cert.clone(),
+            gossip_key: self.tls_gossip_key.clone(),
         };
         Settings {
             tls: (tls != TlsSettings::default()).then_some(tls),

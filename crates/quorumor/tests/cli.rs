@@ -166,7 +166,8 @@ fn a_node_with_certificates_and_tokens_is_set_up_by_commands_alone() {
     let node = Served::start(&[
         "--mode",
         "eventual",
-        "--accept-plain-gossip",
+        "--tls-gossip-key",
+        &path("gossip.key"),
         "--data-dir",
         &path("data"),
         "--tls-cert",

@@ -299,12 +299,15 @@ fn a_node_that_others_reach_is_not_open_unless_somebody_says_so() {
 }
 
 #[test]
-fn gossip_beside_tls_is_plain_and_wants_a_word() {
+fn gossip_beside_tls_wants_a_key_or_a_word() {
     let settings = Settings {
         tls: tls(),
         ..eventual()
     };
     refused(settings.clone(), "--accept-plain-gossip");
+    let mut sealed = settings.clone();
+    sealed.tls.as_mut().unwrap().gossip_key = Some("gossip.key".into());
+    Config::try_from(sealed).unwrap();
     let accepted = Settings {
         accept_plain_gossip: Some(true),
         ..settings

@@ -1,4 +1,4 @@
-//! Datagrams, both ways. Sending never waits: a socket that can't take one now loses it, as the network may.
+//! Datagrams, both ways, sealed where the nodes share a key. Sending never waits: a socket that can't take one now loses it, as the network may.
 
 use bytes::{Bytes, BytesMut};
 use quorumor_core::limits::DATAGRAM_BYTES_MAX;
@@ -31,9 +31,29 @@ pub(super) fn send(shared: &Shared, mode: Mode, to: Destination, payload: Bytes)
         lost("too_long");
         return;
     };
+    let Some(bytes) = seal(shared, bytes) else {
+        lost("not_sealed");
+        return;
+    };
     match shared.udp.try_send_to(&bytes, address) {
         Ok(_) => metrics::peer_sent(LaneName::Datagram, 1, bytes.len()),
         Err(_) => lost("socket"),
+    }
+}
+
+/// As it travels: sealed, where the nodes share a key.
+fn seal(shared: &Shared, bytes: Bytes) -> Option<Bytes> {
+    match shared.tls.as_ref().and_then(|tls| tls.gossip()) {
+        Some(ring) => ring.seal(&bytes),
+        None => Some(bytes),
+    }
+}
+
+/// As it was sent, if by somebody who knows the key.
+fn open(shared: &Shared, bytes: &Bytes) -> Result<Bytes, &'static str> {
+    match shared.tls.as_ref().and_then(|tls| tls.gossip()) {
+        Some(ring) => ring.open(bytes).ok_or("wrong_key"),
+        None => Ok(bytes.clone()),
     }
 }
 
@@ -66,7 +86,8 @@ pub(super) async fn run(peers: Peers) {
 /// Hands a datagram to its mode, or says why not.
 fn take(peers: &Peers, bytes: &Bytes) -> Result<(), &'static str> {
     let shared = &peers.shared;
-    let datagram = Datagram::decode(bytes).map_err(|error| error.as_str())?;
+    let bytes = open(shared, bytes)?;
+    let datagram = Datagram::decode(&bytes).map_err(|error| error.as_str())?;
     let inbox = shared
         .inboxes
         .get(&datagram.mode)

@@ -138,3 +138,43 @@ async fn with_and_without_tls_nobody_understands_and_both_are_told() {
         node.end().await;
     }
 }
+
+#[tokio::test]
+async fn sealed_datagrams_reach_who_has_the_key_and_nobody_else() {
+    let authority = Authority::new();
+    let dir = tempfile::tempdir().unwrap();
+    let sealed = |node: u64, key: &str| {
+        let path = dir.path().join(format!("{key}.key"));
+        std::fs::write(&path, key.repeat(32)).unwrap();
+        let mut files = authority.node(&format!("n{node}"), ("c", node), Time::Now, None);
+        files.gossip_key = Some(path);
+        Some(Arc::new(Tls::load(files, "c", id(node)).unwrap()))
+    };
+    let mut to = start_with(2, 20, ANYWHERE, book(&[]), sealed(2, "0a")).await;
+    let known = || book(&[(2, to.address)]);
+    let stranger = start(3, 30, ANYWHERE, known()).await;
+    let other = start_with(4, 40, ANYWHERE, known(), sealed(4, "0b")).await;
+    let from = start_with(1, 10, ANYWHERE, known(), sealed(1, "0a")).await;
+    // What comes from the others is refused, so the first to arrive is node 1's, whatever is lost.
+    let mut polls = tokio::time::interval(Duration::from_millis(10));
+    let arrived = loop {
+        for node in [&stranger, &other, &from] {
+            let word = Bytes::from_static(b"word");
+            let target = Destination::Node(id(2));
+            node.peers.datagram(Mode::Strong, target, word);
+        }
+        tokio::select! {
+            _ = polls.tick() => {}
+            input = next(&mut to.datagrams) => break input,
+        }
+    };
+    let Input::Datagram { from: sender, .. } = arrived else {
+        panic!("something else arrived: {arrived:?}");
+    };
+    assert_eq!(sender, id(1));
+    let line = "quorumor_envelopes_refused_total{kind=\"datagram\",reason=\"wrong_key\"}";
+    assert!(metrics::recorder().render().contains(line));
+    for node in [stranger, other, from, to] {
+        node.end().await;
+    }
+}
