@@ -131,7 +131,8 @@ impl RaftReplica {
         ))
     }
 
-    fn check_caught_up(&self, node: NodeId) -> Result<(), String> {
+    /// Whether a node has the data, but for what is on its way.
+    pub(crate) fn check_caught_up(&self, node: NodeId) -> Result<(), String> {
         if let Some(silence) = self.silent_for_us(node.as_u64()) {
             return Err(format!(
                 "node {node} has not been heard for {} s: start it, or see why it can't be reached",
@@ -274,6 +275,7 @@ impl RaftReplica {
         self.changes.nudge = true;
         self.name_peers();
         self.tell_the_removed();
+        self.drop_transfer_to_stranger();
     }
 
     /// Raft has been told how far entries are applied. If that made it append the end of a joint configuration, the

@@ -312,6 +312,13 @@ impl RaftReplica {
         }
     }
 
+    /// Whoever is no member any more needs no snapshot, and others may be waiting for one.
+    pub(crate) fn drop_transfer_to_stranger(&mut self) {
+        let voters = &self.state.voters;
+        self.outgoing
+            .take_if(|outgoing| !voters.contains(outgoing.to.as_u64()));
+    }
+
     pub(crate) fn give_up_stuck_transfers(&mut self) {
         let patience = self
             .config

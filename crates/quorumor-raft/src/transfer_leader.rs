@@ -47,13 +47,8 @@ impl RaftReplica {
         if !voters.voters.contains(&to.as_u64()) {
             return Err(No::refused(format!("node {to} is no voter")));
         }
-        match self.silent_for_us(to.as_u64()) {
-            None => Ok(()),
-            Some(silence) => Err(No::refused(format!(
-                "node {to} has not been heard for {} s: it can't take the lead now",
-                silence / 1_000_000
-            ))),
-        }
+        // One that is far behind would stop all writes until it has caught up, or time is up.
+        self.check_caught_up(to).map_err(No::refused)
     }
 
     /// The voter that has most of the log, of those in contact.
