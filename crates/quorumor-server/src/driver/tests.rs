@@ -25,6 +25,7 @@ use crate::persist::{LogThread, SpaceLimits};
 use crate::service::Service;
 use crate::store::Store;
 
+mod overload;
 mod watching;
 
 /// What the scripted replica keeps of its past.
@@ -164,6 +165,7 @@ impl Replica for Scripted {
                     self.noted.lock().push(format!("{level} barrier {call}"));
                 }
                 Command::Lease(LeaseAction::KeepAlive { id }) if id.as_u64() == 7 => {
+                    self.noted.lock().push("kept".into());
                     self.outputs.push(Output::Reply {
                         call,
                         result: Ok(Reply::LeaseKept { ttl_ms: 5_000 }),
@@ -422,7 +424,7 @@ async fn a_full_queue_refuses_at_once_and_for_certain() {
         after: None,
         request_id: quorumor_core::RequestId::default(),
     };
-    let soon = tokio::time::Instant::now() + Duration::from_millis(50);
+    let soon = tokio::time::Instant::now() + Duration::from_secs(1);
     let calls: Vec<_> = (0..quorumor_core::limits::DRIVER_QUEUE_MAX + 1)
         .map(|_| running.handle.call(request(), soon))
         .collect();
@@ -510,7 +512,7 @@ async fn requests_are_bounded_by_their_bytes_too() {
         after: None,
         request_id: quorumor_core::RequestId::default(),
     };
-    let soon = tokio::time::Instant::now() + Duration::from_millis(50);
+    let soon = tokio::time::Instant::now() + Duration::from_secs(1);
     // None of them runs before all have asked, so the driver takes nothing meanwhile.
     let calls: Vec<_> = (0..100)
         .map(|_| running.handle.call(request(), soon))

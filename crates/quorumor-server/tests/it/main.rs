@@ -6,9 +6,11 @@
     reason = "a test that finds something else has failed"
 )]
 
+mod calls;
 mod eventual;
 mod foreign;
 mod members;
 mod strong;
 mod support;
 mod trust;
+mod watches;

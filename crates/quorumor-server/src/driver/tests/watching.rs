@@ -150,3 +150,159 @@ async fn a_watcher_that_resumes_gets_all_that_is_kept_however_much_it_is() {
     assert_eq!(seen, 20);
     running.end().await;
 }
+
+/// The cursor of a watch that has seen everything so far.
+async fn cursor_now(running: &Running) -> crate::watch::cursor::Cursor {
+    let mut steps = watch(running, bytes::Bytes::new()).await;
+    let (_, bytes) = snapshot(&mut steps).await;
+    crate::watch::cursor::Cursor::decode(&bytes).unwrap()
+}
+
+#[tokio::test]
+async fn a_cursor_of_another_epoch_is_told_and_shown_the_state() {
+    let running = start(Scripted::new(true)).await;
+    write(&running, "a", 1).await;
+    let mut cursor = cursor_now(&running).await;
+    cursor.epoch = DataEpoch::new(9);
+    let mut steps = watch(&running, cursor.encode()).await;
+    resync(&mut steps, "EPOCH_CHANGED").await;
+    assert_eq!(snapshot(&mut steps).await.0, 1);
+    running.end().await;
+}
+
+/// etcd #15271: a cursor from a node that is ahead waits here for what was seen there, and shows none of it again.
+#[tokio::test]
+async fn a_cursor_from_a_node_that_is_ahead_sees_nothing_twice() {
+    let running = start(Scripted::new(true)).await;
+    let mut cursor = cursor_now(&running).await;
+    cursor.place = crate::watch::cursor::Place::Revision(Revision::new(3));
+    let mut steps = watch(&running, cursor.encode()).await;
+    waits(&mut steps);
+    for key in ["one", "two", "three", "four"] {
+        write(&running, key, 1).await;
+    }
+    let step = steps.next().await.unwrap().unwrap();
+    let Some(Step::Changes(changes)) = step.step else {
+        panic!("{step:?}");
+    };
+    assert_eq!(changes.events.len(), 1);
+    running.end().await;
+}
+
+/// etcd #15220, #18089: progress goes through the same queue, so it never stands before an event that it covers, and what a
+/// compaction removed is told.
+#[tokio::test]
+async fn progress_never_overtakes_an_event() {
+    let running = start(Scripted::new(true)).await;
+    let request = pb::WatchRequest {
+        header: Some(pb::RequestHeader {
+            level: pb::Level::Local.into(),
+            ..pb::RequestHeader::default()
+        }),
+        range: Some(pb::KeyRange {
+            range: Some(pb::key_range::Range::Prefix("w/".into())),
+        }),
+        progress_interval: Some(quorumor_proto::receipt::millis(100)),
+        ..pb::WatchRequest::default()
+    };
+    let started = running.service.watch(tonic::Request::new(request)).await;
+    let mut steps = started.unwrap().into_inner();
+    assert_eq!(snapshot(&mut steps).await.0, 0);
+    let mut told = 0;
+    let mut events = 0;
+    let mut progress = 0;
+    for round in 0..40u64 {
+        write(
+            &running,
+            &format!("{}/{round}", if round % 4 == 0 { "w" } else { "x" }),
+            1,
+        )
+        .await;
+        if round % 10 == 9 {
+            tokio::time::sleep(Duration::from_millis(110)).await;
+        }
+        while let Some(step) = steps.next().now_or_never() {
+            let step = step.unwrap().unwrap();
+            let at = match step.receipt.unwrap().position.unwrap() {
+                pb::receipt::Position::Strong(strong) => strong.revision,
+                pb::receipt::Position::Eventual(_) => panic!("the other mode"),
+            };
+            match step.step.unwrap() {
+                Step::Changes(changes) => {
+                    for event in changes.events {
+                        let Some(pb::watch_event::Event::Put(entry)) = event.event else {
+                            panic!("a deletion");
+                        };
+                        let Some(pb::version::Version::Strong(version)) =
+                            entry.version.unwrap().version
+                        else {
+                            panic!("the other mode");
+                        };
+                        assert!(version.mod_revision > told, "progress stood before it");
+                        events += 1;
+                    }
+                }
+                Step::Progress(_) => progress += 1,
+                other @ (Step::Snapshot(_) | Step::Resync(_)) => panic!("{other:?}"),
+            }
+            assert!(at >= told, "back in time");
+            told = at;
+        }
+    }
+    assert_eq!(events, 10);
+    assert!(progress > 0);
+    running.end().await;
+}
+
+#[tokio::test]
+async fn many_slow_watchers_hold_what_one_holds() {
+    let running = start(Scripted::new(true)).await;
+    let mut all = Vec::new();
+    for _ in 0..500 {
+        let mut steps = watch(&running, bytes::Bytes::new()).await;
+        snapshot(&mut steps).await;
+        waits(&mut steps);
+        all.push(steps);
+    }
+    for key in 0..7 {
+        write(&running, &format!("k{key}"), MIB).await;
+    }
+    let hub = running.handle.hub();
+    tokio::task::yield_now().await;
+    assert!(hub.buffered_bytes() < 8 * MIB, "{}", hub.buffered_bytes());
+    for steps in &mut all {
+        let step = steps.next().await.unwrap().unwrap();
+        assert!(matches!(step.step, Some(Step::Changes(_))));
+    }
+    drop(all);
+    assert_eq!(hub.buffered_bytes(), 0);
+    running.end().await;
+}
+
+#[tokio::test]
+async fn a_revision_too_heavy_for_a_message_is_shown_as_a_new_state() {
+    let running = start(Scripted::new(true)).await;
+    let mut steps = watch(&running, bytes::Bytes::new()).await;
+    snapshot(&mut steps).await;
+    waits(&mut steps);
+    let event = |number: u64| quorumor_core::ChangeEvent::Put {
+        entry: Arc::new(Entry {
+            key: Key::parse(&format!("k{number}")).unwrap(),
+            value: Value::parse(vec![0; MIB].into()).unwrap(),
+            version: Version::Strong {
+                create: Revision::new(1),
+                modify: Revision::new(1),
+                count: 1,
+            },
+            writer: NodeId::try_from(1).unwrap(),
+            lease: None,
+        }),
+        previous: None,
+    };
+    running.handle.hub().append(vec![Change {
+        position: Position::Strong(Revision::new(1)),
+        events: (0..4).map(event).collect(),
+    }]);
+    resync(&mut steps, "STATE_REPLACED").await;
+    running.end().await;
+}
