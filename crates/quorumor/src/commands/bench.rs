@@ -12,7 +12,6 @@ use quorumor_bench::load::Pace;
 use quorumor_bench::progress::Progress;
 use quorumor_bench::results::{self, CellResult};
 use quorumor_bench::run::Bench;
-use quorumor_bench::suite::{self, SuitePlan};
 use quorumor_bench::table;
 use quorumor_bench::target::{CallStyle, Place, Target, Writes};
 use quorumor_bench::watch::FanOut;
@@ -21,7 +20,8 @@ use serde_json::json;
 use crate::args::Output;
 use crate::exit::{Exit, Failure};
 use crate::output;
-use crate::signals::Ends;
+
+mod suite;
 
 /// Puts a second that are watched, unless told otherwise.
 const WATCHED_PUTS_S: f64 = 500.0;
@@ -37,14 +37,6 @@ It writes keys under `bench/` and leaves them there. With several targets each c
 the median of the turns is shown. A turn during which other programs took more than a quarter of a core is void and
 repeated. Latency counts from the start of a call, with --rate from its intended start.";
 
-const SUITE_EXAMPLE: &str = "\
-Examples:
-  quorumor bench suite --etcd-binary ./etcd
-  quorumor bench suite --etcd-binary ./etcd --only put,failover --rounds 5 --markdown
-
-It starts three nodes of each program, and three echo servers, on the loopback, and stops them at the end. Only one
-cluster is under load at a time. Leave the machine alone meanwhile: what others do makes turns void.";
-
 #[derive(Args, Clone, Debug)]
 #[command(after_help = EXAMPLE, args_conflicts_with_subcommands = true)]
 pub(crate) struct BenchArgs {
@@ -57,7 +49,7 @@ pub(crate) struct BenchArgs {
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum BenchCommand {
     /// Start a cluster of each, measure the whole table, and say which goals are reached
-    Suite(Box<SuiteArgs>),
+    Suite(Box<suite::SuiteArgs>),
     /// Serve the bare echo that is compared with
     #[command(hide = true)]
     EchoServer(EchoArgs),
@@ -90,9 +82,10 @@ pub(crate) struct RunArgs {
     /// Which nodes are asked
     #[arg(long, value_enum, default_value_t = TypedPlace::All)]
     pub(crate) place: TypedPlace,
-    /// Which nodes are written to [default: the leader, with etcd all]
-    #[arg(long, value_enum)]
-    pub(crate) writes: Option<TypedPlace>,
+    /// Which nodes are written to, all or leader, or NAME=leader for one target; repeatable
+    /// [default: the leader, with etcd all]
+    #[arg(long, value_name = "[NAME=]NODES", value_parser = parse_writes)]
+    pub(crate) writes: Vec<(Option<String>, TypedPlace)>,
     /// How Quorumor is called
     #[arg(long, value_enum, default_value_t = TypedCall::Unary)]
     pub(crate) call: TypedCall,
@@ -133,46 +126,6 @@ pub(crate) struct ShownArgs {
     /// How to show the results
     #[arg(short, long, value_enum, default_value_t = Form::Table)]
     pub(crate) output: Form,
-}
-
-#[derive(Args, Clone, Debug)]
-#[command(after_help = SUITE_EXAMPLE)]
-pub(crate) struct SuiteArgs {
-    /// The etcd to compare with; `scripts/bench-etcd.sh` fetches one
-    #[arg(long, value_name = "FILE", env = "QUORUMOR_BENCH_ETCD")]
-    pub(crate) etcd_binary: PathBuf,
-    /// The quorumor to measure [default: this one]
-    #[arg(long, value_name = "FILE")]
-    pub(crate) quorumor_binary: Option<PathBuf>,
-    /// Where the clusters keep their data, on a real disk: it must not hold anything yet
-    #[arg(long, value_name = "DIR", default_value = "bench-data")]
-    pub(crate) dir: PathBuf,
-    /// Keep the data
-    #[arg(long)]
-    pub(crate) keep: bool,
-    /// Only these cells: put, get, get-leader, local-get, mix, batch, watch, keep-alive, failover, million-keys
-    #[arg(long, value_name = "CELLS", value_delimiter = ',')]
-    pub(crate) only: Vec<String>,
-    /// Measured, for each turn
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=3600))]
-    pub(crate) seconds_per_cell: u16,
-    /// Turns of each target; the median counts
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=1000))]
-    pub(crate) rounds: u16,
-    /// How often the leader of each is killed
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=100))]
-    pub(crate) failovers: u16,
-    /// Which nodes of etcd are written to
-    #[arg(long, value_enum, default_value_t = TypedPlace::All)]
-    pub(crate) etcd_writes: TypedPlace,
-    /// Measure Quorumor over streams too, as a target of its own
-    #[arg(long)]
-    pub(crate) exchange: bool,
-    /// Show the table as Markdown
-    #[arg(long)]
-    pub(crate) markdown: bool,
-    #[command(flatten)]
-    pub(crate) shown: ShownArgs,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -257,7 +210,7 @@ impl BenchArgs {
 pub(crate) async fn run(args: BenchArgs) -> Result<Exit, Failure> {
     match args.what {
         Some(BenchCommand::EchoServer(args)) => echo(args).await,
-        Some(BenchCommand::Suite(args)) => whole_suite(*args).await,
+        Some(BenchCommand::Suite(args)) => suite::run(*args).await,
         None => cells(args.run).await,
     }
 }
@@ -288,61 +241,6 @@ async fn cells(args: RunArgs) -> Result<Exit, Failure> {
     progress.finish();
     keep(&all, &args.shown)?;
     show(&all, args.shown.output)
-}
-
-async fn whole_suite(args: SuiteArgs) -> Result<Exit, Failure> {
-    let mut ends = Ends::listen()?;
-    let plan = suite_plan(&args)?;
-    let progress = Progress::on_terminal(suite::turns(&plan));
-    let mut all = Vec::new();
-    let measured = tokio::select! {
-        measured = suite::run(&plan, progress.clone(), |results| {
-            all.extend(results.iter().cloned());
-            keep(results, &args.shown).map_err(|failure| BenchError::Usage(failure.message))
-        }) => measured,
-        // The nodes end with the future that holds them.
-        signal = ends.next() => Err(BenchError::Usage(format!("ended by {signal}"))),
-    };
-    progress.finish();
-    if !args.keep {
-        // What can't be removed is only in the way.
-        let _left = std::fs::remove_dir_all(&args.dir);
-    }
-    let rows = measured.map_err(failure)?;
-    let exit = show(&all, args.shown.output)?;
-    if args.shown.output == Form::Table {
-        let style = if args.markdown {
-            table::Style::Markdown
-        } else {
-            table::Style::Plain
-        };
-        output::line(&format!("\n{}", table::render_rows(&rows, style)))?;
-    }
-    Ok(exit)
-}
-
-fn suite_plan(args: &SuiteArgs) -> Result<SuitePlan, Failure> {
-    let program = match &args.quorumor_binary {
-        Some(program) => program.clone(),
-        None => std::env::current_exe()
-            .map_err(|error| Failure::unavailable("can't tell where this program is", &error))?,
-    };
-    Ok(SuitePlan {
-        quorumor: program,
-        etcd: args.etcd_binary.clone(),
-        dir: args.dir.clone(),
-        settings: Settings {
-            duration: Duration::from_secs(args.seconds_per_cell.into()),
-            rounds: usize::from(args.rounds),
-            foreign_cores_max: args.shown.foreign_max,
-            seed: args.shown.seed,
-            ..Settings::default()
-        },
-        exchange: args.exchange,
-        etcd_writes: args.etcd_writes.as_writes(),
-        failover_rounds: usize::from(args.failovers),
-        only: args.only.clone(),
-    })
 }
 
 fn keep(results: &[CellResult], shown: &ShownArgs) -> Result<(), Failure> {
@@ -385,8 +283,10 @@ fn targets(args: &RunArgs) -> Result<Vec<Target>, Failure> {
     }
     targets.extend(args.compare.iter().cloned());
     for target in &mut targets {
-        if let Some(writes) = args.writes {
-            target.writes = writes.as_writes();
+        for (name, writes) in &args.writes {
+            if name.as_ref().is_none_or(|name| *name == target.name) {
+                target.writes = writes.as_writes();
+            }
         }
         target.call = match args.call {
             TypedCall::Unary => CallStyle::Unary,
@@ -501,6 +401,16 @@ fn parse_pids(text: &str) -> Result<(String, Vec<u32>), String> {
     Ok((name.to_owned(), pids))
 }
 
+fn parse_writes(text: &str) -> Result<(Option<String>, TypedPlace), String> {
+    let (name, place) = match text.split_once('=') {
+        Some((name, place)) => (Some(name.to_owned()), place),
+        None => (None, text),
+    };
+    let place = TypedPlace::from_str(place, false)
+        .map_err(|_| format!("`{place}` is neither `all` nor `leader`"))?;
+    Ok((name, place))
+}
+
 #[cfg(test)]
 mod tests {
     use clap::Parser;
@@ -542,6 +452,14 @@ mod tests {
         let line = "quorumor bench --target etcd:old=a:1 --pids new=4";
         let failure = targets(&typed(line).run).unwrap_err();
         assert!(failure.message.contains("no target"), "{}", failure.message);
+    }
+
+    #[test]
+    fn one_targets_writes_can_go_elsewhere() {
+        let line = "quorumor bench --target etcd=a:1 --target etcd:led=a:1 --writes led=leader";
+        let targets = targets(&typed(line).run).unwrap();
+        assert_eq!(targets[0].writes, Writes::AllNodes);
+        assert_eq!(targets[1].writes, Writes::Leader);
     }
 
     #[test]
