@@ -211,7 +211,11 @@ fn in_doubt(last: ClientError, doubt: ClientError) -> ClientError {
             ClientError::Node(node)
         }
         last if last.certainty() == Certainty::Unknown => last,
-        _ => doubt,
+        ClientError::Unreachable { .. }
+        | ClientError::ContactLost { .. }
+        | ClientError::DeadlineExceeded { .. }
+        | ClientError::BadAnswer { .. }
+        | ClientError::Invalid(_) => doubt,
     }
 }
 

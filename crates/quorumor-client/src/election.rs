@@ -60,6 +60,26 @@ impl Client {
         }
     }
 
+    /// Stands for election until the other future is ready, such as a sleep or a signal; leaves at once then: `None`.
+    ///
+    /// # Errors
+    /// See [`LockError`].
+    pub async fn campaign_unless(
+        &self,
+        name: &str,
+        value: impl Into<Bytes>,
+        ttl: Duration,
+        give_up: impl Future<Output = ()>,
+    ) -> Result<Option<Leadership>, LockError> {
+        let enqueued = self.enqueue(name, ttl, value.into()).await?;
+        let won = enqueued.first_unless(give_up).await;
+        if let Ok(true) = won {
+            return Ok(Some(Leadership { enqueued }));
+        }
+        enqueued.leave_quietly().await;
+        won.map(|_| None)
+    }
+
     /// Who leads now; `None` if nobody does.
     ///
     /// # Errors

@@ -137,7 +137,8 @@ impl ClientError {
     }
 
     /// Whether the endpoint doesn't know the call at all: an older version.
-    pub(crate) fn is_unimplemented(&self) -> bool {
+    #[must_use]
+    pub fn is_unimplemented(&self) -> bool {
         matches!(self, Self::BadAnswer { why, .. } if why.starts_with(UNIMPLEMENTED))
     }
 

@@ -108,6 +108,14 @@ impl Client {
         .await
     }
 
+    /// Lets a lease live for its whole TTL again, once. What it has left then; `None` if there is no such lease.
+    ///
+    /// # Errors
+    /// See [`ClientError`]. A failure is not repeated.
+    pub async fn keep_alive_once(&self, id: LeaseId) -> Result<Option<Duration>, ClientError> {
+        keeper::once(self, id).await
+    }
+
     /// Grants a lease and keeps it alive until the handle is dropped or revoked.
     ///
     /// # Errors
@@ -224,7 +232,7 @@ impl Lease {
             LeaseState::Held { until } if until <= Instant::now() => {
                 LeaseState::Lost(LostReason::Unconfirmed)
             }
-            state => state,
+            state @ (LeaseState::Held { .. } | LeaseState::Lost(_)) => state,
         }
     }
 

@@ -73,8 +73,8 @@ pub use lock::{LockError, LockGuard, LockOptions};
 pub use options::{Bound, CallOptions, ClientBuilder};
 pub use pipeline::{Piped, Pipeline};
 pub use quorumor_core::{
-    Certainty, Compare, CompareTarget, Entry, Expected, KeyRange, LeaseId, Level, Mode, Operation,
-    OperationResult, Relation, Revision, Txn,
+    Certainty, Compare, CompareTarget, Entry, Expected, Key, KeyRange, LeaseId, Level, Mode,
+    Operation, OperationResult, Relation, Revision, Txn, Version,
 };
 pub use retry::RetryPolicy;
 pub use tls::ClientTls;

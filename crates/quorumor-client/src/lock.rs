@@ -85,10 +85,7 @@ impl Client {
         give_up: impl Future<Output = ()>,
     ) -> Result<Option<LockGuard>, LockError> {
         let enqueued = self.enqueue(name, options.ttl, options.owner).await?;
-        let first = tokio::select! {
-            first = enqueued.first() => first.map(|()| true),
-            () = give_up => Ok(false),
-        };
+        let first = enqueued.first_unless(give_up).await;
         if let Ok(true) = first {
             return Ok(Some(LockGuard { enqueued }));
         }

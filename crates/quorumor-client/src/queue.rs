@@ -216,6 +216,17 @@ impl Enqueued {
         }
     }
 
+    /// As [`Self::first`], but `false` if the other future is ready before.
+    pub(crate) async fn first_unless(
+        &self,
+        give_up: impl Future<Output = ()>,
+    ) -> Result<bool, LockError> {
+        tokio::select! {
+            first = self.first() => first.map(|()| true),
+            () = give_up => Ok(false),
+        }
+    }
+
     /// Ready once a key that was there at a revision is gone, or may be.
     async fn gone(&self, key: &Key, at: Revision) -> Result<(), LockError> {
         let only = KeyRange::between(key.as_str(), Some(&format!("{key}\u{1}")));

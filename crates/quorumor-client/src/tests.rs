@@ -2,6 +2,8 @@
 
 mod exactly_once;
 mod fake;
+mod lease;
+mod pipeline;
 
 use std::time::Duration;
 

@@ -44,8 +44,29 @@ struct Line {
 
 /// What a keep-alive came to.
 enum Kept {
-    Until(Instant),
+    /// It lives so long from when the keep-alive was sent.
+    For {
+        sent: Instant,
+        left: Duration,
+    },
     Gone,
+}
+
+/// One keep-alive, and its end.
+pub(super) async fn once(client: &Client, id: LeaseId) -> Result<Option<Duration>, ClientError> {
+    let sent = Instant::now();
+    let (tell, _) = watch::channel(LeaseState::Held { until: sent });
+    let mut keeper = Keeper::new(client.clone(), id, Duration::ZERO, sent, tell);
+    let mut line = None;
+    let kept = tokio::time::timeout(client.options.timeout, keeper.once(&mut line)).await;
+    match kept {
+        Ok(Ok(Kept::For { left, .. })) => Ok(Some(left)),
+        Ok(Ok(Kept::Gone)) => Ok(None),
+        Ok(Err(error)) => Err(error),
+        Err(_) => Err(ClientError::DeadlineExceeded {
+            endpoint: line.map_or_else(|| "the node".to_owned(), |line| line.address),
+        }),
+    }
 }
 
 impl Keeper {
@@ -85,8 +106,8 @@ impl Keeper {
             let kept = tokio::time::timeout(patience, self.once(&mut line)).await;
             next = match kept {
                 Ok(Ok(Kept::Gone)) => return LostReason::Gone,
-                Ok(Ok(Kept::Until(until))) => {
-                    self.until = self.until.max(until);
+                Ok(Ok(Kept::For { sent, left })) => {
+                    self.until = self.until.max(sent + left);
                     self.tell
                         .send_replace(LeaseState::Held { until: self.until });
                     self.tried.clear();
@@ -145,7 +166,10 @@ impl Keeper {
             return Err(self.failed(open.place, &open.address, &status));
         }
         Ok(match duration_from_wire(answer.ttl) {
-            Some(ttl) => Kept::Until(sent + counted(ttl)),
+            Some(ttl) => Kept::For {
+                sent,
+                left: counted(ttl),
+            },
             None => Kept::Gone,
         })
     }

@@ -13,12 +13,21 @@ use quorumor_proto::pb::state_service_server::{StateService, StateServiceServer}
 use quorumor_proto::receipt::receipt_to_wire;
 use quorumor_proto::{pb, status};
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::{Request, Response, Status, Streaming};
 
 pub(super) enum Reaction {
     Fail(Error),
     Hang,
+}
+
+/// What a keep-alive comes to. Without a script each is good for a minute.
+pub(super) enum Keep {
+    For(u64),
+    Gone,
+    Break,
+    Silence,
 }
 
 type WatchScript = Vec<Result<pb::WatchResponse, Status>>;
@@ -34,6 +43,9 @@ struct State {
     revision: u64,
     sessions: u64,
     no_sessions: Option<Error>,
+    no_exchange: bool,
+    keeps: VecDeque<Keep>,
+    exchanged: Vec<pb::ExchangeRequest>,
 }
 
 #[derive(Clone)]
@@ -82,6 +94,47 @@ impl Fake {
     /// From now on no session is to be had.
     pub(super) fn refuse_sessions(&self, error: Error) {
         self.state.lock().no_sessions = Some(error);
+    }
+
+    /// From now on the call is not known here.
+    pub(super) fn forget_exchange(&self) {
+        self.state.lock().no_exchange = true;
+    }
+
+    pub(super) fn script_keeps(&self, keeps: impl IntoIterator<Item = Keep>) {
+        self.state.lock().keeps.extend(keeps);
+    }
+
+    /// The messages of exchanges.
+    pub(super) fn exchanges(&self) -> Vec<pb::ExchangeRequest> {
+        self.state.lock().exchanged.clone()
+    }
+
+    /// Answers each operation by the next reaction of the script; `None` where the script says to hang: the stream breaks.
+    fn exchanged(&self, message: pb::ExchangeRequest) -> Option<pb::ExchangeResponse> {
+        let receipt = self.wire_receipt();
+        let mut state = self.state.lock();
+        let mut results = Vec::new();
+        for operation in &message.operations {
+            use pb::exchange_result::Outcome;
+            let outcome = match state.script.pop_front() {
+                None => Outcome::Result(carried_out(operation)),
+                Some(Reaction::Fail(error)) => {
+                    let status = status::to_status(&error, Some(Mode::Strong), None);
+                    Outcome::Status(bytes::Bytes::copy_from_slice(status.details()))
+                }
+                Some(Reaction::Hang) => {
+                    state.exchanged.push(message);
+                    return None;
+                }
+            };
+            results.push(pb::ExchangeResult {
+                id: operation.id,
+                outcome: Some(outcome),
+            });
+        }
+        state.exchanged.push(message);
+        Some(pb::ExchangeResponse { receipt, results })
     }
 
     /// How many calls there were, but for those that open sessions.
@@ -208,6 +261,23 @@ fn entry(key: &str, modify: u64) -> pb::Entry {
     }
 }
 
+fn carried_out(operation: &pb::ExchangeOperation) -> pb::BatchResult {
+    use pb::batch_operation::Operation;
+    use pb::batch_result::Result as Wire;
+    let operation = operation.operation.as_ref();
+    let operation = operation.and_then(|operation| operation.operation.as_ref());
+    let result = match operation {
+        Some(Operation::Get(_)) => Wire::Get(pb::GetResult::default()),
+        Some(Operation::Delete(_)) => Wire::Delete(pb::DeleteResult::default()),
+        _ => Wire::Put(pb::PutResult {
+            version: Some(version_to_wire(&version(1))),
+        }),
+    };
+    pb::BatchResult {
+        result: Some(result),
+    }
+}
+
 fn step(step: pb::watch_response::Step, cursor: &str) -> Result<pb::WatchResponse, Status> {
     Ok(pb::WatchResponse {
         receipt: None,
@@ -228,7 +298,7 @@ pub(super) fn snapshot(
 
 /// A change of the revision that the cursor names, such as `c7`.
 pub(super) fn changes(key: &str, cursor: &str) -> Result<pb::WatchResponse, Status> {
-    let revision = cursor.trim_start_matches('c').parse().unwrap();
+    let revision = cursor.trim_start_matches('c').parse().unwrap_or(1);
     let put = pb::WatchEvent {
         event: Some(pb::watch_event::Event::Put(entry(key, revision))),
         previous: None,
@@ -304,9 +374,14 @@ impl StateService for Fake {
 
     async fn lease_grant(
         &self,
-        _: Request<pb::LeaseGrantRequest>,
+        request: Request<pb::LeaseGrantRequest>,
     ) -> Result<Response<pb::LeaseGrantResponse>, Status> {
-        Err(Status::unimplemented("not scripted"))
+        let header = request.get_ref().header.clone();
+        Ok(Response::new(pb::LeaseGrantResponse {
+            receipt: self.react("LeaseGrant", &request, header).await?,
+            lease_id: 7,
+            ttl: request.get_ref().ttl,
+        }))
     }
 
     async fn lease_revoke(
@@ -366,22 +441,68 @@ impl StateService for Fake {
         Err(Status::unimplemented("not scripted"))
     }
 
-    type ExchangeStream = tokio_stream::Empty<Result<pb::ExchangeResponse, Status>>;
+    type ExchangeStream = ReceiverStream<Result<pb::ExchangeResponse, Status>>;
 
     async fn exchange(
         &self,
-        _: Request<Streaming<pb::ExchangeRequest>>,
+        request: Request<Streaming<pb::ExchangeRequest>>,
     ) -> Result<Response<Self::ExchangeStream>, Status> {
-        Err(Status::unimplemented("not scripted"))
+        if self.state.lock().no_exchange {
+            return Err(Status::unimplemented("no such call"));
+        }
+        let (out, answers) = mpsc::channel(64);
+        let fake = self.clone();
+        let mut requests = request.into_inner();
+        tokio::spawn(async move {
+            while let Ok(Some(message)) = requests.message().await {
+                // Without an answer the stream breaks, and nobody knows what became of the message.
+                let Some(answer) = fake.exchanged(message) else {
+                    return;
+                };
+                if out.send(Ok(answer)).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(answers)))
     }
 
-    type LeaseKeepAliveStream = tokio_stream::Empty<Result<pb::LeaseKeepAliveResponse, Status>>;
+    type LeaseKeepAliveStream = ReceiverStream<Result<pb::LeaseKeepAliveResponse, Status>>;
 
     async fn lease_keep_alive(
         &self,
-        _: Request<Streaming<pb::LeaseKeepAliveRequest>>,
+        request: Request<Streaming<pb::LeaseKeepAliveRequest>>,
     ) -> Result<Response<Self::LeaseKeepAliveStream>, Status> {
-        Err(Status::unimplemented("not scripted"))
+        let (out, answers) = mpsc::channel(64);
+        let fake = self.clone();
+        let mut requests = request.into_inner();
+        tokio::spawn(async move {
+            while let Ok(Some(message)) = requests.message().await {
+                let kept = {
+                    let mut state = fake.state.lock();
+                    state
+                        .calls
+                        .push(("LeaseKeepAlive", message.header.unwrap_or_default()));
+                    state.keeps.pop_front().unwrap_or(Keep::For(60_000))
+                };
+                let ttl = match kept {
+                    Keep::For(ms) => Some(quorumor_proto::receipt::millis(ms)),
+                    Keep::Gone => None,
+                    Keep::Break => return,
+                    Keep::Silence => continue,
+                };
+                let answer = pb::LeaseKeepAliveResponse {
+                    receipt: fake.wire_receipt(),
+                    lease_id: message.lease_id,
+                    ttl,
+                    status: bytes::Bytes::new(),
+                };
+                if out.send(Ok(answer)).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(answers)))
     }
 
     type WatchStream = tokio_stream::Iter<std::vec::IntoIter<Result<pb::WatchResponse, Status>>>;

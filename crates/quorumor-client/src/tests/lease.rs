@@ -1,0 +1,69 @@
+//! A lease that is kept: over broken streams, to another node, and lost in time.
+
+use std::time::Duration;
+
+use quorumor_core::LeaseId;
+
+use super::client;
+use super::fake::{Fake, Keep};
+use crate::{LeaseState, LostReason};
+
+const TTL: Duration = Duration::from_millis(600);
+
+#[tokio::test]
+async fn a_lease_is_kept_over_a_broken_stream_at_another_node() {
+    let (one, two) = (Fake::start(1).await, Fake::start(2).await);
+    one.script_keeps([Keep::Break, Keep::Break]);
+    two.script_keeps([Keep::Break, Keep::Break]);
+    let lease = client(&[&one, &two]).lease(TTL).await.unwrap();
+    assert_eq!(lease.id(), LeaseId::new(7));
+    let first = lease.state();
+    // After the breaks the nodes confirm a minute, which is longer than what was granted.
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+    while lease.state() == first {
+        assert!(tokio::time::Instant::now() < deadline);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(lease.is_held(), "{:?}", lease.state());
+}
+
+#[tokio::test]
+async fn a_lease_that_the_cluster_does_not_know_is_lost() {
+    let node = Fake::start(1).await;
+    node.script_keeps([Keep::Gone]);
+    let lease = client(&[&node]).lease(TTL).await.unwrap();
+    assert!(lease.is_held());
+    assert_eq!(lease.lost().await, LostReason::Gone);
+    assert_eq!(lease.state(), LeaseState::Lost(LostReason::Gone));
+}
+
+#[tokio::test]
+async fn a_lease_that_nobody_confirms_is_lost_before_it_can_have_expired() {
+    let node = Fake::start(1).await;
+    node.script_keeps((0..100).map(|_| Keep::Silence));
+    let asked = tokio::time::Instant::now();
+    let lease = client(&[&node]).lease(TTL).await.unwrap();
+    let granted = tokio::time::Instant::now();
+    let LeaseState::Held { until } = lease.state() else {
+        panic!("lost at once");
+    };
+    // Counted from before the request, so never later than the cluster counts.
+    assert!(until >= asked + TTL && until <= granted + TTL);
+    assert_eq!(lease.lost().await, LostReason::Unconfirmed);
+    assert!(!lease.is_held());
+    let calls = node.calls_of("LeaseKeepAlive");
+    tokio::time::sleep(TTL / 2).await;
+    // Nothing keeps alive what its owner was told is lost.
+    assert_eq!(node.calls_of("LeaseKeepAlive"), calls);
+}
+
+#[tokio::test]
+async fn one_keep_alive_tells_what_is_left() {
+    let node = Fake::start(1).await;
+    node.script_keeps([Keep::For(5_000), Keep::Gone]);
+    let client = client(&[&node]);
+    let id = LeaseId::new(7);
+    let left = client.keep_alive_once(id).await.unwrap();
+    assert_eq!(left, Some(Duration::from_secs(5)));
+    assert_eq!(client.keep_alive_once(id).await.unwrap(), None);
+}
