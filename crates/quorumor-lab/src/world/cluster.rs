@@ -17,6 +17,7 @@ mod node;
 mod observer;
 mod outcome;
 mod processes;
+pub mod torture;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

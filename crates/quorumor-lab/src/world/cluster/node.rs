@@ -133,6 +133,13 @@ impl NodeProcess {
         Ok(Self { child, ready })
     }
 
+    /// SIGKILL, without waiting for the end.
+    pub(super) fn begin_kill(&mut self) -> Result<()> {
+        self.child
+            .start_kill()
+            .context("a node could not be killed")
+    }
+
     /// SIGKILL; returns once the process is gone.
     pub(super) async fn kill(mut self) -> Result<()> {
         self.child

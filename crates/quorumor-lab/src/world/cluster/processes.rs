@@ -3,8 +3,10 @@
 //! Not the schedule of the faults ([`super::faults`]). Every link between two nodes goes through a proxy of the lab.
 
 use std::collections::BTreeMap;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -114,6 +116,32 @@ impl Cluster {
         ended.collect()
     }
 
+    /// Lets every node serve its clients at one port for all of its lives. Gives the endpoints.
+    pub(super) fn fix_doors(&mut self) -> Result<Vec<String>> {
+        let mut doors = Vec::new();
+        for recipe in self.recipes.values_mut() {
+            let door = format!("127.0.0.1:{}", free_port()?);
+            let flag = recipe.flags.iter().position(|flag| flag == "--listen");
+            let value = flag.and_then(|at| recipe.flags.get_mut(at + 1));
+            value.context("a node has --listen")?.clone_from(&door);
+            doors.push(door);
+        }
+        Ok(doors)
+    }
+
+    /// Kills every node, all of them before the first is waited for.
+    pub(super) async fn kill_at_once(&self) -> Result<()> {
+        let mut running = std::mem::take(&mut *self.running.lock());
+        for process in running.values_mut() {
+            process.begin_kill()?;
+        }
+        for (node, process) in running {
+            self.mesh.node_down(node);
+            process.kill().await?;
+        }
+        Ok(())
+    }
+
     /// Returns once every node serves in its mode: strong, a linearizable read; eventual, all see all alive.
     pub(super) async fn wait_serving(&self, live: &Live) -> Result<()> {
         let deadline = Instant::now() + SERVING_WITHIN;
@@ -172,6 +200,19 @@ impl Cluster {
         }
         Ok(())
     }
+}
+
+/// A port below the range that the system gives to outgoing connections, so that a restarted node finds its own free.
+fn free_port() -> Result<u16> {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let base = 27_000 + u16::try_from(std::process::id() % 50)? * 100;
+    for _ in 0..100 {
+        let port = base + NEXT.fetch_add(1, Ordering::Relaxed) % 100;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    bail!("no free port from {base} up")
 }
 
 fn recipes(

@@ -7,7 +7,7 @@ use quorumor_core::{
     DataEpoch, Input, Mono, NodeId, Now, Output, Persist, Recovered, Replica, StoreId,
 };
 use quorumor_gossip::{GossipConfig, GossipReplica};
-use quorumor_raft::{Compaction, Founder, Identity, RaftConfig, RaftReplica};
+use quorumor_raft::{Compaction, Founder, HistoryWindow, Identity, RaftConfig, RaftReplica};
 use quorumor_server::store::Store;
 use quorumor_wal::{LogOptions, SimDisk};
 
@@ -33,8 +33,6 @@ pub(super) struct Node {
     pub(super) slow_until_us: u64,
     /// The disk is full.
     pub(super) is_full: bool,
-    /// It isn't one of the founders.
-    pub(super) joins: bool,
     /// It is no member any more, or never became one, and stays down.
     pub(super) retired: bool,
     /// The power fails in the middle of the next write, for so long.
@@ -83,7 +81,6 @@ impl Node {
             wall_offset_ms: 0,
             slow_until_us: 0,
             is_full: false,
-            joins: id > options.nodes,
             retired: false,
             power_fails_us: None,
             before_write: None,
@@ -215,8 +212,8 @@ fn wal_options(options: &Options, id: u64, boot: u64) -> LogOptions {
     LogOptions::small(options.seed ^ (id << 32) ^ boot)
 }
 
-/// The configuration of a founder of strong mode.
-pub(super) fn founding_config(options: &Options, id: u64, boot: u64) -> Result<RaftConfig> {
+/// The configuration of a node of strong mode: of a founder, or of one that joins.
+pub(super) fn strong_config(options: &Options, id: u64, boot: u64) -> Result<RaftConfig> {
     let seed = options.seed.wrapping_mul(1_000_003).wrapping_add(id);
     let founders: Vec<Founder> = (1..=options.nodes)
         .map(|id| Founder {
@@ -235,7 +232,18 @@ pub(super) fn founding_config(options: &Options, id: u64, boot: u64) -> Result<R
         keep_entries: 20,
         ..Compaction::default()
     };
-    Ok(RaftConfig::new(identity, &founders, seed, boot)?.with_compaction(compaction))
+    // Small, so that readers and watchers meet its edge.
+    let history = HistoryWindow {
+        revisions: 120,
+        age_ms: 8_000,
+        ..HistoryWindow::default()
+    };
+    let config = if id > options.nodes {
+        RaftConfig::joining(identity, seed, boot)
+    } else {
+        RaftConfig::new(identity, &founders, seed, boot)?
+    };
+    Ok(config.with_compaction(compaction).with_history(history))
 }
 
 fn open_replica(
@@ -247,7 +255,7 @@ fn open_replica(
 ) -> Result<Box<dyn Replica>> {
     match options.mode {
         Mode::Strong => {
-            let config = founding_config(options, id, boot)?;
+            let config = strong_config(options, id, boot)?;
             Ok(Box::new(RaftReplica::open(config, recovered, now)?))
         }
         Mode::Eventual => {

@@ -9,7 +9,7 @@ use crate::rng;
 use crate::world::sim::node::address;
 
 /// Ids that are ever given out, beyond the founders'.
-const NEWCOMERS: u64 = 0;
+const NEWCOMERS: u64 = 4;
 /// Voters that always stay.
 const VOTERS_MIN: usize = 3;
 

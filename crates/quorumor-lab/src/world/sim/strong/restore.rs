@@ -5,7 +5,7 @@ use quorumor_core::{BackupSource, Entry, Now, Recovered, Replica};
 use quorumor_raft::RaftReplica;
 
 use crate::world::sim::Options;
-use crate::world::sim::node::founding_config;
+use crate::world::sim::node::strong_config;
 
 /// The entries of a backup, in key order.
 pub(super) fn entries(options: &Options, mut source: BackupSource) -> Result<Vec<Entry>> {
@@ -14,7 +14,7 @@ pub(super) fn entries(options: &Options, mut source: BackupSource) -> Result<Vec
         checkpoint: Some(chunks),
         ..Recovered::default()
     };
-    let config = founding_config(options, 1, 1)?;
+    let config = strong_config(options, 1, 1)?;
     let now = Now {
         mono_us: 1,
         wall_ms: 1,
