@@ -53,12 +53,9 @@ async fn write(client: &mut Client, key: &str, text: &str) -> u64 {
     revision(written.receipt.as_ref())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_transaction_does_one_of_its_lists_at_one_revision() {
-    let cluster = Cluster::start("strong", 3).await;
-    cluster.leader().await;
-    cluster.client(1).put(put("old/1", "x")).await.unwrap();
-    let txn = pb::TxnRequest {
+/// Takes a lock that nobody holds, and clears what was before; else tells who holds it.
+fn take_the_lock() -> pb::TxnRequest {
+    pb::TxnRequest {
         header: None,
         compares: vec![pb::Compare {
             key: "lock".into(),
@@ -75,7 +72,15 @@ async fn a_transaction_does_one_of_its_lists_at_one_revision() {
         failure: vec![operation(Operation::Get(pb::GetOperation {
             key: "lock".into(),
         }))],
-    };
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_does_one_of_its_lists_at_one_revision() {
+    let cluster = Cluster::start("strong", 3).await;
+    cluster.leader().await;
+    cluster.client(1).put(put("old/1", "x")).await.unwrap();
+    let txn = take_the_lock();
     let done = cluster
         .client(2)
         .txn(txn.clone())
