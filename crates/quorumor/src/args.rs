@@ -4,27 +4,40 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use quorumor_client::{CallOptions, Client, ClientBuilder, Level, Mode, RetryPolicy};
+use quorumor_client::{
+    Bound, CallOptions, Client, ClientBuilder, LeaseId, Level, Mode, RetryPolicy,
+};
 
 use crate::commands::bench::BenchArgs;
 use crate::commands::cas::CasArgs;
 use crate::commands::certs::CertsArgs;
+use crate::commands::compact::CompactArgs;
 use crate::commands::compare::CompareArgs;
 use crate::commands::delete::DeleteArgs;
 use crate::commands::dev::DevArgs;
+use crate::commands::elect::ElectArgs;
 use crate::commands::get::GetArgs;
+use crate::commands::lease::LeaseArgs;
 use crate::commands::list::ListArgs;
+use crate::commands::lock::LockArgs;
+use crate::commands::member::MemberArgs;
 use crate::commands::put::PutArgs;
 use crate::commands::serve::ServeArgs;
 use crate::commands::sim::SimArgs;
+use crate::commands::torture::TortureArgs;
+use crate::commands::snapshot::SnapshotArgs;
 use crate::commands::status::StatusArgs;
 use crate::commands::token::TokenArgs;
+use crate::commands::txn::TxnArgs;
 use crate::commands::watch::WatchArgs;
 use crate::exit::Failure;
 use crate::trust::ClientTrust;
 
 /// A person who named a wrong address should be told soon, not at the deadline.
 const UNREACHABLE_ROUNDS_MAX: usize = 3;
+
+/// A session is of use for one command only; the cluster forgets it soon after.
+const SESSION_TTL_MIN: Duration = Duration::from_secs(10);
 
 const EXIT_STATUS: &str = "\
 Exit status:
@@ -33,7 +46,7 @@ Exit status:
   2  usage: the command line or the configuration makes no sense
   3  unavailable: nobody could serve it now
   4  refused: the same command would be refused again
-  5  conflict: a compare-and-set lost its compare
+  5  conflict: a compare was lost, a transaction's condition didn't hold, others hold the lock
   6  void: a run that nobody can judge (compare, bench)";
 
 /// Shared state of a cluster, strong or eventual.
@@ -62,14 +75,30 @@ pub(crate) enum Command {
     Watch(WatchArgs),
     /// Set a key if it is as expected (strong mode)
     Cas(CasArgs),
+    /// Compare, then carry out one of two lists of operations, at one revision (strong mode)
+    Txn(TxnArgs),
+    /// Grant leases, keep them alive, end them (strong mode)
+    Lease(LeaseArgs),
+    /// Run a command while holding a lock (strong mode)
+    Lock(LockArgs),
+    /// Stand for election, or follow who leads (strong mode)
+    Elect(ElectArgs),
     /// Show what every endpoint says about itself and its cluster
     Status(StatusArgs),
+    /// List, add, promote and remove nodes, and hand leadership over (strong mode)
+    Member(MemberArgs),
+    /// Back a cluster up (strong mode)
+    Snapshot(SnapshotArgs),
+    /// Forget old revisions (strong mode)
+    Compact(CompactArgs),
     /// Run the same load and the same faults against both modes, and show what each promised, kept and lost
     Compare(CompareArgs),
     /// Measure how fast a cluster is, beside etcd if you like
     Bench(Box<BenchArgs>),
     /// Run one mode in the simulator, seed by seed, and judge it
     Sim(SimArgs),
+    /// Kill all nodes of a strong cluster under load, again and again, and look for what was acknowledged
+    Torture(TortureArgs),
     /// Make certificates to try TLS with
     Certs(CertsArgs),
     /// Make bearer tokens
@@ -88,10 +117,18 @@ impl Command {
             Self::List(args) => args.client.output,
             Self::Watch(args) => args.client.output,
             Self::Cas(args) => args.client.output,
+            Self::Txn(args) => args.client.output,
+            Self::Lease(args) => args.what.client().output,
+            Self::Lock(args) => args.client.output,
+            Self::Elect(args) => args.client.output,
             Self::Status(args) => args.client.output,
+            Self::Member(args) => args.what.client().output,
+            Self::Snapshot(args) => args.what.output(),
+            Self::Compact(args) => args.client.output,
             Self::Compare(args) => args.output(),
             Self::Bench(args) => args.output(),
             Self::Sim(args) => args.output.as_output(),
+            Self::Torture(args) => args.output.as_output(),
             Self::Certs(_) | Self::Token(_) => Output::Table,
         }
     }
@@ -134,9 +171,15 @@ pub(crate) struct ClientArgs {
     /// The consistency mode that must serve: strong or eventual [default: the node's first]
     #[arg(long, env = "QUORUMOR_MODE", value_name = "MODE")]
     pub(crate) mode: Option<Mode>,
-    /// How fresh reads must be: linearizable or local [default: the best that the mode gives]
+    /// How fresh reads must be: linearizable, bounded or local [default: the best that the mode gives]
     #[arg(long, env = "QUORUMOR_LEVEL", value_name = "LEVEL")]
     pub(crate) level: Option<Level>,
+    /// Reads may miss so many committed entries; implies `--level bounded` (strong mode)
+    #[arg(long, value_name = "N")]
+    pub(crate) max_lag: Option<u64>,
+    /// Reads may rest on a leader's word of this age; implies `--level bounded` (strong mode)
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(crate) max_age: Option<Duration>,
     /// Client addresses of nodes, host:port, separated by commas
     #[arg(
         long,
@@ -155,6 +198,10 @@ pub(crate) struct ClientArgs {
     /// Take a weaker answer if the level can't be given; the receipt then says so
     #[arg(long)]
     pub(crate) allow_degraded: bool,
+    /// Don't number writes in a session of the cluster: saves the session's opening, but a write of unknown outcome is not
+    /// sent again
+    #[arg(long, env = "QUORUMOR_NO_SESSION")]
+    pub(crate) no_session: bool,
     /// A name for this request in the nodes' logs
     #[arg(long, value_name = "NAME")]
     pub(crate) request_id: Option<String>,
@@ -167,9 +214,11 @@ pub(crate) struct ClientArgs {
 
 impl ClientArgs {
     pub(crate) fn connect(&self) -> Result<Client, Failure> {
+        let (level, bound) = self.freshness()?;
         let options = CallOptions {
             mode: self.mode,
-            level: self.level,
+            level,
+            bound,
             token: self.token.clone(),
             allow_degraded: self.allow_degraded,
             timeout: self.timeout,
@@ -183,12 +232,46 @@ impl ClientArgs {
         let builder = Client::builder()
             .endpoints(self.endpoints.iter().map(|address| address.trim()))
             .options(options)
-            .retries(retries);
+            .retries(retries)
+            .exactly_once(!self.no_session)
+            .session_ttl(SESSION_TTL_MIN + 2 * self.timeout);
         self.trust
             .fill(builder)
             .and_then(ClientBuilder::connect)
             .map_err(Failure::of_read)
     }
+}
+
+impl ClientArgs {
+    /// The level, and its bound where it has one.
+    fn freshness(&self) -> Result<(Option<Level>, Option<Bound>), Failure> {
+        let bound = Bound {
+            max_lag: self.max_lag,
+            max_age: self.max_age,
+        };
+        let bounded = bound != Bound::default();
+        match (self.level, bounded) {
+            (Some(Level::Bounded) | None, true) => Ok((Some(Level::Bounded), Some(bound))),
+            (Some(Level::Bounded), false) => Err(Failure::usage(
+                "--level bounded needs --max-age, --max-lag or both",
+            )),
+            (Some(Level::Local | Level::Linearizable), true) => Err(Failure::usage(
+                "--max-age and --max-lag are for --level bounded",
+            )),
+            (level @ (Some(Level::Local | Level::Linearizable) | None), false) => Ok((level, None)),
+        }
+    }
+}
+
+/// A lease's id, in hexadecimal, as `quorumor lease grant` shows it.
+pub(crate) fn parse_lease(text: &str) -> Result<LeaseId, String> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let id = u64::from_str_radix(text, 16)
+        .ok()
+        .filter(|id| digits && *id > 0);
+    id.map(LeaseId::new).ok_or_else(|| {
+        format!("a lease's id is 1 to 16 hexadecimal digits and not 0, not {text:?}")
+    })
 }
 
 pub(crate) fn parse_hex(text: &str) -> Result<Bytes, String> {
@@ -250,7 +333,14 @@ mod tests {
     fn a_bad_word_names_what_is_allowed() {
         for (line, hint) in [
             ("quorumor get k --mode weak", "`strong` or `eventual`"),
-            ("quorumor get k --level best", "`linearizable` or `local`"),
+            (
+                "quorumor get k --level best",
+                "`linearizable`, `bounded` or `local`",
+            ),
+            ("quorumor put k v --lease xyz", "hexadecimal digits"),
+            ("quorumor txn --file f --then x", "cannot be used with"),
+            ("quorumor elect name", "<VALUE>"),
+            ("quorumor member add 0 127.0.0.1:1", "from 1 up"),
             ("quorumor get k --token xyz", "two digits a byte"),
             ("quorumor get k --token zz", "hexadecimal digits"),
             ("quorumor get k -o yaml", "table, wide, json"),

@@ -6,16 +6,25 @@ use crate::exit::{Exit, Failure};
 pub(crate) mod bench;
 pub(crate) mod cas;
 pub(crate) mod certs;
+pub(crate) mod compact;
 pub(crate) mod compare;
 pub(crate) mod delete;
 pub(crate) mod dev;
+pub(crate) mod elect;
 pub(crate) mod get;
+pub(crate) mod held;
+pub(crate) mod lease;
 pub(crate) mod list;
+pub(crate) mod lock;
+pub(crate) mod member;
 pub(crate) mod put;
 pub(crate) mod serve;
 pub(crate) mod sim;
+pub(crate) mod snapshot;
 pub(crate) mod status;
 pub(crate) mod token;
+pub(crate) mod torture;
+pub(crate) mod txn;
 pub(crate) mod watch;
 
 pub(crate) async fn run(command: Command) -> Result<Exit, Failure> {
@@ -28,10 +37,18 @@ pub(crate) async fn run(command: Command) -> Result<Exit, Failure> {
         Command::List(args) => list::run(args).await,
         Command::Watch(args) => watch::run(args).await,
         Command::Cas(args) => cas::run(args).await,
+        Command::Txn(args) => txn::run(args).await,
+        Command::Lease(args) => lease::run(args).await,
+        Command::Lock(args) => lock::run(args).await,
+        Command::Elect(args) => elect::run(args).await,
+        Command::Member(args) => member::run(args).await,
+        Command::Snapshot(args) => snapshot::run(args).await,
+        Command::Compact(args) => compact::run(args).await,
         Command::Status(args) => status::run(args).await,
         Command::Compare(args) => compare::run(args).await,
         Command::Bench(args) => bench::run(*args).await,
         Command::Sim(args) => sim::run(args).await,
+        Command::Torture(args) => torture::run(args).await,
         Command::Certs(args) => certs::run(args).await,
         Command::Token(args) => token::run(args).await,
     }

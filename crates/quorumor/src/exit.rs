@@ -22,6 +22,8 @@ pub(crate) enum Exit {
     Broken,
     /// A comparison proves nothing.
     Void,
+    /// The status of a command that was run (`lock`, `elect`).
+    Command(u8),
 }
 
 impl Exit {
@@ -34,6 +36,7 @@ impl Exit {
             Self::Conflict => 5,
             Self::Broken => 1,
             Self::Void => 6,
+            Self::Command(code) => code,
         }
     }
 }
@@ -137,9 +140,12 @@ fn exit_of(error: &ClientError) -> Exit {
         | "MODE_NOT_SERVED"
         | "TOKEN_TOO_WIDE"
         | "EPOCH_CHANGED"
+        | "HISTORY_GONE"
+        | "LEASE_NOT_FOUND"
+        | "LEASE_EXISTS"
+        | "MEMBERSHIP_REFUSED"
         | "UNAUTHENTICATED"
-        | "PERMISSION_DENIED"
-        | "HISTORY_GONE" => Exit::Refused,
+        | "PERMISSION_DENIED" => Exit::Refused,
         _ => Exit::Unavailable,
     }
 }
@@ -189,7 +195,15 @@ fn advice(error: &ClientError) -> Option<String> {
         "DISK_FULL" => "free space on the node's disk; reads go on meanwhile",
         "TOKEN_AHEAD" => "try again, or ask the node that gave the token",
         "EPOCH_CHANGED" | "TOKEN_TOO_WIDE" => "drop the token and read again from the start",
-        "HISTORY_GONE" => "read a snapshot, and watch from there",
+        "HISTORY_GONE" => "read without a revision, and watch from there",
+        "FUTURE_REVISION" => "that revision hasn't come yet: wait, or read without one",
+        "TOO_STALE" => {
+            "allow more (--max-age, --max-lag), ask another node, or ask with `--level linearizable`"
+        }
+        "LEASE_NOT_FOUND" => "grant a lease again: it expired, was revoked or never was",
+        "LEASE_EXISTS" => "leave the id to the cluster, or choose another",
+        "SESSION_EXPIRED" => "read the key, then write again: a new session is opened by itself",
+        "LEADER_LOST" => "watch again; the cursor of the last step is good at any node",
         "INVALID_ARGUMENT" | "TOO_LARGE" => {
             "mend the request; `quorumor status -o json` lists the limits"
         }

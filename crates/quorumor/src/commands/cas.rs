@@ -1,11 +1,11 @@
 //! `quorumor cas`.
 
 use clap::Args;
-use quorumor_client::{CompareAnswer, Expected};
+use quorumor_client::{CompareAnswer, Expected, LeaseId};
 use quorumor_core::{Revision, Value};
 use serde_json::json;
 
-use crate::args::{ClientArgs, Output};
+use crate::args::{ClientArgs, Output, parse_lease};
 use crate::commands::put::value;
 use crate::exit::{Exit, Failure};
 use crate::output;
@@ -30,6 +30,9 @@ pub(crate) struct CasArgs {
     pub(crate) value: String,
     #[command(flatten)]
     pub(crate) expect: ExpectArgs,
+    /// The lease that the new entry lives by, in hexadecimal
+    #[arg(long, value_name = "ID", value_parser = parse_lease)]
+    pub(crate) lease: Option<LeaseId>,
     #[command(flatten)]
     pub(crate) client: ClientArgs,
 }
@@ -68,7 +71,7 @@ pub(crate) async fn run(args: CasArgs) -> Result<Exit, Failure> {
     let value = value(&args.value)?;
     let client = args.client.connect()?;
     let answer = client
-        .compare_and_set(&args.key, &expected, value)
+        .compare_and_set_leased(&args.key, &expected, value, args.lease)
         .await
         .map_err(Failure::of_write)?;
     match args.client.output {

@@ -1,6 +1,7 @@
 //! `quorumor get`.
 
 use clap::Args;
+use quorumor_client::Revision;
 use serde_json::json;
 
 use crate::args::{ClientArgs, Output};
@@ -13,6 +14,8 @@ Examples:
   quorumor get greeting
   quorumor get greeting --level local -o wide
   quorumor get greeting --token $TOKEN -o json
+  quorumor get greeting --revision 12
+  quorumor get greeting --max-age 500ms
 
 The value goes to stdout as it is. An absent key is an answer: nothing on stdout, a note on stderr, exit status 0;
 `-o json` says \"found\": false.";
@@ -22,13 +25,20 @@ The value goes to stdout as it is. An absent key is an answer: nothing on stdout
 pub(crate) struct GetArgs {
     /// The key
     pub(crate) key: String,
+    /// What the key held at this revision (strong mode)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) revision: Option<u64>,
     #[command(flatten)]
     pub(crate) client: ClientArgs,
 }
 
 pub(crate) async fn run(args: GetArgs) -> Result<Exit, Failure> {
     let client = args.client.connect()?;
-    let answer = client.get(&args.key).await.map_err(Failure::of_read)?;
+    let answer = match args.revision {
+        Some(revision) => client.get_at(&args.key, Revision::new(revision)).await,
+        None => client.get(&args.key).await,
+    };
+    let answer = answer.map_err(Failure::of_read)?;
     let absent = || output::note(&format!("absent: there is no key {:?}", args.key));
     match (args.client.output, &answer.entry) {
         (Output::Json, entry) => output::json(&json!({

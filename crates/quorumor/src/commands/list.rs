@@ -2,9 +2,11 @@
 
 use clap::Args;
 use comfy_table::Table;
-use quorumor_client::{Entry, KeyRange, ListQuery};
+use futures_util::{Stream, StreamExt};
+use quorumor_client::{
+    Client, ClientError, Entry, KeyRange, ListPart, ListQuery, Receipt, Revision,
+};
 use quorumor_core::limits::LIST_ENTRIES_MAX;
-use serde_json::json;
 
 use crate::args::{ClientArgs, Output};
 use crate::exit::{Exit, Failure};
@@ -16,8 +18,10 @@ Examples:
   quorumor list
   quorumor list app/ --limit 20
   quorumor list app/ --keys-only -o json
+  quorumor list app/ --revision 120
 
-Keys come page by page; each page is a view of its own, and the receipt is the last page's.";
+Without --limit everything comes as one stream, all of one state, and is shown as it comes. With --limit it comes page by
+page; in strong mode all pages are of one state too, in eventual mode each is a view of its own.";
 
 #[derive(Args, Clone, Debug)]
 #[command(after_help = EXAMPLE)]
@@ -25,12 +29,15 @@ pub(crate) struct ListArgs {
     /// Only keys that start with this
     #[arg(default_value = "")]
     pub(crate) prefix: String,
-    /// At most so many keys
-    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) limit: u32,
+    /// At most so many keys [default: all of them]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) limit: Option<u32>,
     /// Leave values out
     #[arg(long)]
     pub(crate) keys_only: bool,
+    /// The state at this revision (strong mode)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) revision: Option<u64>,
     #[command(flatten)]
     pub(crate) client: ClientArgs,
 }
@@ -39,37 +46,133 @@ pub(crate) async fn run(args: ListArgs) -> Result<Exit, Failure> {
     let client = args.client.connect()?;
     let range =
         KeyRange::prefix(&args.prefix).map_err(|error| Failure::usage(error.to_string()))?;
-    let mut query = ListQuery {
+    let query = ListQuery {
         keys_only: args.keys_only,
+        revision: args.revision.map(Revision::new),
         ..ListQuery::new(range)
     };
-    let mut entries = Vec::new();
-    let (more, receipt) = loop {
-        let left = args.limit - u32::try_from(entries.len()).unwrap_or(args.limit);
-        query.limit = left.min(u32::try_from(LIST_ENTRIES_MAX).unwrap_or(u32::MAX));
-        let page = client.list(&query).await.map_err(Failure::of_read)?;
-        entries.extend(page.entries);
-        query.page = page.next_page;
-        if query.page.is_none() || entries.len() >= args.limit as usize {
-            break (query.page.is_some(), page.receipt);
-        }
+    let mut shown = Shown::new(&args);
+    let limit = match args.limit {
+        Some(limit) => limit,
+        None => match client.list_stream(&query).await {
+            Ok(parts) => return all(parts, shown).await,
+            // An older node has pages only.
+            Err(error) if error.is_unimplemented() => u32::MAX,
+            Err(error) => return Err(Failure::of_read(error)),
+        },
     };
-    match args.client.output {
-        Output::Table => output::table(&table(&entries, args.keys_only))?,
-        Output::Wide => {
-            output::table(&wide_table(&entries))?;
-            output::line(&receipt_lines(&receipt))?;
-        }
-        Output::Json => output::json(&json!({
-            "entries": entries.iter().map(|entry| listed_json(entry, args.keys_only)).collect::<Vec<_>>(),
-            "more": more,
-            "receipt": receipt_json(&receipt),
-        }))?,
-    }
+    let (more, receipt) = pages(&client, query, limit, &mut shown).await?;
+    shown.end(more, &receipt)?;
     if more && args.client.output != Output::Json {
-        output::note(&format!("there are more keys; --limit is {}", args.limit));
+        output::note(&format!("there are more keys; --limit is {limit}"));
     }
     Ok(Exit::Done)
+}
+
+async fn all(
+    mut parts: impl Stream<Item = Result<ListPart, ClientError>> + Unpin,
+    mut shown: Shown,
+) -> Result<Exit, Failure> {
+    let mut receipt = None;
+    while let Some(part) = parts.next().await {
+        let part = part.map_err(Failure::of_read)?;
+        shown.part(&part.entries)?;
+        receipt = part.receipt.or(receipt);
+    }
+    if let Some(receipt) = receipt {
+        shown.end(false, &receipt)?;
+    }
+    Ok(Exit::Done)
+}
+
+async fn pages(
+    client: &Client,
+    mut query: ListQuery,
+    limit: u32,
+    shown: &mut Shown,
+) -> Result<(bool, Receipt), Failure> {
+    let mut left = limit;
+    loop {
+        query.limit = left.min(u32::try_from(LIST_ENTRIES_MAX).unwrap_or(u32::MAX));
+        let page = client.list(&query).await.map_err(Failure::of_read)?;
+        shown.part(&page.entries)?;
+        left = left.saturating_sub(u32::try_from(page.entries.len()).unwrap_or(u32::MAX));
+        // The pages that follow are of the first one's state; revision 0 has no state to name.
+        let of = page.receipt.revision().filter(|of| *of > Revision::ZERO);
+        query.revision = query.revision.or(of);
+        query.page = page.next_page;
+        if query.page.is_none() || left == 0 {
+            return Ok((query.page.is_some(), page.receipt));
+        }
+    }
+}
+
+/// What was shown so far: parts are shown as they come, so that no listing is too long for this machine.
+struct Shown {
+    output: Output,
+    keys_only: bool,
+    parts: u64,
+    entries: u64,
+}
+
+impl Shown {
+    const fn new(args: &ListArgs) -> Self {
+        Self {
+            output: args.client.output,
+            keys_only: args.keys_only,
+            parts: 0,
+            entries: 0,
+        }
+    }
+
+    fn part(&mut self, entries: &[Entry]) -> Result<(), Failure> {
+        let first = self.parts == 0;
+        self.parts += 1;
+        match self.output {
+            Output::Table => Self::rows(first, &table(entries, self.keys_only))?,
+            Output::Wide => Self::rows(first, &wide_table(entries))?,
+            Output::Json => {
+                let mut text = String::new();
+                if first {
+                    text.push_str("{\"entries\":[");
+                }
+                for entry in entries {
+                    if self.entries > 0 {
+                        text.push(',');
+                    }
+                    self.entries += 1;
+                    text.push_str(&listed_json(entry, self.keys_only).to_string());
+                }
+                output::bytes(text.as_bytes())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The header stands over the first part only.
+    fn rows(first: bool, table: &Table) -> Result<(), Failure> {
+        let text = output::table_text(table);
+        let rows = if first {
+            Some(text.as_str())
+        } else {
+            text.split_once('\n').map(|(_, rows)| rows)
+        };
+        rows.map_or(Ok(()), output::line)
+    }
+
+    fn end(&mut self, more: bool, receipt: &Receipt) -> Result<(), Failure> {
+        if self.parts == 0 {
+            self.part(&[])?;
+        }
+        match self.output {
+            Output::Table => Ok(()),
+            Output::Wide => output::line(&receipt_lines(receipt)),
+            Output::Json => {
+                let receipt = receipt_json(receipt);
+                output::line(&format!("],\"more\":{more},\"receipt\":{receipt}}}"))
+            }
+        }
+    }
 }
 
 fn listed_json(entry: &Entry, keys_only: bool) -> serde_json::Value {

@@ -4,10 +4,11 @@ use std::io::Read;
 
 use bytes::Bytes;
 use clap::Args;
+use quorumor_client::LeaseId;
 use quorumor_core::limits::VALUE_BYTES_MAX;
 use serde_json::json;
 
-use crate::args::{ClientArgs, Output};
+use crate::args::{ClientArgs, Output, parse_lease};
 use crate::exit::{Exit, Failure};
 use crate::output;
 use crate::render::{receipt_json, receipt_lines, version_json, version_text};
@@ -16,7 +17,11 @@ const EXAMPLE: &str = "\
 Examples:
   quorumor put greeting hello
   quorumor put app/config - < config.toml
-  quorumor put greeting hello --mode eventual -o wide";
+  quorumor put greeting hello --mode eventual -o wide
+  quorumor put service/web/1 10.0.0.1:80 --lease $LEASE
+
+In strong mode the write is numbered in a session, which is opened first: one more round trip through the log, so that a
+write whose answer was lost can be sent again and is applied once. --no-session leaves that out.";
 
 #[derive(Args, Clone, Debug)]
 #[command(after_help = EXAMPLE)]
@@ -26,6 +31,9 @@ pub(crate) struct PutArgs {
     /// The value; - reads it from stdin
     #[arg(allow_hyphen_values = true)]
     pub(crate) value: String,
+    /// The lease that the key lives by, in hexadecimal (strong mode); without one the key is freed from its lease
+    #[arg(long, value_name = "ID", value_parser = parse_lease)]
+    pub(crate) lease: Option<LeaseId>,
     #[command(flatten)]
     pub(crate) client: ClientArgs,
 }
@@ -33,7 +41,10 @@ pub(crate) struct PutArgs {
 pub(crate) async fn run(args: PutArgs) -> Result<Exit, Failure> {
     let value = value(&args.value)?;
     let client = args.client.connect()?;
-    let answer = client.put(&args.key, value).await;
+    let answer = match args.lease {
+        Some(lease) => client.put_leased(&args.key, value, lease).await,
+        None => client.put(&args.key, value).await,
+    };
     let answer = answer.map_err(Failure::of_write)?;
     match args.client.output {
         Output::Table => output::line(&format!("ok, {}", version_text(&answer.version)))?,
