@@ -3,7 +3,7 @@
 //! A replica is pure: it reads no clock, opens no socket or file, starts no thread. It is told everything by
 //! [`Replica::handle`] and asks for everything by [`Replica::poll_output`]. The rules for the one who drives it:
 //!
-//! 1. One input, then drain the outputs to `None`. Outputs are carried out in order.
+//! 1. One input or several, then drain the outputs to `None`. Outputs are carried out in order.
 //! 2. After the drain, publish [`Replica::view`] **before** any [`Output::Reply`] of that drain leaves, so that a
 //!    caller who was answered finds its own write.
 //! 3. At [`Replica::poll_timeout`], hand in [`Input::Timer`]. The deadline is asked for again after each drain.
@@ -32,7 +32,8 @@ pub trait Replica {
     /// caller sent.
     fn handle(&mut self, now: Now, input: Input);
 
-    /// The next effect to carry out; `None` when this input's effects are all taken.
+    /// The next effect to carry out; `None` when the effects of all inputs so far are taken. A replica may put work off until
+    /// this is asked for, so that inputs that come together share it.
     fn poll_output(&mut self) -> Option<Output>;
 
     /// When to hand in [`Input::Timer`] if nothing else happens before, and why. A deadline in the past means now.

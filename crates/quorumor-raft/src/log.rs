@@ -27,6 +27,8 @@ pub(crate) struct Log {
     entries: VecDeque<Entry>,
     bytes: u64,
     hard_state: HardState,
+    /// Whether the newest hard state isn't among the records yet.
+    hard_state_unwritten: bool,
     conf_state: ConfState,
     /// The state that a snapshot could be taken of; `None` while one is under way. Taken by the first that asks.
     offer: Cell<Option<Mark>>,
@@ -61,6 +63,7 @@ impl Log {
             entries: VecDeque::new(),
             bytes: 0,
             hard_state,
+            hard_state_unwritten: false,
             conf_state: voters.to_raft(),
             offer: Cell::new(None),
             truncate_from: None,
@@ -143,10 +146,16 @@ impl Log {
         self.bytes
     }
 
-    /// Takes a hard state and gives its record.
-    pub(crate) fn set_hard_state(&mut self, state: HardState) -> LogRecord {
+    /// Takes a hard state.
+    pub(crate) fn set_hard_state(&mut self, state: HardState) {
         self.hard_state = state;
-        LogRecord::Put(self.hard_state_record())
+        self.hard_state_unwritten = true;
+    }
+
+    /// The record of the newest hard state, if it wasn't given before.
+    pub(crate) fn unwritten_hard_state(&mut self) -> Option<LogRecord> {
+        std::mem::take(&mut self.hard_state_unwritten)
+            .then(|| LogRecord::Put(self.hard_state_record()))
     }
 
     /// Takes entries, over the ones that they overrule, and gives the records.

@@ -121,22 +121,37 @@ impl RaftReplica {
         let log = self.raw.mut_store();
         log.append(ready.entries(), &mut records);
         if let Some(state) = hard_state {
-            records.push(log.set_hard_state(state));
+            log.set_hard_state(state);
         }
-        if !records.is_empty() {
+        if ready.must_sync() {
+            records.extend(log.unwritten_hard_state());
             let token = self.next_token();
-            let sync = ready.must_sync();
             self.outputs.push_back(Output::Persist(Persist::Append {
                 token,
                 records,
-                sync,
+                sync: true,
             }));
-            if sync {
-                return Some(token);
-            }
+            return Some(token);
         }
         // Nothing of its own to wait for, but Readies complete in order.
         self.awaiting.back().map(|last| last.token)
+    }
+
+    /// Notes how far the log is committed, if only that moved since the last append. Nobody waits for it: a restart learns
+    /// it from the leader, and only begins to apply earlier if it knows.
+    pub(crate) fn persist_commit(&mut self) {
+        if self.installing.is_some() {
+            return;
+        }
+        let Some(record) = self.raw.mut_store().unwritten_hard_state() else {
+            return;
+        };
+        let token = self.next_token();
+        self.outputs.push_back(Output::Persist(Persist::Append {
+            token,
+            records: vec![record],
+            sync: false,
+        }));
     }
 
     /// Sends messages; gives the peers whose snapshot can't be sent now.

@@ -91,6 +91,8 @@ pub struct RaftReplica {
     pub(crate) pulse_at: Mono,
     pub(crate) next_tick: Mono,
     pub(crate) view: View,
+    /// Whether inputs were taken whose effects aren't worked out yet.
+    pub(crate) unsettled: bool,
 }
 
 impl std::fmt::Debug for RaftReplica {
@@ -165,6 +167,7 @@ impl RaftReplica {
             transfer_asked: false,
             announced_at: None,
             view,
+            unsettled: false,
         };
         replica.begin();
         Ok(replica)
@@ -176,6 +179,13 @@ impl RaftReplica {
             // Nobody else could lead. Raft refuses only what is already so.
             let _ = self.raw.campaign();
         }
+        self.settle();
+    }
+
+    /// Works out what the inputs since the last time led to: many that came together share one round of raft, so one
+    /// proposal, one append for each follower and one sync.
+    fn settle(&mut self) {
+        self.unsettled = false;
         self.drive();
         self.refresh_view();
     }
@@ -274,6 +284,7 @@ impl RaftReplica {
             Verdict::Step(message) => {
                 // A response of an unknown peer is the only thing that it still refuses.
                 let _ = self.raw.step(message);
+                election::settle(&mut self.raw, self.config.seed(), self.config.node());
             }
             Verdict::Defer(message) => {
                 self.deferred_reads.insert(from, message);
@@ -346,6 +357,7 @@ impl RaftReplica {
         self.keep_alives.ask_again_after(self.now, half);
         if self.now.since_us(self.pulse_at) >= half {
             self.pulse_at = self.now;
+            self.persist_commit();
             self.send_pulse();
             self.tend_members();
             self.tell_staged();
@@ -405,8 +417,19 @@ impl RaftReplica {
 
 impl Replica for RaftReplica {
     fn handle(&mut self, now: Now, input: Input) {
+        let together = matches!(
+            input,
+            Input::Request { .. }
+                | Input::Cancel { .. }
+                | Input::Stream { .. }
+                | Input::Persisted { .. }
+        );
+        if self.unsettled && !together {
+            self.settle();
+        }
         self.now = self.now.max(now.mono());
         self.clock.advance(self.now);
+        self.unsettled = true;
         match input {
             Input::Request { call, request } => self.request(call, request),
             Input::Cancel { call } => {
@@ -437,11 +460,12 @@ impl Replica for RaftReplica {
             | Input::Persisted { .. }
             | Input::Checkpointed { .. } => {}
         }
-        self.drive();
-        self.refresh_view();
     }
 
     fn poll_output(&mut self) -> Option<Output> {
+        if self.unsettled {
+            self.settle();
+        }
         self.outputs.pop_front()
     }
 
