@@ -1,15 +1,17 @@
-//! The one owner of a replica: hands it one input at a time, drains its outputs, and carries them out in order.
+//! The one owner of a replica: hands it a turn's inputs, drains its outputs, and carries them out in order.
 //!
 //! It decides nothing. Inputs wait in lanes of their own, so that a flood of client requests can't hold up peers, finished
 //! writes or the timer; every lane gets its share of each round. The view is published before the replies of the
 //! same inputs leave. It never blocks: the disk has its own thread, the network its own tasks.
 
 use std::collections::{BTreeSet, HashMap};
+use std::pin::{Pin, pin};
 
 use quorumor_core::{
     CallId, Change, Contact, Error, Input, NodeId, Output, Persist, Replica, Reply,
 };
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
@@ -122,10 +124,18 @@ impl<R: Replica> Driver<R> {
     ) {
         let mut left = false;
         // What opening the replica left to be done goes first.
-        self.drain();
         self.finish();
+        let mut timer = pin!(tokio::time::sleep_until(Instant::now()));
         loop {
-            match self.wake(&leave, &stop, left).await {
+            let due = self.replica.poll_timeout();
+            let due = due.map(|(at, _)| self.around.clock.instant(at));
+            if let Some(due) = due
+                && due != timer.deadline()
+            {
+                timer.as_mut().reset(due);
+            }
+            let tick = due.is_some().then(|| timer.as_mut());
+            match self.wake(&leave, &stop, left, tick).await {
                 Wake::Stop => break,
                 Wake::Leave => {
                     left = true;
@@ -145,14 +155,11 @@ impl<R: Replica> Driver<R> {
         leave: &CancellationToken,
         stop: &CancellationToken,
         left: bool,
+        tick: Option<Pin<&mut Sleep>>,
     ) -> Wake {
-        let due = self
-            .replica
-            .poll_timeout()
-            .map(|(at, _)| self.around.clock.instant(at));
         let timer = async {
-            match due {
-                Some(due) => tokio::time::sleep_until(due).await,
+            match tick {
+                Some(tick) => tick.await,
                 None => std::future::pending().await,
             }
         };
@@ -276,7 +283,6 @@ impl<R: Replica> Driver<R> {
             }
         }
         self.replica.handle(self.around.clock.now(), input);
-        self.drain();
     }
 
     fn drain(&mut self) {
@@ -304,8 +310,9 @@ impl<R: Replica> Driver<R> {
         }
     }
 
-    /// Publishes, then tells the watchers, then answers.
+    /// Carries out what the turn led to, publishes, then tells the watchers, then answers.
     fn finish(&mut self) {
+        self.drain();
         self.number += self.changes.len() as u64;
         self.around.handle.publish(Published {
             view: self.replica.view(),
