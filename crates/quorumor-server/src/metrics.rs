@@ -1,11 +1,12 @@
 //! Every metric: its name, what it says, and the one place that sets it. `/metrics` renders them for Prometheus.
 //! One recorder serves the whole process, however many nodes run in it.
 
+use std::cell::RefCell;
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use metrics::{
-    Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+    Counter, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use quorumor_core::{Alarm, Health, Mode, Role, StreamClass, View};
@@ -192,10 +193,52 @@ impl From<StreamClass> for LaneName {
     }
 }
 
+/// A name with two labels, found again without the registry, whose look-up costs more than a local read.
+type Kept<T> = RefCell<Vec<([&'static str; 3], T)>>;
+
+thread_local! {
+    static COUNTERS: Kept<Counter> = const { RefCell::new(Vec::new()) };
+    static HISTOGRAMS: Kept<Histogram> = const { RefCell::new(Vec::new()) };
+}
+
+/// Runs `then` on what is kept under the labels, made by `make` at the first time on this thread.
+fn kept<T>(
+    kept: &'static std::thread::LocalKey<Kept<T>>,
+    labels: [&'static str; 3],
+    make: impl FnOnce() -> T,
+    then: impl FnOnce(&T),
+) {
+    // The labels are constants: comparing where they are is enough, and two places of one text are only kept twice.
+    let is_same = |known: &[&'static str; 3]| {
+        let mut pairs = known.iter().zip(&labels);
+        pairs.all(|(a, b)| std::ptr::eq(a.as_ptr(), b.as_ptr()) && a.len() == b.len())
+    };
+    kept.with_borrow_mut(|kept| {
+        if let Some((_, found)) = kept.iter().find(|(known, _)| is_same(known)) {
+            return then(found);
+        }
+        recorder();
+        let made = make();
+        then(&made);
+        kept.push((labels, made));
+    });
+}
+
 pub(crate) fn request(method: &'static str, mode: Mode, outcome: &'static str, took: Duration) {
     let mode = mode.as_str();
-    counter!(REQUESTS, "method" => method, "mode" => mode, "outcome" => outcome).increment(1);
-    histogram!(REQUEST_SECONDS, "method" => method, "mode" => mode).record(took);
+    let count = || counter!(REQUESTS, "method" => method, "mode" => mode, "outcome" => outcome);
+    kept(&COUNTERS, [method, mode, outcome], count, |counter| {
+        counter.increment(1);
+    });
+    let time = || histogram!(REQUEST_SECONDS, "method" => method, "mode" => mode);
+    kept(
+        &HISTOGRAMS,
+        [REQUEST_SECONDS, method, mode],
+        time,
+        |histogram| {
+            histogram.record(took);
+        },
+    );
 }
 
 pub(crate) fn shed(mode: Mode, class: Class) {
@@ -218,8 +261,20 @@ pub(crate) fn watchers(mode: Mode, change: f64) {
 }
 
 pub(crate) fn log_batch(mode: Mode, syncs: u64, took: Duration) {
-    counter!(WAL_SYNCS, "mode" => mode.as_str()).increment(syncs);
-    histogram!(WAL_BATCH_SECONDS, "mode" => mode.as_str()).record(took);
+    let mode = mode.as_str();
+    let count = || counter!(WAL_SYNCS, "mode" => mode);
+    kept(&COUNTERS, [WAL_SYNCS, mode, ""], count, |counter| {
+        counter.increment(syncs);
+    });
+    let time = || histogram!(WAL_BATCH_SECONDS, "mode" => mode);
+    kept(
+        &HISTOGRAMS,
+        [WAL_BATCH_SECONDS, mode, ""],
+        time,
+        |histogram| {
+            histogram.record(took);
+        },
+    );
 }
 
 pub(crate) fn log_space(mode: Mode, free: u64, log: u64) {
@@ -228,12 +283,20 @@ pub(crate) fn log_space(mode: Mode, free: u64, log: u64) {
 }
 
 pub(crate) fn peer_sent(lane: LaneName, messages: usize, bytes: usize) {
-    counter!(PEER_MESSAGES, "lane" => lane.as_str()).increment(messages as u64);
-    counter!(PEER_BYTES_SENT, "lane" => lane.as_str()).increment(bytes as u64);
+    count_lane(PEER_MESSAGES, lane, messages as u64);
+    count_lane(PEER_BYTES_SENT, lane, bytes as u64);
 }
 
 pub(crate) fn peer_received(lane: LaneName, bytes: usize) {
-    counter!(PEER_BYTES_RECEIVED, "lane" => lane.as_str()).increment(bytes as u64);
+    count_lane(PEER_BYTES_RECEIVED, lane, bytes as u64);
+}
+
+fn count_lane(name: &'static str, lane: LaneName, count: u64) {
+    let lane = lane.as_str();
+    let make = || counter!(name, "lane" => lane);
+    kept(&COUNTERS, [name, lane, ""], make, |counter| {
+        counter.increment(count);
+    });
 }
 
 pub(crate) fn peer_drop(lane: LaneName, reason: &'static str) {
