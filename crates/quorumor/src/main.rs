@@ -19,6 +19,10 @@ mod signals;
 mod supervisor;
 mod trust;
 
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     run(Cli::parse())
 }
