@@ -95,7 +95,8 @@ impl RaftReplica {
         let urgent = proposal.body.is_urgent();
         let queued = Queued {
             id,
-            data: forward.proposal,
+            // What is kept must not keep all that it came with.
+            data: bytes::Bytes::copy_from_slice(&forward.proposal),
         };
         match self.refusal(forward.term, urgent) {
             Some(refusal) => self.refuse_forward(id, refusal),

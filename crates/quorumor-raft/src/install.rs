@@ -20,6 +20,9 @@ use crate::transfer::{self, Outgoing, Pieces, Received};
 
 /// A log of this many checkpoints' size means that the disk can't keep up: a leader refuses writes then.
 const LOG_CHECKPOINTS_MAX: u64 = 8;
+/// Entries between two checkpoints: at least this part of the keys, up to so many.
+const CHECKPOINT_SHARE: u64 = 4;
+const LOG_ENTRIES_MAX: u64 = 250_000;
 /// Election timeouts without progress after which a transfer is given up.
 const TRANSFER_PATIENCE: u64 = 5;
 
@@ -81,7 +84,9 @@ impl RaftReplica {
             return;
         }
         let limits = self.config.compaction();
-        let due = self.checkpointing.entries >= limits.entries_max
+        // A checkpoint writes all keys, so it waits until a share of them may have changed.
+        let share = (self.state.entries.len() as u64 / CHECKPOINT_SHARE).min(LOG_ENTRIES_MAX);
+        let due = self.checkpointing.entries >= limits.entries_max.max(share)
             || self.checkpointing.bytes >= limits.bytes_max;
         if !due || self.state.applied.index <= self.checkpointing.index {
             return;

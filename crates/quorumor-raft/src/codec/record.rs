@@ -39,7 +39,8 @@ impl WireEntry {
         }
     }
 
-    /// To raft's own type; `None` for an unknown kind.
+    /// To raft's own type; `None` for an unknown kind. The data is copied out of what it came in: a value that is kept for
+    /// years must not keep a whole message of its neighbours, or a whole segment of the log.
     pub(crate) fn into_raft(self) -> Option<eraftpb::Entry> {
         let kind = match self.kind {
             0 => eraftpb::EntryType::EntryNormal,
@@ -50,8 +51,8 @@ impl WireEntry {
         let mut entry = eraftpb::Entry {
             term: self.term,
             index: self.index,
-            data: self.data,
-            context: self.context,
+            data: Bytes::copy_from_slice(&self.data),
+            context: Bytes::copy_from_slice(&self.context),
             ..eraftpb::Entry::default()
         };
         entry.set_entry_type(kind);
