@@ -24,6 +24,8 @@ const HELLO_HEADER: usize = 8;
 /// The most that a mode may put into one datagram, which may be sealed.
 pub(crate) const DATAGRAM_PAYLOAD_BYTES_MAX: usize =
     DATAGRAM_BYTES_MAX - DATAGRAM_HEADER - SEAL_BYTES;
+/// A payload up to this long is copied out of what was read, so that the reader's buffer is its own again and needs no new one.
+const COPIED_BYTES_MAX: usize = 64 * 1024;
 
 /// Why bytes from the network are refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
@@ -208,7 +210,13 @@ impl Frame {
             return Ok(None);
         }
         bytes.advance(FRAME_HEADER);
-        let payload = bytes.split_to(len).freeze();
+        let payload = if len <= COPIED_BYTES_MAX {
+            let copy = Bytes::copy_from_slice(&bytes[..len]);
+            bytes.advance(len);
+            copy
+        } else {
+            bytes.split_to(len).freeze()
+        };
         if crc32c::crc32c_append(checked, &payload) != crc {
             return Err(EnvelopeError::Checksum);
         }
