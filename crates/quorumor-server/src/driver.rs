@@ -10,12 +10,12 @@ use std::pin::{Pin, pin};
 use quorumor_core::{
     CallId, Change, Contact, Error, Input, NodeId, Output, Persist, Replica, Reply,
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::handle::{Call, Handle, Published, Requests, late};
+use crate::handle::{Call, Handle, Published, ReplyTo, Requests, late};
 use crate::peers::Peers;
 use crate::persist::LogQueue;
 use crate::shutdown::Alarm;
@@ -87,10 +87,12 @@ pub(crate) struct Surroundings {
 pub(crate) struct Driver<R> {
     replica: R,
     around: Surroundings,
-    pending: HashMap<CallId, oneshot::Sender<Result<Reply, Error>>>,
+    pending: HashMap<CallId, ReplyTo>,
     replies: Vec<(CallId, Result<Reply, Error>)>,
     changes: Vec<Change>,
     number: ChangeNumber,
+    /// Counts the rounds of inputs whose outputs are carried out together.
+    turn: u64,
     /// Peers whose messages were dropped: told to the replica at the next turn, so that it can't answer in circles.
     dropped: BTreeSet<NodeId>,
 }
@@ -111,6 +113,7 @@ impl<R: Replica> Driver<R> {
             replies: Vec::new(),
             changes: Vec::new(),
             number: 0,
+            turn: 0,
             dropped: BTreeSet::new(),
         }
     }
@@ -263,14 +266,13 @@ impl<R: Replica> Driver<R> {
         if reply.is_closed() {
             return;
         }
-        if until <= tokio::time::Instant::now() {
-            // A caller who has gone wants no answer.
-            let _ = reply.send(Err(late()));
+        if until <= Instant::now() {
+            reply.send(call, Err(late()));
             return;
         }
-        // What this request makes the replica do at once is told under its name: its append to the log, for one.
-        let span = tracing::debug_span!("call", %call, request_id = request.request_id.as_str());
-        let _inside = span.enter();
+        // What the requests of one turn make the replica do is told under the turn's number: their append to the log, for one.
+        let request_id = request.request_id.as_str();
+        tracing::debug!(%call, request_id, turn = self.turn, "takes a request");
         self.pending.insert(call, reply);
         self.step(Input::Request { call, request });
     }
@@ -303,7 +305,8 @@ impl<R: Replica> Driver<R> {
             }
             Output::PeerAddress { peer, address } => self.around.peers.learn(peer, address),
             Output::Persist(persist) => {
-                tracing::debug!(%mode, token = token_of(&persist), "hands over to the log");
+                let (turn, token) = (self.turn, token_of(&persist));
+                tracing::debug!(%mode, turn, token, "hands over to the log");
                 self.around.log.push(persist);
             }
             Output::Changed(change) => self.changes.push(change),
@@ -313,6 +316,7 @@ impl<R: Replica> Driver<R> {
     /// Carries out what the turn led to, publishes, then tells the watchers, then answers.
     fn finish(&mut self) {
         self.drain();
+        self.turn += 1;
         self.number += self.changes.len() as u64;
         self.around.handle.publish(Published {
             view: self.replica.view(),
@@ -322,8 +326,7 @@ impl<R: Replica> Driver<R> {
         self.around.handle.hub().append(changes);
         for (call, result) in self.replies.drain(..) {
             if let Some(reply) = self.pending.remove(&call) {
-                // A caller who has gone wants no answer.
-                let _ = reply.send(result);
+                reply.send(call, result);
             }
         }
     }
