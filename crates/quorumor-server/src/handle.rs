@@ -42,7 +42,66 @@ pub(crate) struct Call {
     pub(crate) request: Request,
     /// When its caller stops waiting: it isn't begun after that.
     pub(crate) until: Instant,
-    pub(crate) reply: oneshot::Sender<Result<Reply, Error>>,
+    pub(crate) reply: ReplyTo,
+}
+
+/// An answer on its way to a stream that has many calls under way.
+pub(crate) type Answered = (CallId, Result<Reply, Error>);
+
+/// Who waits for a call's answer.
+#[derive(Debug)]
+pub(crate) enum ReplyTo {
+    Caller(oneshot::Sender<Result<Reply, Error>>),
+    /// Many calls share it, so that answers that come together wake their stream once.
+    Stream(mpsc::UnboundedSender<Answered>),
+}
+
+impl ReplyTo {
+    /// Whether nobody waits any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        match self {
+            Self::Caller(caller) => caller.is_closed(),
+            Self::Stream(stream) => stream.is_closed(),
+        }
+    }
+
+    /// Answers. A caller who has gone wants no answer.
+    pub(crate) fn send(self, call: CallId, result: Result<Reply, Error>) {
+        match self {
+            Self::Caller(caller) => drop(caller.send(result)),
+            Self::Stream(stream) => drop(stream.send((call, result))),
+        }
+    }
+}
+
+/// A call that was handed over for a stream. Cancelled when it is dropped without an answer.
+#[derive(Debug)]
+pub(crate) struct Submitted {
+    shared: Arc<Shared>,
+    call: Option<CallId>,
+    id: CallId,
+    _weight: Weight,
+}
+
+impl Submitted {
+    /// Its name, as the answer has it.
+    pub(crate) const fn call(&self) -> CallId {
+        self.id
+    }
+
+    /// The answer came: there is nothing to cancel.
+    pub(crate) const fn answered(&mut self) {
+        self.call = None;
+    }
+}
+
+impl Drop for Submitted {
+    fn drop(&mut self) {
+        if let Some(call) = self.call {
+            // A driver that is gone has nothing to cancel.
+            let _ = self.shared.cancels.send(call);
+        }
+    }
 }
 
 /// What the driver takes from.
@@ -219,26 +278,26 @@ impl Handle {
         weight.ok_or_else(|| overloaded("driver_queue_bytes_max"))
     }
 
-    /// Hands a request over and waits for its answer until the deadline.
-    pub(crate) async fn call(
+    /// Puts a request in the driver's queue.
+    fn hand_over(
         &self,
         request: Request,
         until: Instant,
-    ) -> Result<Result<Reply, Error>, Unanswered> {
+        reply: ReplyTo,
+    ) -> Result<(CallId, Weight), Error> {
         if let Some(why) = self.shared.standing.damage() {
-            return Err(Unanswered::Refused(Error::Damaged { why }));
+            return Err(Error::Damaged { why });
         }
         if until <= Instant::now() {
-            return Err(Unanswered::Refused(late()));
+            return Err(late());
         }
         let class = Class::of(&request.command);
         let shed = |error| {
             metrics::shed(self.shared.mode, class);
-            Unanswered::Refused(error)
+            error
         };
-        let _weight = self.weigh(&request).map_err(shed)?;
+        let weight = self.weigh(&request).map_err(shed)?;
         let call = CallId::new(self.shared.next_call.fetch_add(1, Ordering::Relaxed));
-        let (reply, answered) = oneshot::channel();
         let sent = self.shared.lane(class).try_send(Call {
             call,
             request,
@@ -247,8 +306,38 @@ impl Handle {
         });
         sent.map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => shed(overloaded("driver_queue_max")),
-            mpsc::error::TrySendError::Closed(_) => Unanswered::Refused(Error::Stopping),
+            mpsc::error::TrySendError::Closed(_) => Error::Stopping,
         })?;
+        Ok((call, weight))
+    }
+
+    /// Hands a request over whose answer goes to a stream. Who holds the stream watches the deadline.
+    pub(crate) fn submit(
+        &self,
+        request: Request,
+        until: Instant,
+        answers: &mpsc::UnboundedSender<Answered>,
+    ) -> Result<Submitted, Error> {
+        let reply = ReplyTo::Stream(answers.clone());
+        let (call, weight) = self.hand_over(request, until, reply)?;
+        Ok(Submitted {
+            shared: Arc::clone(&self.shared),
+            call: Some(call),
+            id: call,
+            _weight: weight,
+        })
+    }
+
+    /// Hands a request over and waits for its answer until the deadline.
+    pub(crate) async fn call(
+        &self,
+        request: Request,
+        until: Instant,
+    ) -> Result<Result<Reply, Error>, Unanswered> {
+        let (reply, answered) = oneshot::channel();
+        let (call, _weight) = self
+            .hand_over(request, until, ReplyTo::Caller(reply))
+            .map_err(Unanswered::Refused)?;
         let mut cancel = CancelOnDrop {
             shared: &self.shared,
             call: Some(call),

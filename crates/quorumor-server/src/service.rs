@@ -19,6 +19,7 @@ use crate::handle::Handle;
 
 mod asking;
 mod cluster;
+mod exchange;
 mod headers;
 mod keys;
 mod leases;
@@ -268,9 +269,12 @@ impl StateService for Service {
 
     async fn exchange(
         &self,
-        _: Request<Streaming<pb::ExchangeRequest>>,
+        request: Request<Streaming<pb::ExchangeRequest>>,
     ) -> Result<Response<Self::ExchangeStream>, Status> {
-        Err(Status::unimplemented("Exchange"))
+        let (_, extensions, requests) = request.into_parts();
+        let principal = self.principal(&extensions)?;
+        let answers = exchange::serve(self.clone(), principal, requests);
+        Ok(Response::new(answers))
     }
 
     async fn lease_keep_alive(

@@ -252,7 +252,7 @@ impl Asking {
         self.read_until(Instant::now() + self.timeout).await
     }
 
-    async fn read_until(&self, until: Instant) -> Result<Reading, Error> {
+    pub(super) async fn read_until(&self, until: Instant) -> Result<Reading, Error> {
         let mode = self.handle.mode();
         let weaker = self.header.allow_degraded;
         match (self.asked, mode.best_level()) {
@@ -496,10 +496,20 @@ impl Asking {
         metrics::request(self.method, self.handle.mode(), "ok", self.began.elapsed());
     }
 
+    /// The level that was asked for.
+    pub(super) const fn asked(&self) -> Level {
+        self.asked
+    }
+
     /// The call failed: a status with certainty and receipt.
     pub(super) fn refuse(&self, error: &Error) -> Status {
+        self.refuse_as(error, self.kind.writes())
+    }
+
+    /// As [`Self::refuse`], for one of several operations.
+    pub(super) fn refuse_as(&self, error: &Error, writes: bool) -> Status {
         let mode = self.handle.mode();
-        let certainty = if self.kind.writes() {
+        let certainty = if writes {
             error.certainty()
         } else {
             Certainty::NotApplied
@@ -525,10 +535,7 @@ impl Asking {
                 revision: published.view.revision(),
                 dot: None,
                 token: None,
-                write: self
-                    .kind
-                    .writes()
-                    .then_some(WriteOutcome::Failed(certainty)),
+                write: writes.then_some(WriteOutcome::Failed(certainty)),
             },
         );
         to_status(error, Some(mode), Some(&receipt))

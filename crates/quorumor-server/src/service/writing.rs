@@ -12,7 +12,7 @@ use super::receipts::Said;
 use crate::handle::Unanswered;
 
 /// Whether any operation was one that writes and was carried out. A lost compare and a get wrote nothing.
-fn wrote(results: &[OperationResult]) -> Option<WriteOutcome> {
+pub(super) fn wrote(results: &[OperationResult]) -> Option<WriteOutcome> {
     let wrote = results.iter().any(|result| match result {
         OperationResult::Put { .. }
         | OperationResult::Deleted { .. }
