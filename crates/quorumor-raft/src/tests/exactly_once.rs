@@ -52,6 +52,7 @@ fn a_retried_write_is_applied_once_across_leader_changes_restarts_and_snapshots(
             keep_entries: 1,
             ..Compaction::default()
         };
+        net.repeats = true;
         net.start_all();
         let leader = net.await_leader();
         let id = net.open_session(leader, 3_600_000);

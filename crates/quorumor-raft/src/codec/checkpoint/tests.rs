@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use quorumor_core::{Entry, Value, Version};
+use quorumor_core::{ClientSeq, Entry, History, KeyRange, LogTime, Operation, Value, Version};
 
 use super::*;
-use crate::state_machine::StateMachine;
+use crate::codec::proposal::{Body, Proposal, WriteId};
+use crate::state_machine::{Mark, Results, StateMachine};
 use crate::testing::{Net, id, key};
 
 fn state(entries: u64, bytes: usize) -> StateMachine {
@@ -75,4 +76,77 @@ fn a_configuration_that_raft_would_assert_on_is_refused() {
     state.voters.voters = vec![1];
     state.voters.learners = vec![1];
     assert!(decode(&pieces(&state)).is_err());
+}
+
+fn act(state: &mut StateMachine, body: Body) {
+    let id = WriteId {
+        node: id(1),
+        boot_nonce: 1,
+        counter: 1,
+    };
+    let at = Mark {
+        index: state.applied.index + 1,
+        term: 1,
+    };
+    let proposal = Some(Proposal { id, body });
+    let applied = state.apply(at, Some(LogTime(7)), proposal, Results::Unwanted);
+    assert!(applied.answer.result.is_ok(), "{:?}", applied.answer);
+}
+
+#[test]
+fn one_revision_of_many_events_and_the_answers_of_sessions_are_cut_too() {
+    let mut state = state(6_000, 1_000);
+    state.revision = Revision::new(6_000);
+    state.history = History::starting_at(state.revision);
+    let range = KeyRange::all();
+    let operations = vec![Operation::DeleteRange { range }];
+    act(
+        &mut state,
+        Body::Write {
+            operations,
+            client: None,
+        },
+    );
+    act(&mut state, Body::OpenSession { ttl_ms: 9_000 });
+    let client_id = ClientId::new(state.applied.index);
+    for seq in 1..=3 {
+        let value = Value::parse(vec![9; 500_000].into()).unwrap();
+        let key = key("a");
+        let put = Operation::Put {
+            key: key.clone(),
+            value,
+            context: None,
+            lease: None,
+        };
+        let client = Some(ClientSeq {
+            client_id,
+            seq,
+            acked_through: 0,
+        });
+        let operations = vec![put, Operation::Get { key: key.clone() }];
+        act(&mut state, Body::Write { operations, client });
+    }
+    let pieces = pieces(&state);
+    assert!(pieces.len() > 6, "{}", pieces.len());
+    let longest = pieces.iter().map(Bytes::len).max().unwrap();
+    assert!(longest < 2 * CHECKPOINT_CHUNK_BYTES, "{longest}");
+    assert_eq!(decode(&pieces).unwrap(), state);
+}
+
+#[test]
+fn a_format_of_a_later_version_is_refused_and_the_first_one_is_read() {
+    let whole = pieces(&state(3, 10));
+    let with_format = |format| {
+        let mut piece = WirePiece::decode(whole[0].clone()).unwrap();
+        let header = piece.header.as_mut().unwrap();
+        header.format = format;
+        header.digest = 0;
+        decode(&[Bytes::from(piece.encode_to_vec())])
+    };
+    let later = with_format(FORMAT + 1).unwrap_err();
+    assert!(later.to_string().contains("later version"), "{later}");
+    let first = with_format(1).unwrap();
+    assert_eq!(first.entries.len(), 3);
+    assert_eq!(first.history.oldest(), first.revision);
+    assert!(with_format(FORMAT).is_err(), "without its digest");
 }
