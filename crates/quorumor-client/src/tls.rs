@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use quorumor_core::Error;
 use rustls::RootCertStore;
-use rustls::client::Resumption;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tonic::metadata::{Ascii, MetadataValue};
@@ -94,8 +93,6 @@ impl ClientTls {
         };
         let mut config = config?;
         config.alpn_protocols = vec![b"h2".to_vec()];
-        // A resumed session would not look at the node's certificate again.
-        config.resumption = Resumption::disabled();
         Ok(Connector {
             config: Arc::new(config),
             name,

@@ -19,7 +19,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
-use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::server::{NoServerSessionStorage, StoresServerSessions, WebPkiClientVerifier};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
@@ -314,6 +314,9 @@ impl Live {
         let (own, peer) = (texts.own(files), texts.peer(files));
         let mut clients = server(&own, client_verifier(files, &texts)?)?;
         clients.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        // By a ticket a client hears at once that its certificate was taken, and needn't guess.
+        clients.session_storage = Arc::new(Forgetful);
+        clients.send_tls13_tickets = 1;
         let peers_in = server(&peer, Some(peers))?;
         let mut peers_out = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
@@ -336,6 +339,28 @@ impl Live {
             gossip,
             texts,
         })
+    }
+}
+
+/// Gives out tickets, and knows none that comes back: a resumed session would not show its certificate again.
+#[derive(Debug)]
+struct Forgetful;
+
+impl StoresServerSessions for Forgetful {
+    fn put(&self, _: Vec<u8>, _: Vec<u8>) -> bool {
+        true
+    }
+
+    fn get(&self, _: &[u8]) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn take(&self, _: &[u8]) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn can_cache(&self) -> bool {
+        true
     }
 }
 

@@ -1,27 +1,33 @@
 //! One encrypted connection. Under TLS 1.3 a node judges the client's certificate after the client's part of the handshake is
 //! done, so the connection counts as made only once the node has said its first word: then a refusal is an error of
-//! connecting, with its reason, and nothing was sent.
+//! connecting, with its reason, and nothing was sent. A node's first word is a session ticket, which is never used.
 
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
 use hyper_util::rt::TokioIo;
-use rustls::ClientConfig;
+use rustls::client::{
+    ClientSessionStore, Resumption, Tls12ClientSessionValue, Tls13ClientSessionValue,
+};
 use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, NamedGroup, ProtocolVersion};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tonic::codegen::Service;
 use tonic::codegen::http::Uri;
 
-/// A node speaks first, but what stands in front of it may not: it is given this long.
-const FIRST_WORD: Duration = Duration::from_millis(500);
+/// What stands in front of a node may wait for the client's first word. It's given as long as the handshake took, which is
+/// more than its word would need, within these bounds.
+const FIRST_WORD_MIN: Duration = Duration::from_millis(25);
+const FIRST_WORD_MAX: Duration = Duration::from_millis(500);
 const FIRST_WORD_BYTES: usize = 1_024;
 
 /// Connects to the host and port of an address, whatever its scheme, and encrypts.
@@ -50,19 +56,59 @@ async fn connect(with: Connector, address: Uri) -> io::Result<TokioIo<Encrypted>
     let host = address.host().unwrap_or_default();
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let port = address.port_u16().ok_or_else(nowhere)?;
+    let began = Instant::now();
     let stream = TcpStream::connect((host, port)).await?;
     stream.set_nodelay(true)?;
-    let mut stream = TlsConnector::from(with.config)
+    let welcome = Arc::new(Welcome::default());
+    let mut config = ClientConfig::clone(&with.config);
+    config.resumption = Resumption::store(Arc::clone(&welcome) as Arc<dyn ClientSessionStore>);
+    let mut stream = TlsConnector::from(Arc::new(config))
         .connect(with.name, stream)
         .await?;
     let mut first = BytesMut::with_capacity(FIRST_WORD_BYTES);
-    match tokio::time::timeout(FIRST_WORD, stream.read_buf(&mut first)).await {
-        Ok(Ok(0)) => Err(io::Error::new(
-            io::ErrorKind::UnexpectedEof,
-            "the node closed the encrypted connection at once; its log says why",
-        )),
-        Ok(Err(error)) => Err(error),
-        Ok(Ok(_)) | Err(_) => Ok(TokioIo::new(Encrypted { stream, first })),
+    let (_, session) = stream.get_ref();
+    if session.protocol_version() == Some(ProtocolVersion::TLSv1_3) {
+        let patience = began.elapsed().clamp(FIRST_WORD_MIN, FIRST_WORD_MAX);
+        tokio::select! {
+            read = stream.read_buf(&mut first) => if read? == 0 {
+                let why = "the node closed the encrypted connection at once; its log says why";
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, why));
+            },
+            () = welcome.heard.notified() => {}
+            () = tokio::time::sleep(patience) => {}
+        }
+    }
+    Ok(TokioIo::new(Encrypted { stream, first }))
+}
+
+/// Hears of the ticket that a node sends once it has taken the client's certificate. Keeps nothing: a resumed session would
+/// not look at the node's certificate again.
+#[derive(Debug, Default)]
+struct Welcome {
+    heard: Notify,
+}
+
+impl ClientSessionStore for Welcome {
+    fn set_kx_hint(&self, _: ServerName<'static>, _: NamedGroup) {}
+
+    fn kx_hint(&self, _: &ServerName<'_>) -> Option<NamedGroup> {
+        None
+    }
+
+    fn set_tls12_session(&self, _: ServerName<'static>, _: Tls12ClientSessionValue) {}
+
+    fn tls12_session(&self, _: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
+        None
+    }
+
+    fn remove_tls12_session(&self, _: &ServerName<'static>) {}
+
+    fn insert_tls13_ticket(&self, _: ServerName<'static>, _: Tls13ClientSessionValue) {
+        self.heard.notify_one();
+    }
+
+    fn take_tls13_ticket(&self, _: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
+        None
     }
 }
 
