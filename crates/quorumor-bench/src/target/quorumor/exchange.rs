@@ -3,7 +3,7 @@
 //! One of these a connection. It never repeats anything: when the stream ends, all that was under way has failed.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use futures_util::stream;
 use quorumor_proto::v1::batch_result::Result as Outcome;
@@ -32,6 +32,8 @@ type Answer = oneshot::Sender<Result<(), CallError>>;
 pub(crate) struct Exchange {
     client: StateServiceClient<Channel>,
     jobs: Arc<OnceCell<mpsc::Sender<Job>>>,
+    /// Why the stream has ended, once it has.
+    failure: Arc<OnceLock<CallError>>,
 }
 
 #[derive(Debug)]
@@ -53,6 +55,7 @@ impl Exchange {
         Self {
             client,
             jobs: Arc::default(),
+            failure: Arc::default(),
         }
     }
 
@@ -62,14 +65,15 @@ impl Exchange {
         level: Level,
         operation: BatchOperation,
     ) -> Result<(), CallError> {
-        let client = &self.client;
-        let jobs = self.jobs.get_or_init(|| open(client.clone())).await;
+        let open = async || open(self.client.clone(), Arc::clone(&self.failure));
+        let jobs = self.jobs.get_or_init(open).await;
         let (answer, answered) = oneshot::channel();
         let job = Job {
             level,
             operation,
             answer,
         };
+        let ended = || self.failure.get().cloned().unwrap_or_else(ended);
         jobs.send(job).await.map_err(|_| ended())?;
         answered.await.map_err(|_| ended())?
     }
@@ -79,8 +83,11 @@ fn ended() -> CallError {
     CallError("the stream has ended".to_owned())
 }
 
-/// Not async by itself: the stream opens with its first message, and its failures reach whoever waits.
-async fn open(mut client: StateServiceClient<Channel>) -> mpsc::Sender<Job> {
+/// The stream opens with its first message; its failure reaches whoever waits, and whoever comes later.
+fn open(
+    mut client: StateServiceClient<Channel>,
+    ended_by: Arc<OnceLock<CallError>>,
+) -> mpsc::Sender<Job> {
     let (jobs, queue) = mpsc::channel(WAITING_MAX);
     let waiting = Arc::new(Mutex::new(Waiting::default()));
     let requests = Requests {
@@ -95,12 +102,12 @@ async fn open(mut client: StateServiceClient<Channel>) -> mpsc::Sender<Job> {
             Ok(answers) => read(answers.into_inner(), &waiting).await,
             Err(status) => call_error(&status),
         };
+        let failure = ended_by.get_or_init(|| failure);
         let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
         for (_, answer) in waiting.answers.drain() {
             let _gone = answer.send(Err(failure.clone()));
         }
     });
-    tokio::task::yield_now().await;
     jobs
 }
 
