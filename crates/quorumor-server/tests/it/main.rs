@@ -9,6 +9,7 @@
 mod calls;
 mod eventual;
 mod foreign;
+mod full_disk;
 mod members;
 mod strong;
 mod support;
