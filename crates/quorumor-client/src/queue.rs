@@ -115,7 +115,7 @@ impl Client {
         let range = candidates(name)?;
         let client = self.strict();
         let lease = client.lease(ttl).await?;
-        let key = Key::parse(&format!("{name}/{:016x}", lease.id().as_u64()));
+        let key = Key::parse(&format!("{name}/{}", lease.id()));
         let key = key.map_err(ClientError::Invalid)?;
         // The lease's id is nobody else's, so the key is absent but for a stranger's.
         let put = Operations::new().put_leased(key.as_str(), value, lease.id());

@@ -24,10 +24,10 @@ use crate::commands::member::MemberArgs;
 use crate::commands::put::PutArgs;
 use crate::commands::serve::ServeArgs;
 use crate::commands::sim::SimArgs;
-use crate::commands::torture::TortureArgs;
 use crate::commands::snapshot::SnapshotArgs;
 use crate::commands::status::StatusArgs;
 use crate::commands::token::TokenArgs;
+use crate::commands::torture::TortureArgs;
 use crate::commands::txn::TxnArgs;
 use crate::commands::watch::WatchArgs;
 use crate::exit::Failure;
@@ -263,15 +263,11 @@ impl ClientArgs {
     }
 }
 
-/// A lease's id, in hexadecimal, as `quorumor lease grant` shows it.
+/// A lease's id, as `quorumor lease grant` shows it.
 pub(crate) fn parse_lease(text: &str) -> Result<LeaseId, String> {
-    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let id = u64::from_str_radix(text, 16)
-        .ok()
-        .filter(|id| digits && *id > 0);
-    id.map(LeaseId::new).ok_or_else(|| {
-        format!("a lease's id is 1 to 16 hexadecimal digits and not 0, not {text:?}")
-    })
+    let id = text.parse::<u64>().ok().filter(|id| *id > 0);
+    id.map(LeaseId::new)
+        .ok_or_else(|| format!("a lease's id is a number from 1 up, not {text:?}"))
 }
 
 pub(crate) fn parse_hex(text: &str) -> Result<Bytes, String> {
@@ -337,7 +333,7 @@ mod tests {
                 "quorumor get k --level best",
                 "`linearizable`, `bounded` or `local`",
             ),
-            ("quorumor put k v --lease xyz", "hexadecimal digits"),
+            ("quorumor put k v --lease xyz", "a number from 1 up"),
             ("quorumor txn --file f --then x", "cannot be used with"),
             ("quorumor elect name", "<VALUE>"),
             ("quorumor member add 0 127.0.0.1:1", "from 1 up"),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use quorumor_client::{Certainty, Entry, LeaseId, Receipt};
+use quorumor_client::{Certainty, Entry, Receipt};
 use quorumor_core::{StalenessBasis, Version, WriteOutcome, WritePosition};
 use serde_json::{Value, json};
 
@@ -76,11 +76,6 @@ pub(crate) fn version_json(version: &Version) -> Value {
     }
 }
 
-/// A lease's id, as it is typed and shown: hexadecimal, since it is a random number.
-pub(crate) fn lease_text(lease: LeaseId) -> String {
-    format!("{:016x}", lease.as_u64())
-}
-
 /// An entry; a value that is no text is given as `value_hex`.
 pub(crate) fn entry_json(entry: &Entry) -> Value {
     let bytes = entry.value.as_bytes();
@@ -90,7 +85,7 @@ pub(crate) fn entry_json(entry: &Entry) -> Value {
         "writer": entry.writer.as_u64(),
     });
     if let Some(lease) = entry.lease {
-        object["lease"] = json!(lease_text(lease));
+        object["lease"] = json!(lease.as_u64());
     }
     match std::str::from_utf8(bytes) {
         Ok(text) => object["value"] = json!(text),

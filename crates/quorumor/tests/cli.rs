@@ -40,6 +40,27 @@ fn every_command_explains_itself_with_an_example() {
 }
 
 #[test]
+fn every_part_of_a_command_has_the_commands_examples() {
+    for (name, parts) in [
+        (
+            "lease",
+            vec!["grant", "revoke", "keep-alive", "ttl", "list"],
+        ),
+        (
+            "member",
+            vec!["list", "add", "promote", "remove", "transfer-leader"],
+        ),
+        ("snapshot", vec!["save"]),
+    ] {
+        for part in parts {
+            let help = text(&quorumor(&[name, part, "--help"]).stdout);
+            let example = format!("quorumor {name} {part}");
+            assert!(help.contains(&example), "no {example:?} in:\n{help}");
+        }
+    }
+}
+
+#[test]
 fn a_slip_is_a_usage_error_that_names_it() {
     for (line, named) in [
         (vec!["frobnicate"], "frobnicate"),
@@ -49,6 +70,24 @@ fn a_slip_is_a_usage_error_that_names_it() {
         (vec!["serve", "--mode", "strong"], "--node-id"),
         (vec!["compare", "--nodes", "2"], "2"),
         (vec!["sim", "--seeds", "0"], "0"),
+        (vec!["get", "k", "--level", "bounded"], "--max-age"),
+        (
+            vec!["get", "k", "--level", "local", "--max-lag", "3"],
+            "--level bounded",
+        ),
+        (vec!["put", "k", "v", "--lease", "0"], "from 1 up"),
+        (vec!["delete", "", "--prefix"], "every key"),
+        (vec!["txn"], "nothing to do"),
+        (
+            vec!["txn", "--if", "k size = 3", "--then", "get k"],
+            "absent, present",
+        ),
+        (vec!["txn", "--file", "/nowhere/at/all"], "/nowhere/at/all"),
+        (vec!["lease", "grant", "soon"], "soon"),
+        (vec!["elect", "name"], "<VALUE>"),
+        (vec!["member", "add", "0", "127.0.0.1:1"], "from 1 up"),
+        (vec!["member", "add", "4", "nowhere"], "nowhere"),
+        (vec!["compact", "0"], "0"),
     ] {
         let output = quorumor(&line);
         let said = text(&output.stderr);

@@ -30,7 +30,7 @@ pub(crate) struct CasArgs {
     pub(crate) value: String,
     #[command(flatten)]
     pub(crate) expect: ExpectArgs,
-    /// The lease that the new entry lives by, in hexadecimal
+    /// The lease that the new entry lives by
     #[arg(long, value_name = "ID", value_parser = parse_lease)]
     pub(crate) lease: Option<LeaseId>,
     #[command(flatten)]

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::args::{ClientArgs, Output, parse_lease};
 use crate::exit::{Exit, Failure};
 use crate::output;
-use crate::render::{duration_text, lease_text, line_text, receipt_json, receipt_lines};
+use crate::render::{duration_text, line_text, receipt_json, receipt_lines};
 use crate::signals::Ends;
 
 const EXAMPLE: &str = "\
@@ -21,7 +21,7 @@ Examples:
   quorumor lease list
   quorumor lease revoke $LEASE
 
-Keys that are put under a lease go when it does. Ids are shown and read in hexadecimal. Strong mode only.";
+Keys that are put under a lease go when it does. Strong mode only.";
 
 #[derive(Args, Clone, Debug)]
 #[command(after_help = EXAMPLE)]
@@ -146,18 +146,21 @@ async fn grant(
     let granted = granted.map_err(Failure::of_write)?;
     match shown {
         Output::Table => {
-            output::line(&lease_text(granted.lease))?;
+            output::line(&granted.lease.to_string())?;
             if granted.ttl != ttl {
                 output::note(&format!("the TTL is {}", duration_text(granted.ttl)));
             }
         }
         Output::Wide => {
-            let id = lease_text(granted.lease);
-            output::line(&format!("lease {id}, TTL {}", duration_text(granted.ttl)))?;
+            output::line(&format!(
+                "lease {}, TTL {}",
+                granted.lease,
+                duration_text(granted.ttl)
+            ))?;
             output::line(&receipt_lines(&granted.receipt))?;
         }
         Output::Json => output::json(&json!({
-            "lease": lease_text(granted.lease),
+            "lease": granted.lease.as_u64(),
             "ttl_ms": millis(granted.ttl),
             "receipt": receipt_json(&granted.receipt),
         }))?,
@@ -175,11 +178,11 @@ async fn keep_alive(client: &Client, id: LeaseId, shown: Output) -> Result<Exit,
     match shown {
         Output::Table | Output::Wide => output::line(&format!(
             "keeping lease {} alive, TTL {}; Ctrl-C ends it",
-            lease_text(id),
+            id.to_string(),
             duration_text(lease.ttl())
         ))?,
         Output::Json => output::json(&json!({
-            "lease": lease_text(id),
+            "lease": id.as_u64(),
             "ttl_ms": millis(lease.ttl()),
         }))?,
     }
@@ -217,7 +220,7 @@ async fn left(client: &Client, id: LeaseId, keys: bool, shown: Output) -> Result
             }
         }
         (Output::Table | Output::Wide, None) => {
-            output::note(&format!("absent: there is no lease {}", lease_text(id)));
+            output::note(&format!("absent: there is no lease {id}"));
         }
     }
     Ok(Exit::Done)
@@ -239,7 +242,7 @@ async fn list(client: &Client, shown: Output) -> Result<Exit, Failure> {
             let mut table = output::plain_table(["LEASE", "LEFT", "TTL", "KEYS"]);
             table.add_rows(leases.iter().map(|lease| {
                 [
-                    lease_text(lease.id),
+                    lease.id.to_string(),
                     duration_text(lease.remaining_ttl),
                     duration_text(lease.granted_ttl),
                     lease.key_count.to_string(),
@@ -259,13 +262,13 @@ async fn list(client: &Client, shown: Output) -> Result<Exit, Failure> {
 }
 
 fn gone(id: LeaseId) -> Failure {
-    let message = format!("there is no lease {}", lease_text(id));
+    let message = format!("there is no lease {id}");
     Failure::new(Exit::Refused, "LEASE_NOT_FOUND", message)
 }
 
 fn lease_json(lease: &LeaseInfo) -> Value {
     json!({
-        "lease": lease_text(lease.id),
+        "lease": lease.id.as_u64(),
         "granted_ttl_ms": millis(lease.granted_ttl),
         "remaining_ttl_ms": millis(lease.remaining_ttl),
         "key_count": lease.key_count,

@@ -31,7 +31,7 @@ pub(crate) struct PutArgs {
     /// The value; - reads it from stdin
     #[arg(allow_hyphen_values = true)]
     pub(crate) value: String,
-    /// The lease that the key lives by, in hexadecimal (strong mode); without one the key is freed from its lease
+    /// The lease that the key lives by (strong mode); without one the key is freed from its lease
     #[arg(long, value_name = "ID", value_parser = parse_lease)]
     pub(crate) lease: Option<LeaseId>,
     #[command(flatten)]

@@ -235,7 +235,7 @@ mod tests {
 
     #[test]
     fn operations_are_read() {
-        let put = operation(r#"put k "a\tb\"" lease=1f"#).unwrap();
+        let put = operation(r#"put k "a\tb\"" lease=31"#).unwrap();
         let Operation::Put { value, lease, .. } = put else {
             panic!("not a put");
         };
