@@ -15,18 +15,36 @@ pub(crate) struct LogClock {
     time_us: u64,
     at: Mono,
     step_max_us: u64,
-    /// Whether somebody leads a majority and can write.
-    running: bool,
+    pace: Pace,
+    /// The newest time that an entry carried.
+    told_us: u64,
 }
+
+/// How time goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// It doesn't: nobody leads, or the leader can't write.
+    Still,
+    /// Another node leads. While anything lives by log time, its entries carry it every second; if none comes, time may well
+    /// stand still there, and this node counts no further than [`AHEAD_US`] and a step.
+    Following,
+    /// This node leads a majority and can write.
+    Leading,
+}
+
+/// How far a follower counts beyond what it was told, beside one step: one tick of the leader's upkeep.
+const AHEAD_US: u64 = 1_000_000;
 
 impl LogClock {
     /// A clock that goes on from the newest log time known.
     pub(crate) const fn new(time: LogTime, at: Mono, step_max_us: u64) -> Self {
+        let time_us = time.0.saturating_mul(1_000);
         Self {
-            time_us: time.0.saturating_mul(1_000),
+            time_us,
             at,
             step_max_us,
-            running: false,
+            pace: Pace::Still,
+            told_us: time_us,
         }
     }
 
@@ -46,14 +64,20 @@ impl LogClock {
     pub(crate) fn advance(&mut self, now: Mono) {
         let step = now.since_us(self.at).min(self.step_max_us);
         self.at = now;
-        if self.running {
-            self.time_us = self.time_us.saturating_add(step);
-        }
+        let next = self.time_us.saturating_add(step);
+        self.time_us = match self.pace {
+            Pace::Still => self.time_us,
+            Pace::Following => {
+                let ahead = AHEAD_US.saturating_add(self.step_max_us);
+                next.min(self.told_us.saturating_add(ahead).max(self.time_us))
+            }
+            Pace::Leading => next,
+        };
     }
 
-    /// Whether time counts from now on.
-    pub(crate) const fn run(&mut self, running: bool) {
-        self.running = running;
+    /// How time goes on from now.
+    pub(crate) const fn go(&mut self, pace: Pace) {
+        self.pace = pace;
     }
 
     /// Some entry carries this time, so it has come.
@@ -62,6 +86,9 @@ impl LogClock {
         if time_us > self.time_us {
             self.time_us = time_us;
         }
+        if time_us > self.told_us {
+            self.told_us = time_us;
+        }
     }
 
     /// The leader's word, to go on from: also back, if this node's own count was ahead of it (the leader stood still, or an
@@ -69,6 +96,7 @@ impl LogClock {
     pub(crate) fn follow(&mut self, entries: &[Entry]) {
         for time in times(entries) {
             self.time_us = time.0.saturating_mul(1_000);
+            self.told_us = self.time_us;
         }
     }
 
@@ -103,7 +131,7 @@ mod tests {
         let mut clock = LogClock::new(LogTime(500), Mono(0), 1_000_000);
         clock.advance(Mono(700_000));
         assert_eq!(clock.now(), LogTime(500));
-        clock.run(true);
+        clock.go(Pace::Leading);
         clock.advance(Mono(900_000));
         assert_eq!(clock.now(), LogTime(700));
         clock.advance(Mono(60_000_000));
@@ -122,12 +150,20 @@ mod tests {
             ..Entry::default()
         };
         let mut clock = LogClock::new(LogTime(0), Mono(0), 1_000_000);
-        clock.run(true);
+        clock.go(Pace::Following);
         clock.advance(Mono(900_000));
         clock.follow(&[entry(100), entry(200)]);
         assert_eq!(clock.now(), LogTime(200), "the leader stood still");
         clock.advance(Mono(1_000_000));
         clock.observe_all(&[entry(250)]);
         assert_eq!(clock.now(), LogTime(300));
+        for second in 2..60 {
+            clock.advance(Mono(second * 1_000_000));
+        }
+        assert_eq!(
+            clock.now(),
+            LogTime(2_250),
+            "no word of the leader's for a minute"
+        );
     }
 }

@@ -26,7 +26,7 @@ use crate::install::{Checkpointing, Installing};
 use crate::keep_alives::KeepAlives;
 use crate::leadership::Standing;
 use crate::log::Log;
-use crate::log_time::LogClock;
+use crate::log_time::{LogClock, Pace};
 use crate::membership::Contacts;
 use crate::pending::{Seen, Writes};
 use crate::reads::Reads;
@@ -354,7 +354,9 @@ impl RaftReplica {
         }
         let half = timing.election_timeout_us() / 2;
         self.reads.ask_again_after(self.now, half);
-        self.keep_alives.ask_again_after(self.now, half);
+        // Whatever loses a round tells so; this is for what nobody thought of. Sooner, and a slow disk would lose each round.
+        self.keep_alives
+            .ask_again_after(self.now, half.saturating_mul(8));
         if self.now.since_us(self.pulse_at) >= half {
             self.pulse_at = self.now;
             self.persist_commit();
@@ -370,9 +372,12 @@ impl RaftReplica {
 
     /// Log time goes on while somebody leads a majority and can write.
     fn settle_clock(&mut self) {
-        let can_write = !self.standing.leads
-            || (self.disk == DiskState::Available && !self.leads_without_quorum());
-        self.clock.run(self.standing.leader.is_some() && can_write);
+        let stuck = self.disk == DiskState::Full || self.leads_without_quorum();
+        self.clock.go(match self.standing.leader {
+            Some(_) if !self.standing.leads => Pace::Following,
+            Some(_) if !stuck => Pace::Leading,
+            Some(_) | None => Pace::Still,
+        });
     }
 
     pub(crate) fn damaged(&mut self, why: String) {
