@@ -11,4 +11,5 @@ mod compare;
 mod durability;
 mod faults;
 mod house;
+mod recipes;
 mod support;
