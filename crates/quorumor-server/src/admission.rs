@@ -11,11 +11,17 @@ use quorumor_core::limits::WATCHERS_MAX;
 use quorumor_core::{Command, Error, LeaseAction, Level, Mode};
 
 use crate::metrics;
+use crate::weight::{Bytes, Weight};
 
 /// When a caller may try again whose class is full: calls take milliseconds.
 const RETRY_AFTER_MS: u64 = 100;
 /// The same for watches, which stay.
 const RETRY_WATCH_AFTER_MS: u64 = 1_000;
+
+/// Bytes of long answers that are on their way out, before more of them are refused.
+const ANSWERS_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// What counts as long. A shorter answer is bounded by the calls that may be open on a connection.
+pub(crate) const LONG_ANSWER_BYTES: usize = 64 * 1024;
 
 /// What calls are told apart by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,6 +127,7 @@ impl Class {
 #[derive(Debug)]
 pub(crate) struct Shares {
     mode: Mode,
+    answers: Bytes,
     open: [Arc<AtomicUsize>; Class::ALL.len()],
 }
 
@@ -128,6 +135,7 @@ impl Shares {
     pub(crate) fn new(mode: Mode) -> Self {
         Self {
             mode,
+            answers: Bytes::default(),
             open: std::array::from_fn(|_| Arc::default()),
         }
     }
@@ -152,6 +160,47 @@ impl Shares {
     }
 }
 
+/// What a long answer weighs until it has left.
+#[derive(Clone, Debug)]
+pub(crate) struct AnswerWeight {
+    _weight: Arc<Weight>,
+}
+
+impl Shares {
+    /// Counts a long answer's bytes until the weight is dropped; `None` for a short one. What was done already is answered,
+    /// however much waits.
+    ///
+    /// # Errors
+    /// `Overloaded` if too much is on its way out, counted.
+    pub(crate) fn answer(
+        &self,
+        class: Class,
+        bytes: usize,
+        is_done: bool,
+    ) -> Result<Option<AnswerWeight>, Error> {
+        if bytes < LONG_ANSWER_BYTES {
+            return Ok(None);
+        }
+        let max = if is_done {
+            usize::MAX
+        } else {
+            ANSWERS_BYTES_MAX
+        };
+        match self.answers.try_add(bytes, max) {
+            Some(weight) => Ok(Some(AnswerWeight {
+                _weight: Arc::new(weight),
+            })),
+            None => {
+                metrics::shed(self.mode, class);
+                Err(Error::Overloaded {
+                    queue: "answer_bytes_max",
+                    retry_after_ms: RETRY_AFTER_MS,
+                })
+            }
+        }
+    }
+}
+
 /// A place among the open calls of a class, given back when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Slot(Arc<AtomicUsize>);
@@ -165,6 +214,19 @@ impl Drop for Slot {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_answers_are_bounded_together_and_short_ones_are_not_counted() {
+        let shares = Shares::new(Mode::Strong);
+        let long = || shares.answer(Class::LocalRead, 2 << 20, false);
+        let held: Vec<_> = (0..128).map(|_| long().unwrap()).collect();
+        assert!(long().is_err());
+        assert!(shares.answer(Class::LocalRead, 1_000, false).is_ok());
+        assert!(shares.answer(Class::Write, 2 << 20, true).is_ok());
+        drop(held);
+        assert_eq!(shares.answers.get(), 0);
+        assert!(long().is_ok());
+    }
 
     #[test]
     fn a_full_class_refuses_by_name_and_leaves_the_others_alone() {

@@ -28,6 +28,7 @@ use crate::metrics;
 use crate::service::Service;
 use crate::trust::Trust;
 
+mod held;
 mod incoming;
 
 use incoming::{Caller, incoming};
@@ -174,7 +175,7 @@ async fn guard(auth: Arc<Auth>, mut request: Request, next: Next) -> Response {
     if !auth.is_open() {
         request.extensions_mut().insert(principal);
     }
-    let response = explain(next.run(request).await);
+    let response = held::hold(explain(next.run(request).await));
     if let Some((principal, call)) = recorded {
         let ended =
             Status::from_header_map(response.headers()).filter(|status| status.code() != Code::Ok);

@@ -29,7 +29,7 @@ mod watch;
 mod writing;
 
 use asking::{Asking, Kind};
-use headers::Headed;
+use headers::{Answering, Headed};
 use quorumor_proto::describe;
 
 /// The service of one node.
@@ -84,7 +84,7 @@ impl Service {
     }
 
     /// One call: what it asks, what `run` makes of it, how it went.
-    async fn serve<M: Headed, T, F>(
+    async fn serve<M: Headed, T: Answering, F>(
         &self,
         method: &'static str,
         kind: Kind,
@@ -102,8 +102,15 @@ impl Service {
         let ran = run(Arc::clone(&asking), message).instrument(span).await;
         match ran {
             Ok(answer) => {
+                let weight = asking
+                    .answer_weight(answer.long_bytes())
+                    .map_err(|error| asking.refuse(&error))?;
                 asking.answered();
-                Ok(Response::new(answer))
+                let mut response = Response::new(answer);
+                if let Some(weight) = weight {
+                    response.extensions_mut().insert(weight);
+                }
+                Ok(response)
             }
             Err(error) => Err(asking.refuse(&error)),
         }

@@ -18,7 +18,7 @@ use tonic::metadata::MetadataMap;
 
 use super::Service;
 use super::receipts::{self, Said};
-use crate::admission::{Class, Slot};
+use crate::admission::{AnswerWeight, Class, Slot};
 use crate::auth::Principal;
 use crate::handle::{Handle, Published, Unanswered, late};
 use crate::metrics;
@@ -166,6 +166,17 @@ impl Asking {
             return Err(late());
         }
         Ok((slot, self.session()?))
+    }
+
+    /// Counts a long answer until it has left.
+    pub(super) fn answer_weight(&self, bytes: usize) -> Result<Option<AnswerWeight>, Error> {
+        match self.kind.class(self.asked) {
+            Some(class) => {
+                let shares = self.handle.shares();
+                shares.answer(class, bytes, self.kind.writes())
+            }
+            None => Ok(None),
+        }
     }
 
     /// What the token demands, if it is one for here.

@@ -1,4 +1,4 @@
-//! The header of each request, in one word.
+//! What all requests have in common, a header, and what matters of all answers: whether they are long.
 
 use quorumor_proto::pb;
 
@@ -42,4 +42,102 @@ headed!(
     TransferLeaderRequest,
     CompactHistoryRequest,
     SnapshotSaveRequest,
+);
+
+/// An answer that may be long.
+pub(super) trait Answering {
+    /// About what it weighs; 0 for what is short by its nature, or counted by itself.
+    fn long_bytes(&self) -> usize {
+        0
+    }
+}
+
+fn entry_bytes(entry: Option<&pb::Entry>) -> usize {
+    entry.map_or(0, |entry| entry.key.len() + entry.value.len())
+}
+
+fn results_bytes(results: &[pb::BatchResult]) -> usize {
+    use pb::batch_result::Result as Done;
+    let bytes = |result: &pb::BatchResult| match &result.result {
+        Some(Done::Get(got)) => entry_bytes(got.entry.as_ref()),
+        Some(Done::Delete(deleted)) => entry_bytes(deleted.previous.as_ref()),
+        Some(Done::CompareAndSet(compared)) => entry_bytes(compared.entry.as_ref()),
+        Some(Done::Put(_) | Done::DeleteRange(_)) | None => 0,
+    };
+    results.iter().map(bytes).sum()
+}
+
+impl Answering for pb::GetResponse {
+    fn long_bytes(&self) -> usize {
+        entry_bytes(self.entry.as_ref())
+    }
+}
+
+impl Answering for pb::DeleteResponse {
+    fn long_bytes(&self) -> usize {
+        entry_bytes(self.previous.as_ref())
+    }
+}
+
+impl Answering for pb::CompareAndSetResponse {
+    fn long_bytes(&self) -> usize {
+        entry_bytes(self.entry.as_ref())
+    }
+}
+
+impl Answering for pb::BatchResponse {
+    fn long_bytes(&self) -> usize {
+        results_bytes(&self.results)
+    }
+}
+
+impl Answering for pb::TxnResponse {
+    fn long_bytes(&self) -> usize {
+        results_bytes(&self.results)
+    }
+}
+
+impl Answering for pb::ListResponse {
+    fn long_bytes(&self) -> usize {
+        // With what versions and lengths weigh.
+        let entries = self.entries.iter();
+        entries.map(|entry| 64 + entry_bytes(Some(entry))).sum()
+    }
+}
+
+impl Answering for pb::LeaseTimeToLiveResponse {
+    fn long_bytes(&self) -> usize {
+        let keys = self.lease.iter().flat_map(|lease| &lease.keys);
+        keys.map(String::len).sum()
+    }
+}
+
+impl Answering for pb::LeaseListResponse {
+    fn long_bytes(&self) -> usize {
+        self.leases.len() * 64
+    }
+}
+
+/// A stream gives one part at a time.
+impl<T> Answering for super::Answers<T> {}
+
+macro_rules! short {
+    ($($message:ident),+ $(,)?) => {
+        $(impl Answering for pb::$message {})+
+    };
+}
+
+short!(
+    PutResponse,
+    LeaseGrantResponse,
+    LeaseRevokeResponse,
+    OpenSessionResponse,
+    CloseSessionResponse,
+    DescribeResponse,
+    MemberListResponse,
+    MemberAddResponse,
+    MemberPromoteResponse,
+    MemberRemoveResponse,
+    TransferLeaderResponse,
+    CompactHistoryResponse,
 );

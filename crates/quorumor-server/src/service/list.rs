@@ -17,6 +17,7 @@ use quorumor_proto::request::parse_range;
 
 use super::Answers;
 use super::asking::{Asking, Reading};
+use crate::admission::AnswerWeight;
 use crate::auth::Principal;
 
 const FORMAT: u8 = 1;
@@ -162,6 +163,8 @@ struct Streaming {
     at: Option<Revision>,
     after: Option<Key>,
     is_done: bool,
+    /// Of the part that is made and the one that is on its way.
+    _weight: Option<AnswerWeight>,
 }
 
 /// The whole listing, part by part.
@@ -174,6 +177,7 @@ pub(super) async fn stream(
     let at = at_revision(list.revision);
     let reading = asking.read_at(at).await?;
     let listing = Streaming {
+        _weight: asking.answer_weight(2 * PART_BYTES)?,
         receipt: asking.read_receipt(&reading)?,
         reading,
         range,

@@ -548,3 +548,46 @@ async fn eventual_mode_refuses_by_name_what_it_cannot_give() {
     assert!(kept[0].ttl.is_none() && !kept[0].status.is_empty());
     cluster.shutdown().await;
 }
+
+/// A saturating write load must expire no healthy lease.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_that_is_kept_alive_outlives_a_flood_of_writes() {
+    const WRITERS: usize = 256;
+    let cluster = Cluster::start("strong", 3).await;
+    let leader = cluster.leader().await;
+    let mut client = cluster.client(leader % 3 + 1);
+    let lease = grant(&mut client, 0, 3).await.lease_id;
+    let bound = pb::PutRequest {
+        lease_id: lease,
+        ..put("l/a", "v")
+    };
+    client.put(bound).await.unwrap();
+    let until = Instant::now() + Duration::from_secs(5);
+    let writer = cluster.client(leader);
+    let flood: Vec<_> = (0..WRITERS)
+        .map(|number| {
+            let mut writer = writer.clone();
+            tokio::spawn(async move {
+                let value = "v".repeat(256);
+                while Instant::now() < until {
+                    // Refused or late, it comes again.
+                    let _ = writer.put(put(&format!("flood/{number}"), &value)).await;
+                }
+            })
+        })
+        .collect();
+    while Instant::now() < until {
+        let kept = keep_alive(&mut client, &[lease]).await;
+        assert!(
+            kept[0].ttl.is_some() || !kept[0].status.is_empty(),
+            "the lease is gone"
+        );
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+    for writer in flood {
+        writer.await.unwrap();
+    }
+    let read = client.get(get("l/a", pb::RequestHeader::default())).await;
+    assert!(read.unwrap().into_inner().found);
+    cluster.shutdown().await;
+}

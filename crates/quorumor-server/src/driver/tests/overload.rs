@@ -189,3 +189,36 @@ async fn what_is_late_is_not_begun() {
     );
     running.end().await;
 }
+
+#[tokio::test]
+async fn long_answers_that_nobody_takes_are_bounded_together() {
+    let running = start(Scripted::new(true)).await;
+    let large = pb::PutRequest {
+        value: vec![7; BATCH_BYTES_MAX / 2].into(),
+        ..put("k")
+    };
+    running.service.put(within(large, "5S")).await.unwrap();
+    let get = || {
+        let get = pb::GetRequest {
+            key: "k".into(),
+            header: Some(pb::RequestHeader {
+                level: pb::Level::Local.into(),
+                ..pb::RequestHeader::default()
+            }),
+            revision: 0,
+        };
+        running.service.get(within(get, "5S"))
+    };
+    let mut held = Vec::new();
+    let refused = loop {
+        match get().await {
+            Ok(answer) => held.push(answer),
+            Err(status) => break from_status(&status),
+        }
+    };
+    assert_eq!(refused.reason, "OVERLOADED");
+    assert!((250..=256).contains(&held.len()), "{}", held.len());
+    held.pop();
+    assert!(get().await.is_ok());
+    running.end().await;
+}
