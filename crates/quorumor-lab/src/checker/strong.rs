@@ -37,3 +37,6 @@ fn evidence(text: String, ops: &[&Op]) -> Evidence {
         ops: Vec::new(),
     }
 }
+
+#[cfg(test)]
+mod tests;

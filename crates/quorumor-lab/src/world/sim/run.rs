@@ -348,6 +348,7 @@ impl Run {
         running.armed_us = None;
         if running.deadline_us().is_some_and(|at| at <= now_us) {
             self.give(id, Input::Timer);
+            self.note_leader(id);
         } else {
             self.arm(id);
         }
@@ -375,12 +376,8 @@ impl Run {
         let Some(outputs) = self.node(id).handle(now_us, input) else {
             return;
         };
-        let spoke = !outputs.is_empty();
         for output in outputs {
             self.effect(id, output);
-        }
-        if spoke {
-            self.note_leader(id);
         }
         self.arm(id);
     }

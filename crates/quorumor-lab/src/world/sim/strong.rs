@@ -94,7 +94,7 @@ impl Strong {
         for place in 0..READERS {
             actors.push(Actor::reader(place, stream(200 + place)));
         }
-        actors.push(Actor::operator(stream(300)));
+        actors.push(Actor::operator(stream(300), options.faults));
         Self {
             actors,
             watchers: (0..WATCHERS)

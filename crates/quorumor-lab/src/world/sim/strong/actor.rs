@@ -133,10 +133,10 @@ impl Actor {
         )
     }
 
-    pub(super) fn operator(rng: ChaCha8Rng) -> Self {
+    pub(super) fn operator(rng: ChaCha8Rng, moves: bool) -> Self {
         Self::new(
             "operator".to_owned(),
-            Kind::Operator(Operator::default()),
+            Kind::Operator(Operator::new(moves)),
             rng,
         )
     }

@@ -5,7 +5,7 @@ use quorumor_core::{
     Request, RequestId, Revision, View,
 };
 
-use super::actor::{MS, Plan, Surroundings, Wish};
+use super::actor::{Kind, MS, Plan, Surroundings, Wish};
 use super::{CALLS_FROM, Call, Happening, restore};
 use crate::registry::{Answer, Ask, Attempt, Ended, Failure, Finish, Op, Query, Subject};
 use crate::rng;
@@ -59,7 +59,12 @@ impl Run {
         if self.now_us >= self.load_ends_us {
             return;
         }
-        let members = self.membership();
+        let operates = matches!(self.strong.actors[actor].kind, Kind::Operator(_));
+        let members = if operates {
+            self.membership()
+        } else {
+            Vec::new()
+        };
         let nodes = self.nodes.len() as u64;
         let strong = &mut self.strong;
         let around = Surroundings {
@@ -355,7 +360,13 @@ fn numbered(ask: Ask, number: Option<ClientSeq>) -> Ask {
         Ask::Lease(LeaseAction::Revoke { id, .. }) => {
             Ask::Lease(LeaseAction::Revoke { id, client: number })
         }
-        other => other,
+        other @ (Ask::Write(_)
+        | Ask::Txn(_)
+        | Ask::Lease(LeaseAction::KeepAlive { .. })
+        | Ask::Session(_)
+        | Ask::Cluster(_)
+        | Ask::Read(_)
+        | Ask::Backup) => other,
     }
 }
 

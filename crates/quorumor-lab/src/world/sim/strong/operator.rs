@@ -14,18 +14,29 @@ const NEWCOMERS: u64 = 4;
 const VOTERS_MIN: usize = 3;
 
 /// The operator.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Operator {
+    /// Whether it moves leaders and members; without faults nothing is to be refused.
+    moves: bool,
     founders: u64,
     newcomers: u64,
 }
 
 impl Operator {
+    pub(super) const fn new(moves: bool) -> Self {
+        Self {
+            moves,
+            founders: 0,
+            newcomers: 0,
+        }
+    }
+
     pub(super) fn plan(&mut self, rng: &mut ChaCha8Rng, around: &Surroundings<'_>) -> Plan {
         if self.founders == 0 {
             self.founders = around.nodes;
         }
-        let change = match rng::below(rng, 100) {
+        let kinds = if self.moves { 100 } else { 45 };
+        let change = match rng::below(rng, kinds) {
             0..25 => {
                 let keep = rng::below(rng, 80);
                 ClusterAction::CompactHistory {

@@ -16,7 +16,12 @@ impl Run {
         let invoke = &planned.invoke;
         let ask = match &planned.request.command {
             Command::Write { operations, .. } => Ask::Write(operations.clone()),
-            _ => Ask::Read(Query {
+            Command::ReadBarrier { .. }
+            | Command::Txn { .. }
+            | Command::Lease(_)
+            | Command::Session(_)
+            | Command::Cluster(_)
+            | Command::Backup => Ask::Read(Query {
                 level: match invoke.level {
                     Some(AskedLevel::Local) => Level::Local,
                     Some(AskedLevel::Bounded | AskedLevel::Linearizable) | None => {
