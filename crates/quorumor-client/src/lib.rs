@@ -7,8 +7,11 @@
 //!   can be. Errors carry one too, wherever a node made them.
 //! - **A session by default.** The token of each receipt goes with the next request, so that the client reads its own
 //!   writes and never goes back, at any node.
-//! - **A write is never repeated blindly.** Retries follow [`ClientError::certainty`]: what was *not applied* may be
-//!   tried again, elsewhere; a write whose outcome is *unknown* is returned to the caller as such.
+//! - **A write is never applied twice by a retry.** Retries follow [`ClientError::certainty`]: what was *not applied* may be
+//!   tried again, elsewhere. In strong mode writes are numbered in a session of the cluster, which is opened before the first
+//!   one; so a write whose outcome is *unknown* is sent again, under its number, until its deadline. If the session is gone by
+//!   then the caller is told (`SESSION_EXPIRED`, *unknown*), and the next write opens another. Without numbers (eventual mode,
+//!   [`ClientBuilder::exactly_once`], [`RetryPolicy::none`]) a write of unknown outcome is returned as such at once.
 //! - **Straight to the leader** (strong mode): it learns from receipts and hints which of its endpoints leads.
 //!
 //! ```no_run
@@ -26,8 +29,12 @@
 //! # }
 //! ```
 //!
-//! Reading order: [`client`] (the calls), [`answer`] (what they give), [`error`] (what can go wrong, and whether the
-//! write happened), `call` and [`retry`] (how a call is carried out), [`watch`].
+//! Beyond keys: [`txn`] (transactions), [`lease`], [`lock`] and [`election`] (recipes, with what they can't do), [`watch`],
+//! [`pipeline`] (many operations over one stream), [`cluster`] (members, history, backups).
+//!
+//! Reading order: [`client`], `kv` and [`list`] (the calls), [`answer`] (what they give), [`error`] (what can go wrong, and
+//! whether the write happened), `call`, `course` and [`retry`] (how a call is carried out), `exactly_once` and `numbers` (the
+//! session and its numbers), then the rest.
 
 pub mod answer;
 pub mod client;
