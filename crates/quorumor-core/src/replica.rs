@@ -269,6 +269,11 @@ pub enum LogRecord {
 pub trait CheckpointSource: Send + fmt::Debug {
     /// The next piece, of about [`CHECKPOINT_CHUNK_BYTES`](crate::limits::CHECKPOINT_CHUNK_BYTES); `None` at the end.
     fn next_chunk(&mut self) -> Option<Bytes>;
+
+    /// Whether [`Self::next_chunk`] comes without waiting. A source that makes its pieces when they are asked for always is.
+    fn is_ready(&mut self) -> bool {
+        true
+    }
 }
 
 /// What a start finds on the disk.

@@ -1,9 +1,9 @@
 //! The log thread of one replica: takes everything queued, writes one frame, syncs once, reports the highest token.
 //!
-//! Between batches it writes a checkpoint piece by piece, renews the log's floor each second, and watches the free space,
+//! Between batches it writes a checkpoint piece by piece, as another thread makes them (`ahead.rs`), renews the log's floor each second, and watches the free space,
 //! so that a replica refuses writes before an accepted one finds no room. A failed write or sync ends it, and the node.
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -17,10 +17,14 @@ use crate::shutdown::Alarm;
 use crate::store::Store;
 use crate::weight::{Bytes, Weight};
 
+mod ahead;
+
 /// Requests that one batch takes from the queue.
 const BATCH_MAX: usize = 4_096;
 /// How often the floor is renewed and the free space read.
 const RENEWAL: Duration = Duration::from_secs(1);
+/// How often the next piece of a checkpoint is looked for, while no batch comes.
+const PIECE_WAIT: Duration = Duration::from_millis(2);
 /// How long a batch waits that found no room.
 const SPACE_WAIT: Duration = Duration::from_millis(200);
 
@@ -171,10 +175,7 @@ impl<D: Disk, P: FnMut() -> std::io::Result<u64>> Running<D, P> {
         let first = if self.disk == DiskState::Full || self.thread.store.is_waiting_for_space() {
             queued.recv_timeout(SPACE_WAIT)
         } else if self.thread.store.is_writing_checkpoint() {
-            queued.try_recv().map_err(|error| match error {
-                TryRecvError::Empty => RecvTimeoutError::Timeout,
-                TryRecvError::Disconnected => RecvTimeoutError::Disconnected,
-            })
+            queued.recv_timeout(PIECE_WAIT)
         } else {
             queued.recv_timeout(RENEWAL.saturating_sub(self.renewed.elapsed()))
         };
@@ -191,7 +192,10 @@ impl<D: Disk, P: FnMut() -> std::io::Result<u64>> Running<D, P> {
 
     fn carry_out(&mut self, batch: Vec<Queued>) -> Result<(), WalError> {
         let began = Instant::now();
-        let (batch, weights): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
+        let ahead = batch
+            .into_iter()
+            .map(|(persist, weight)| (ahead::made(persist), weight));
+        let (batch, weights): (Vec<_>, Vec<_>) = ahead.unzip();
         self.weights.extend(weights);
         let done = self.thread.store.carry_out(batch)?;
         let syncs = self.thread.store.stats().syncs;

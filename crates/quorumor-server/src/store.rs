@@ -127,7 +127,7 @@ impl<D: Disk> Store<D> {
         Ok(done.map(Completion::Persisted).into_iter().collect())
     }
 
-    /// Writes the next piece of the checkpoint that is under way, if there is one.
+    /// Writes the next piece of the checkpoint that is under way, if there is one and it is ready.
     ///
     /// # Errors
     /// As [`Self::carry_out`]. A full disk is none: the piece is tried again at the next call.
@@ -135,6 +135,10 @@ impl<D: Disk> Store<D> {
         let Some(mut checkpoint) = self.checkpoint.take() else {
             return Ok(None);
         };
+        if checkpoint.piece.is_none() && !checkpoint.source.is_ready() {
+            self.checkpoint = Some(checkpoint);
+            return Ok(None);
+        }
         match self.step_checkpoint(&mut checkpoint) {
             Ok(true) => Ok(Some(Completion::Checkpointed(checkpoint.token))),
             Ok(false) => {

@@ -17,8 +17,9 @@ pub const MAX_CHUNK_BYTES: u64 = 16 << 20;
 const CHUNK_HEADER: usize = 8;
 const FOOTER_BYTES: usize = 24;
 const FOOTER_MARKER: u32 = u32::MAX;
-/// A large checkpoint is synced piece by piece, so that the last sync isn't long.
-const SYNC_EVERY: u64 = 16 << 20;
+/// A large checkpoint is synced piece by piece while it is written, so that the last sync isn't long, and no append waits for
+/// one in between.
+const SYNC_EVERY: u64 = 2 << 20;
 
 /// A checkpoint that was complete on the disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,7 +100,7 @@ impl CheckpointDraft {
         self.bytes += len;
         self.crc = crc;
         if self.end - self.synced >= SYNC_EVERY {
-            store.sync(&self.name)?;
+            store.sync_behind(&self.name)?;
             self.synced = self.end;
         }
         Ok(())

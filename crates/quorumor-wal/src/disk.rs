@@ -6,6 +6,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
 
 /// A directory of files, real or faulty. All paths are plain file names inside one directory.
 ///
@@ -18,6 +19,16 @@ pub trait Disk {
     fn write_at(&mut self, name: &str, offset: u64, bytes: &[u8]) -> io::Result<()>;
     /// Makes what was written to the file durable (`fdatasync`).
     fn sync(&mut self, name: &str) -> io::Result<()>;
+    /// Begins to make durable what was written to the file, and doesn't wait for it. Promises nothing: only a later
+    /// [`sync`](Self::sync) does, which has less to wait for then, and reports what failed here.
+    ///
+    /// # Errors
+    ///
+    /// As [`sync`](Self::sync).
+    fn sync_behind(&mut self, name: &str) -> io::Result<()> {
+        let _ = name;
+        Ok(())
+    }
     /// Makes creates, renames and removes durable.
     fn sync_dir(&mut self) -> io::Result<()>;
     /// Renames a file; an existing `to` is replaced atomically.
@@ -41,6 +52,8 @@ pub trait Disk {
 pub struct RealDisk {
     directory: PathBuf,
     open: BTreeMap<String, File>,
+    /// The sync that was begun and not waited for, with its file.
+    behind: Option<(String, JoinHandle<io::Result<()>>)>,
 }
 
 impl RealDisk {
@@ -64,6 +77,7 @@ impl RealDisk {
         Ok(Self {
             directory: directory.to_path_buf(),
             open: BTreeMap::new(),
+            behind: None,
         })
     }
 
@@ -76,6 +90,16 @@ impl RealDisk {
                 io::ErrorKind::InvalidInput,
                 format!("`{name}` is not a plain file name"),
             ))
+        }
+    }
+
+    /// Waits for the sync that was begun. Its failure is a failure of the file: the kernel tells it only once.
+    fn join_behind(&mut self) -> io::Result<()> {
+        match self.behind.take() {
+            Some((_, running)) => running
+                .join()
+                .unwrap_or_else(|_| Err(io::Error::other("a sync was broken off"))),
+            None => Ok(()),
         }
     }
 
@@ -109,7 +133,24 @@ impl Disk for RealDisk {
     }
 
     fn sync(&mut self, name: &str) -> io::Result<()> {
+        if self.behind.as_ref().is_some_and(|(file, _)| file == name) {
+            self.join_behind()?;
+        }
         self.writable(name)?.sync_data()
+    }
+
+    fn sync_behind(&mut self, name: &str) -> io::Result<()> {
+        match &self.behind {
+            // The one before isn't done: the next will find this one's work too.
+            Some((_, running)) if !running.is_finished() => return Ok(()),
+            Some(_) | None => self.join_behind()?,
+        }
+        let file = self.writable(name)?.try_clone()?;
+        let running = std::thread::Builder::new()
+            .name("sync-behind".to_owned())
+            .spawn(move || file.sync_data())?;
+        self.behind = Some((name.to_owned(), running));
+        Ok(())
     }
 
     fn sync_dir(&mut self) -> io::Result<()> {

@@ -51,6 +51,10 @@ impl<D: Disk> Store<D> {
         self.run("sync", name, |disk| disk.sync(name))
     }
 
+    pub(crate) fn sync_behind(&mut self, name: &str) -> Result<(), WalError> {
+        self.run("sync", name, |disk| disk.sync_behind(name))
+    }
+
     pub(crate) fn sync_dir(&mut self) -> Result<(), WalError> {
         self.run("sync", ".", Disk::sync_dir)
     }
