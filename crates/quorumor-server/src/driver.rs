@@ -137,7 +137,7 @@ impl<R: Replica> Driver<R> {
             {
                 timer.as_mut().reset(due);
             }
-            let tick = due.is_some().then(|| timer.as_mut());
+            let tick = due.is_some().then_some(timer.as_mut());
             match self.wake(&leave, &stop, left, tick).await {
                 Wake::Stop => break,
                 Wake::Leave => {
