@@ -29,7 +29,7 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> ExitCode {
     let output = cli.command.output();
-    let runtime = match tokio::runtime::Runtime::new() {
+    let runtime = match runtime(&cli.command) {
         Ok(runtime) => runtime,
         Err(error) => {
             let failure = exit::Failure::unavailable("can't start the runtime", &error);
@@ -47,4 +47,16 @@ fn run(cli: Cli) -> ExitCode {
             failure.exit.into()
         }
     }
+}
+
+/// A node shares its machine with its own log and, often, with other nodes: half of the cores spend less on waking each
+/// other, and leave the rest to the disk. `TOKIO_WORKER_THREADS` says otherwise.
+fn runtime(command: &args::Command) -> std::io::Result<tokio::runtime::Runtime> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let is_node = matches!(command, args::Command::Serve(_));
+    if is_node && std::env::var_os("TOKIO_WORKER_THREADS").is_none() {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        builder.worker_threads((cores / 2).max(1));
+    }
+    builder.enable_all().build()
 }
