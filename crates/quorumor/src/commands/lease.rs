@@ -177,8 +177,7 @@ async fn keep_alive(client: &Client, id: LeaseId, shown: Output) -> Result<Exit,
     })?;
     match shown {
         Output::Table | Output::Wide => output::line(&format!(
-            "keeping lease {} alive, TTL {}; Ctrl-C ends it",
-            id.to_string(),
+            "keeping lease {id} alive, TTL {}; Ctrl-C ends it",
             duration_text(lease.ttl())
         ))?,
         Output::Json => output::json(&json!({
