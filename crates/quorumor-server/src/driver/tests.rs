@@ -424,7 +424,7 @@ async fn a_full_queue_refuses_at_once_and_for_certain() {
         after: None,
         request_id: quorumor_core::RequestId::default(),
     };
-    let soon = tokio::time::Instant::now() + Duration::from_secs(1);
+    let soon = Instant::now() + Duration::from_secs(1);
     let calls: Vec<_> = (0..quorumor_core::limits::DRIVER_QUEUE_MAX + 1)
         .map(|_| running.handle.call(request(), soon))
         .collect();
@@ -512,7 +512,7 @@ async fn requests_are_bounded_by_their_bytes_too() {
         after: None,
         request_id: quorumor_core::RequestId::default(),
     };
-    let soon = tokio::time::Instant::now() + Duration::from_secs(1);
+    let soon = Instant::now() + Duration::from_secs(1);
     // None of them runs before all have asked, so the driver takes nothing meanwhile.
     let calls: Vec<_> = (0..100)
         .map(|_| running.handle.call(request(), soon))

@@ -5,9 +5,8 @@ use quorumor_proto::pb::watch_response::Step;
 
 use super::*;
 
-type Steps = std::pin::Pin<
-    Box<dyn futures_util::Stream<Item = Result<pb::WatchResponse, tonic::Status>> + Send>,
->;
+type Steps =
+    Pin<Box<dyn futures_util::Stream<Item = Result<pb::WatchResponse, tonic::Status>> + Send>>;
 
 async fn watch(running: &Running, cursor: bytes::Bytes) -> Steps {
     let request = pb::WatchRequest {
