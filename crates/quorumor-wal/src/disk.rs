@@ -7,6 +7,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// A directory of files, real or faulty. All paths are plain file names inside one directory.
 ///
@@ -28,6 +29,24 @@ pub trait Disk {
     fn sync_behind(&mut self, name: &str) -> io::Result<()> {
         let _ = name;
         Ok(())
+    }
+    /// Begins to overwrite `from..to` with zeros and to sync them, and doesn't wait for it; `false` if this disk can't, or
+    /// is still at the one before. [`zeroed_behind`](Self::zeroed_behind) tells when it's done.
+    ///
+    /// # Errors
+    ///
+    /// If it can't be begun.
+    fn zero_behind(&mut self, name: &str, from: u64, to: u64) -> io::Result<bool> {
+        let _ = (name, from, to);
+        Ok(false)
+    }
+    /// Whether [`zero_behind`](Self::zero_behind) would begin now.
+    fn zeroes_behind(&self) -> bool {
+        false
+    }
+    /// What became of the zeros that were begun: told once, when it's known.
+    fn zeroed_behind(&mut self) -> Option<io::Result<()>> {
+        None
     }
     /// Makes creates, renames and removes durable.
     fn sync_dir(&mut self) -> io::Result<()>;
@@ -54,7 +73,13 @@ pub struct RealDisk {
     open: BTreeMap<String, File>,
     /// The sync that was begun and not waited for, with its file.
     behind: Option<(String, JoinHandle<io::Result<()>>)>,
+    /// The zeros that were begun and not waited for.
+    zeroing: Option<JoinHandle<io::Result<()>>>,
 }
+
+/// Zeros that are written behind are synced in pieces of this, with a rest after each: appends have the disk first.
+const ZEROS_BEHIND: usize = 1 << 20;
+const ZEROS_REST: Duration = Duration::from_millis(10);
 
 impl RealDisk {
     /// Opens the directory, and makes it, durably, when it's missing, parents included.
@@ -78,6 +103,7 @@ impl RealDisk {
             directory: directory.to_path_buf(),
             open: BTreeMap::new(),
             behind: None,
+            zeroing: None,
         })
     }
 
@@ -117,6 +143,19 @@ impl RealDisk {
     }
 }
 
+fn write_zeros(file: &File, from: u64, to: u64) -> io::Result<()> {
+    let zeros = vec![0; ZEROS_BEHIND];
+    let mut at = from;
+    while at < to {
+        let piece = usize::try_from(to - at).map_or(ZEROS_BEHIND, |left| left.min(ZEROS_BEHIND));
+        file.write_all_at(&zeros[..piece], at)?;
+        file.sync_data()?;
+        at += piece as u64;
+        std::thread::sleep(ZEROS_REST);
+    }
+    Ok(())
+}
+
 impl Disk for RealDisk {
     fn create(&mut self, name: &str) -> io::Result<()> {
         let file = OpenOptions::new()
@@ -151,6 +190,28 @@ impl Disk for RealDisk {
             .spawn(move || file.sync_data())?;
         self.behind = Some((name.to_owned(), running));
         Ok(())
+    }
+
+    fn zero_behind(&mut self, name: &str, from: u64, to: u64) -> io::Result<bool> {
+        if self.zeroing.is_some() {
+            return Ok(false);
+        }
+        let file = self.writable(name)?.try_clone()?;
+        let running = std::thread::Builder::new()
+            .name("zeros".to_owned())
+            .spawn(move || write_zeros(&file, from, to))?;
+        self.zeroing = Some(running);
+        Ok(true)
+    }
+
+    fn zeroes_behind(&self) -> bool {
+        self.zeroing.is_none()
+    }
+
+    fn zeroed_behind(&mut self) -> Option<io::Result<()>> {
+        let running = self.zeroing.take_if(|running| running.is_finished())?;
+        let done = running.join();
+        Some(done.unwrap_or_else(|_| Err(io::Error::other("the zeros were broken off"))))
     }
 
     fn sync_dir(&mut self) -> io::Result<()> {

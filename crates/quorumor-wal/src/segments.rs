@@ -29,6 +29,8 @@ struct Spare {
     name: String,
     len: u64,
     zeroed: u64,
+    /// Whether the disk writes the zeros by itself.
+    behind: bool,
 }
 
 impl Segments {
@@ -125,6 +127,7 @@ impl Segments {
     ) -> Result<(), WalError> {
         let needed = SEGMENT_HEADER + len;
         let number = self.row.back().map_or(0, |active| active.number) + 1;
+        self.take_zeroed(store)?;
         let ready = self
             .spare
             .take_if(|spare| spare.zeroed == spare.len && spare.len >= needed);
@@ -171,6 +174,7 @@ impl Segments {
                 name,
                 len: segment.len,
                 zeroed: 0,
+                behind: false,
             });
         } else {
             store.remove(&segment.name())?;
@@ -178,14 +182,71 @@ impl Segments {
         store.sync_dir()
     }
 
-    /// One step of zeroing the spare segment.
+    /// Sees to it that a zeroed spare segment is there before it's needed: the disk writes it behind the appends if it can; if
+    /// not, one step of zeroing a released segment is done here.
     pub(crate) fn zero_spare<D: Disk>(&mut self, store: &mut Store<D>) -> Result<(), WalError> {
-        if let Some(spare) = self.spare.as_mut().filter(|spare| spare.zeroed < spare.len) {
+        self.take_zeroed(store)?;
+        if self.spare.is_none() {
+            return self.prepare_spare(store);
+        }
+        let Some(spare) = self.spare.as_mut().filter(|spare| spare.zeroed < spare.len) else {
+            return Ok(());
+        };
+        if !spare.behind {
+            spare.behind = store.zero_behind(&spare.name, spare.zeroed, spare.len)?;
+        }
+        if !spare.behind {
             let to = spare.len.min(spare.zeroed + self.options.zero_step.max(1));
             store.zero(&spare.name, spare.zeroed, to)?;
             store.sync(&spare.name)?;
             spare.zeroed = to;
         }
+        Ok(())
+    }
+
+    /// Takes the news of zeros that were begun.
+    fn take_zeroed<D: Disk>(&mut self, store: &mut Store<D>) -> Result<(), WalError> {
+        // Also of a spare that had to go meanwhile: the disk is free for the next then.
+        let name = self.spare.as_ref().map_or("spare", |spare| &spare.name);
+        let done = store.zeroed_behind(name)?;
+        match (done, self.spare.take_if(|spare| spare.behind)) {
+            (Some(true), Some(spare)) => {
+                self.spare = Some(Spare {
+                    zeroed: spare.len,
+                    ..spare
+                });
+            }
+            (Some(false), Some(spare)) => {
+                // No room for it after all.
+                store.remove(&spare.name)?;
+                store.sync_dir()?;
+            }
+            (None, Some(spare)) => self.spare = Some(spare),
+            (_, None) => {}
+        }
+        Ok(())
+    }
+
+    /// Begins a new spare segment once a part of this one is used, if the disk writes it behind and has the room.
+    fn prepare_spare<D: Disk>(&mut self, store: &mut Store<D>) -> Result<(), WalError> {
+        let len = self.options.segment_bytes;
+        let needed = len.saturating_mul(2) + self.options.reserve_bytes;
+        if !store.zeroes_behind() || self.end < len / 4 || store.free_bytes()? < needed {
+            return Ok(());
+        }
+        let name = format!("{SPARE_PREFIX}new-{:016x}", self.active().number);
+        match store.create_spare(&name) {
+            Ok(()) => {}
+            Err(WalError::Full { .. }) => return Ok(()),
+            Err(error) => return Err(error),
+        }
+        let behind = store.zero_behind(&name, 0, len)?;
+        self.spare = Some(Spare {
+            name,
+            len,
+            zeroed: 0,
+            behind,
+        });
         Ok(())
     }
 

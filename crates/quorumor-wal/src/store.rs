@@ -55,6 +55,26 @@ impl<D: Disk> Store<D> {
         self.run("sync", name, |disk| disk.sync_behind(name))
     }
 
+    /// As [`Disk::zeroes_behind`].
+    pub(crate) fn zeroes_behind(&self) -> bool {
+        self.disk.zeroes_behind()
+    }
+
+    /// As [`Disk::zero_behind`].
+    pub(crate) fn zero_behind(&mut self, name: &str, from: u64, to: u64) -> Result<bool, WalError> {
+        self.run("zero", name, |disk| disk.zero_behind(name, from, to))
+    }
+
+    /// Whether zeros that were begun are done: `Some(false)` if there was no room for them.
+    pub(crate) fn zeroed_behind(&mut self, name: &str) -> Result<Option<bool>, WalError> {
+        self.run("zero", name, |disk| match disk.zeroed_behind() {
+            None => Ok(None),
+            Some(Ok(())) => Ok(Some(true)),
+            Some(Err(error)) if is_full(&error) => Ok(Some(false)),
+            Some(Err(error)) => Err(error),
+        })
+    }
+
     pub(crate) fn sync_dir(&mut self) -> Result<(), WalError> {
         self.run("sync", ".", Disk::sync_dir)
     }
@@ -122,12 +142,7 @@ impl<D: Disk> Store<D> {
     ) -> Result<(), WalError> {
         let mut full = false;
         self.run(operation, name, |disk| match call(disk) {
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-                ) =>
-            {
+            Err(error) if is_full(&error) => {
                 full = true;
                 Ok(())
             }
@@ -159,6 +174,13 @@ impl<D: Disk> Store<D> {
             }
         })
     }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
 }
 
 fn write_zeros<D: Disk>(disk: &mut D, name: &str, from: u64, to: u64) -> io::Result<()> {
