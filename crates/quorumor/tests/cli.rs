@@ -177,6 +177,17 @@ impl Drop for Served {
     }
 }
 
+/// A call with a token: its exit status, and what it said.
+fn call_with(token: &str, words: &[&str], place: &[&str]) -> (Option<i32>, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_quorumor"))
+        .args(words)
+        .args(place)
+        .env("QUORUMOR_AUTH_TOKEN", token)
+        .output()
+        .expect("the program runs");
+    (output.status.code(), text(&output.stderr))
+}
+
 #[test]
 fn a_node_with_certificates_and_tokens_is_set_up_by_commands_alone() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -218,15 +229,8 @@ fn a_node_with_certificates_and_tokens_is_set_up_by_commands_alone() {
         "--tokens",
         &tokens,
     ]);
-    let call = |token: &str, words: &[&str]| {
-        let output = Command::new(env!("CARGO_BIN_EXE_quorumor"))
-            .args(words)
-            .args(["--endpoints", &node.endpoint, "--ca", &path("ca.pem")])
-            .env("QUORUMOR_AUTH_TOKEN", token)
-            .output()
-            .expect("the program runs");
-        (output.status.code(), text(&output.stderr))
-    };
+    let place = ["--endpoints", &node.endpoint, "--ca", &path("ca.pem")];
+    let call = |token: &str, words: &[&str]| call_with(token, words, &place);
     assert_eq!(call(&admin, &["put", "shop/a", "1"]).0, Some(0));
     assert_eq!(call(&reader, &["get", "shop/a"]).0, Some(0));
     let (code, said) = call(&reader, &["put", "shop/a", "2"]);
