@@ -24,6 +24,26 @@ fn acked_put_survives_a_leader_crash_and_the_next_leader_comes_fast() {
     assert_eq!(net.value(leader, "b").as_deref(), Some("2"));
 }
 
+/// A busy machine stops everything for a moment: with the default timing that is no reason for an election.
+#[test]
+fn a_leader_that_stands_still_for_a_second_keeps_its_lead() {
+    for seed in 300..320 {
+        let mut net = Net::started(3, seed);
+        let leader = net.leader().unwrap();
+        net.run_for_ms(seed);
+        let term = net.term(leader);
+        net.pause(leader);
+        net.run_for_ms(1_000);
+        net.resume(leader);
+        net.run_for_ms(3_000);
+        assert_eq!(
+            (net.leader(), net.term(leader)),
+            (Some(leader), term),
+            "seed {seed}"
+        );
+    }
+}
+
 #[test]
 fn acked_puts_survive_a_crash_of_all_nodes() {
     let mut net = Net::started(3, 32);
@@ -59,6 +79,9 @@ fn nothing_acked_is_lost_wherever_a_crash_falls_between_two_disk_works() {
             }
             net.start_all();
             let acked = load(&mut net, 25);
+            for victim in &victims {
+                net.nodes.get_mut(victim).unwrap().crash_at = None;
+            }
             net.await_leader();
             net.await_equal();
             for (k, v) in acked {

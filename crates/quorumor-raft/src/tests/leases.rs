@@ -63,7 +63,7 @@ fn grants_and_revocations_say_what_is_wrong_with_them() {
     let lease = LeaseId::new(5);
     // Raised to what survives an election.
     let granted = ask(grant(5, 1));
-    assert!(matches!(granted, Ok(Reply::LeaseGranted { id, ttl_ms: 1_500, .. }) if id == lease));
+    assert!(matches!(granted, Ok(Reply::LeaseGranted { id, ttl_ms: 1_875, .. }) if id == lease));
     assert_eq!(ask(grant(5, 9_000)), Err(Error::LeaseExists { lease }));
     assert!(matches!(
         ask(grant(0, 9_000)),

@@ -339,7 +339,7 @@ fn a_leader_that_dies_in_a_joint_configuration_leaves_it_to_the_next() {
         let voters = &net.replica(other).state.voters;
         !voters.is_joint() && voters.contains(4) && !voters.contains(replaced)
     });
-    net.await_leader();
+    net.run_until("a leader", |net| net.leader().is_some());
     net.put_acked(other, "a", "1");
     net.start(leader);
     net.run_until("the old one knows", |net| {
