@@ -22,6 +22,7 @@ mod cluster;
 mod exchange;
 mod headers;
 mod keys;
+mod kind;
 mod leases;
 mod list;
 mod receipts;

@@ -17,8 +17,9 @@ use tonic::Status;
 use tonic::metadata::MetadataMap;
 
 use super::Service;
+pub(super) use super::kind::Kind;
 use super::receipts::{self, Said};
-use crate::admission::{AnswerWeight, Class, Slot};
+use crate::admission::{AnswerWeight, Slot};
 use crate::auth::Principal;
 use crate::handle::{Handle, Published, Unanswered, late};
 use crate::metrics;
@@ -30,42 +31,6 @@ const TIMEOUT_MAX: Duration = Duration::from_secs(60);
 /// The answer leaves so long before the caller's own clock runs out: a twentieth of the time, within these bounds.
 const ANSWER_EARLY_MIN: Duration = Duration::from_millis(2);
 const ANSWER_EARLY_MAX: Duration = Duration::from_millis(50);
-
-/// What a call does: its class among others, and whether a failed one may leave something done behind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    Read,
-    Write,
-    KeepAlive,
-    Watch,
-    /// An operator's change.
-    Admin,
-    /// An operator's question.
-    AdminRead,
-    /// Never refused for load.
-    Look,
-}
-
-impl Kind {
-    /// Whether it may change something.
-    pub(super) const fn writes(self) -> bool {
-        match self {
-            Self::Write | Self::KeepAlive | Self::Admin => true,
-            Self::Read | Self::Watch | Self::AdminRead | Self::Look => false,
-        }
-    }
-
-    const fn class(self, asked: Level) -> Option<Class> {
-        match self {
-            Self::Read => Some(Class::of_read(asked)),
-            Self::Write => Some(Class::Write),
-            Self::KeepAlive => Some(Class::KeepAlive),
-            Self::Watch => Some(Class::Watch),
-            Self::Admin | Self::AdminRead => Some(Class::Admin),
-            Self::Look => None,
-        }
-    }
-}
 
 /// A call that was admitted.
 #[derive(Debug)]
