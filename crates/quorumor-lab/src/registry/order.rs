@@ -91,8 +91,14 @@ impl<'a> Order<'a> {
         shown.map_or(&[], |shown| &shown.events)
     }
 
+    /// Those whose answer stands exactly at its revision choose first; of a write that was answered again it may be a later one.
     fn place_answered(&mut self) {
-        for op in &self.record.ops {
+        let (once, again): (Vec<&Op>, Vec<&Op>) = self
+            .record
+            .ops
+            .iter()
+            .partition(|op| op.attempts.len() == 1);
+        for op in once.into_iter().chain(again) {
             let Finish::Answered(answer, at_us) = op.finish() else {
                 continue;
             };
@@ -130,9 +136,10 @@ impl<'a> Order<'a> {
         self.made.insert(op, revision);
     }
 
-    /// The first place in this span that gives just this answer.
+    /// The place in this span that gives just this answer: its end, or else the first.
     fn explain(&self, op: &Op, answer: &Answer, from: u64, to: u64) -> Option<Place> {
-        (from..=to).find_map(|revision| {
+        let mut span = std::iter::once(to).chain(from..to);
+        span.find_map(|revision| {
             let taken = self.maker.contains_key(&revision);
             let effect = self.effect(op, revision);
             if revision > 0
