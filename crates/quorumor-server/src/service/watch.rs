@@ -6,6 +6,8 @@
 //! has given out everything, and only while nothing waits: it never overtakes an event, and a slow watcher holds up nobody.
 //! What ends a watch or makes it start over stands before whatever data wait.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +18,7 @@ use quorumor_proto::pb;
 use quorumor_proto::pb::watch_response::Step;
 use quorumor_proto::request::{parse_millis, parse_range};
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::Answers;
@@ -100,8 +102,19 @@ struct Watcher {
     seen: Option<Position>,
     led: watch::Receiver<bool>,
     progress_at: Instant,
-    leave: CancellationToken,
+    /// Wakes for the progress that was due when it was set. Later ones don't move it before it rings: most never ring.
+    alarm: Pin<Box<Sleep>>,
+    /// Resolves when the watch must end, whatever it is at. Kept over all steps, as waiting for it anew costs more than a step.
+    ended: Pin<Box<dyn Future<Output = Error> + Send>>,
     _open: Open,
+}
+
+/// Resolves when the node stops, or the caller's token goes.
+async fn ended(leave: CancellationToken, principal: Principal) -> Error {
+    tokio::select! {
+        () = leave.cancelled() => Error::Stopping,
+        () = principal.gone() => Principal::revoked(),
+    }
 }
 
 /// Counts the watch for as long as it is open.
@@ -129,7 +142,8 @@ pub(super) async fn start(
         seen: None,
         led: asking.handle().led(),
         progress_at: Instant::now() + wants.progress,
-        leave,
+        alarm: Box::pin(tokio::time::sleep(wants.progress)),
+        ended: Box::pin(ended(leave, asking.principal().clone())),
         wants,
         _open: Open(mode),
         asking,
@@ -269,11 +283,8 @@ impl Watcher {
 
     async fn step(&mut self) -> Result<pb::WatchResponse, Error> {
         loop {
-            if self.leave.is_cancelled() {
-                return Err(Error::Stopping);
-            }
-            if self.asking.principal().gone().now_or_never().is_some() {
-                return Err(Principal::revoked());
+            if let Some(why) = (&mut self.ended).now_or_never() {
+                return Err(why);
             }
             self.check_led()?;
             match std::mem::replace(&mut self.state, State::Ended) {
@@ -446,11 +457,10 @@ impl Watcher {
         }
         let ends = self.wants.end_on_leader_lost;
         tokio::select! {
-            () = self.leave.cancelled() => return Err(Error::Stopping),
-            () = self.asking.principal().gone() => return Err(Principal::revoked()),
+            why = &mut self.ended => return Err(why),
             _ = self.led.changed(), if ends => {}
             () = joined.ready() => {}
-            () = tokio::time::sleep_until(self.progress_at) => {}
+            () = &mut self.alarm => self.alarm.as_mut().reset(self.progress_at),
         }
         self.state = State::Live(joined);
         Ok(None)
