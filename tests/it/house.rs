@@ -291,7 +291,8 @@ fn metric_names(text: &str) -> Vec<String> {
 #[test]
 fn dashboards_and_alerts_name_metrics_that_exist() {
     let read = |path: &str| std::fs::read_to_string(root().join(path)).expect(path);
-    let source = read("crates/quorumor-server/src/metrics.rs");
+    let source = read("crates/quorumor-server/src/metrics.rs")
+        + &read("crates/quorumor-server/src/metrics/inner.rs");
     let known: Vec<String> = source
         .lines()
         .filter(|line| line.starts_with("const "))

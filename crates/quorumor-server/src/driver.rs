@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::pin::{Pin, pin};
+use std::time::Duration;
 
 use quorumor_core::{
     CallId, Change, Contact, Error, Input, NodeId, Output, Persist, Replica, Reply,
@@ -16,11 +17,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::handle::{Call, Handle, Published, ReplyTo, Requests, late};
+use crate::metrics;
 use crate::peers::Peers;
 use crate::persist::LogQueue;
 use crate::shutdown::Alarm;
 use crate::watch::ChangeNumber;
 
+/// How often what is inside a replica is told.
+const MEASURED_EVERY: Duration = Duration::from_secs(1);
 /// Inputs that are handled between two publications.
 const INPUTS_PER_TURN: usize = 256;
 /// What each lane gets of a round.
@@ -95,6 +99,8 @@ pub(crate) struct Driver<R> {
     turn: u64,
     /// Peers whose messages were dropped: told to the replica at the next turn, so that it can't answer in circles.
     dropped: BTreeSet<NodeId>,
+    /// When the replica's inside was told last.
+    measured: Instant,
 }
 
 enum Wake {
@@ -114,6 +120,7 @@ impl<R: Replica> Driver<R> {
             changes: Vec::new(),
             number: 0,
             turn: 0,
+            measured: Instant::now(),
             dropped: BTreeSet::new(),
         }
     }
@@ -138,7 +145,9 @@ impl<R: Replica> Driver<R> {
                 timer.as_mut().reset(due);
             }
             let tick = due.is_some().then_some(timer.as_mut());
-            match self.wake(&leave, &stop, left, tick).await {
+            let woken = self.wake(&leave, &stop, left, tick).await;
+            let began = Instant::now();
+            match woken {
                 Wake::Stop => break,
                 Wake::Leave => {
                     left = true;
@@ -149,8 +158,20 @@ impl<R: Replica> Driver<R> {
             }
             self.take_turn();
             self.finish();
+            self.measure(began);
         }
         alarm.disarm();
+    }
+
+    /// Tells how long a turn took, and once a second what is inside the replica.
+    fn measure(&mut self, began: Instant) {
+        let mode = self.around.handle.mode();
+        let now = Instant::now();
+        metrics::turn(mode, now - began);
+        if now - self.measured >= MEASURED_EVERY {
+            self.measured = now;
+            metrics::inner::set(mode, &self.replica.gauges());
+        }
     }
 
     async fn wake(

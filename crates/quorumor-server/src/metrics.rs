@@ -10,10 +10,12 @@ use metrics::{
     histogram,
 };
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use quorumor_core::{Alarm, Health, Mode, Role, StreamClass, View};
+use quorumor_core::{Alarm, Health, Level, Mode, Role, StreamClass, View};
 
 use crate::admission::{Class, Shares};
 use crate::tls::{Port, Side};
+
+pub(crate) mod inner;
 
 const REQUESTS: &str = "quorumor_requests_total";
 const REQUEST_SECONDS: &str = "quorumor_request_seconds";
@@ -37,6 +39,9 @@ const KEPT_REVISIONS: &str = "quorumor_history_revisions";
 const HISTORY_BYTES: &str = "quorumor_history_bytes";
 const LEASES: &str = "quorumor_leases";
 const ALARMS: &str = "quorumor_alarms";
+const READS: &str = "quorumor_reads_total";
+const TURN_SECONDS: &str = "quorumor_turn_seconds";
+const CHECKPOINTS: &str = "quorumor_checkpoints_total";
 const CONFLICTS: &str = "quorumor_eventual_conflicts";
 const TOMBSTONES: &str = "quorumor_eventual_tombstones";
 const MEMBERS: &str = "quorumor_members";
@@ -102,6 +107,17 @@ fn describe() {
     describe_gauge!(LEADER, "The leader's node id, 0 if none is known");
     describe_gauge!(COMMITTED, "The highest index known as committed");
     describe_gauge!(APPLIED, "The highest index applied");
+    describe_counter!(
+        READS,
+        "Views that reads were answered from, by mode and the level given"
+    );
+    describe_histogram!(
+        TURN_SECONDS,
+        Unit::Seconds,
+        "Time of a driver's turn: what came together is decided, applied, published and answered"
+    );
+    describe_counter!(CHECKPOINTS, "Checkpoints that were completed");
+    inner::describe();
     describe_gauge!(VOTER, "1 if this node votes, 0 if it is a learner");
     describe_gauge!(REVISION, "The revision of the state at this node");
     describe_gauge!(
@@ -240,6 +256,27 @@ pub(crate) fn request(method: &'static str, mode: Mode, outcome: &'static str, t
             histogram.record(took);
         },
     );
+}
+
+pub(crate) fn read(mode: Mode, level: Level) {
+    let (mode, level) = (mode.as_str(), level.as_str());
+    let count = || counter!(READS, "mode" => mode, "level" => level);
+    kept(&COUNTERS, [READS, mode, level], count, |counter| {
+        counter.increment(1);
+    });
+}
+
+pub(crate) fn turn(mode: Mode, took: Duration) {
+    let mode = mode.as_str();
+    let time = || histogram!(TURN_SECONDS, "mode" => mode);
+    let labels = [TURN_SECONDS, mode, ""];
+    kept(&HISTOGRAMS, labels, time, |histogram| {
+        histogram.record(took);
+    });
+}
+
+pub(crate) fn checkpoint(mode: Mode) {
+    counter!(CHECKPOINTS, "mode" => mode.as_str()).increment(1);
 }
 
 pub(crate) fn shed(mode: Mode, class: Class) {

@@ -161,6 +161,7 @@ impl<D: Disk, P: FnMut() -> std::io::Result<u64>> Running<D, P> {
             let appended = self.thread.store.stats().bytes - before;
             // A checkpoint gains on the appends, however many there are.
             if let Some(done) = self.thread.store.step_by(2 * appended)? {
+                metrics::checkpoint(self.thread.mode);
                 self.tell(done.into());
             }
             if self.renewed.elapsed() >= RENEWAL {

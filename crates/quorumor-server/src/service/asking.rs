@@ -329,6 +329,7 @@ impl Asking {
         got: Level,
         degraded: Option<Degraded>,
     ) -> Reading {
+        metrics::read(self.handle.mode(), got);
         Reading {
             published,
             asked: self.asked,
