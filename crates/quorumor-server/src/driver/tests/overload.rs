@@ -34,7 +34,7 @@ fn soon() -> tokio::time::Instant {
 
 #[tokio::test]
 async fn ten_times_too_many_calls_are_refused_at_once_with_a_word_when_to_retry() {
-    let metrics = crate::metrics::recorder();
+    let metrics = metrics::recorder();
     let running = start(Scripted::new(false)).await;
     let max = Class::Write.max();
     let began = Instant::now();
