@@ -25,6 +25,8 @@ pub(crate) struct Course<'a> {
     unreachable: usize,
     /// The last error that a node gave, which tells more than that another one can't be reached.
     told: Option<ClientError>,
+    /// Whether a node asked for another try: the cluster isn't lost.
+    hopeful: bool,
     /// The first error of a numbered write that may have been applied: from here on nothing is certain but an answer.
     doubt: Option<ClientError>,
 }
@@ -58,6 +60,7 @@ impl<'a> Course<'a> {
             redirects_left: REDIRECTS_MAX,
             unreachable: 0,
             told: None,
+            hopeful: false,
             doubt: None,
         })
     }
@@ -130,7 +133,9 @@ impl<'a> Course<'a> {
         let exhausted =
             retries.attempts_max <= 1 || (self.unreachable >= retries.unreachable_max && !in_doubt);
         let elsewhere = self.untried().is_some();
-        let may_move = elsewhere && self.kind != Kind::Describe && is_damage(&error);
+        // A damaged or removed node among others, one of which has asked for another try, ends nothing.
+        let hope = elsewhere || self.hopeful;
+        let may_move = hope && self.kind != Kind::Describe && is_damage(&error);
         if exhausted || !(may_retry(&error, self.kind) || may_move) {
             return Err(self.final_error(error));
         }
@@ -159,6 +164,7 @@ impl<'a> Course<'a> {
 
 impl Course<'_> {
     fn remember(&mut self, error: &ClientError) {
+        self.hopeful |= matches!(error, ClientError::Node(node) if node.retry_after.is_some());
         if self.kind == Kind::NumberedWrite && error.certainty() == Certainty::Unknown {
             self.doubt.get_or_insert_with(|| error.clone());
         }

@@ -81,6 +81,9 @@ pub fn parse_header(header: Option<pb::RequestHeader>) -> Result<Header, Error> 
     })
 }
 
+/// How old the proof of a bounded read may be where only a lag is named: a heartbeat or a few, on a busy machine.
+const BOUND_AGE_US_DEFAULT: u64 = 1_000_000;
+
 fn parse_bound(level: Option<Level>, bound: Option<pb::Bound>) -> Result<Bound, Error> {
     let bound = match (level, bound) {
         (Some(Level::Bounded), bound) => bound.unwrap_or_default(),
@@ -95,7 +98,8 @@ fn parse_bound(level: Option<Level>, bound: Option<pb::Bound>) -> Result<Bound, 
         return Err(Error::invalid("header.bound", why));
     }
     let max_age_us = match bound.max_age {
-        None => u64::MAX,
+        // A proof of any age proves nothing about what was committed since.
+        None => BOUND_AGE_US_DEFAULT,
         Some(age) => std::time::Duration::try_from(age)
             .ok()
             .and_then(|age| u64::try_from(age.as_micros()).ok())
