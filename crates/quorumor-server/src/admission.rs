@@ -2,7 +2,8 @@
 //! share used up is refused at once, with a word when to try again, and counted; nothing waits for room.
 //!
 //! A share is held from a call's arrival to its answer, a stream's for as long as it is open. What waits in front of a driver
-//! is bounded again, by lane and by bytes, in `handle.rs`. Health and Describe belong to no class.
+//! is bounded again, by lane and by bytes, in `handle.rs`. Health belongs to no class, nor does Describe
+//! but for its digest.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -124,6 +124,15 @@ impl Service {
     }
 }
 
+/// A look is never refused. A digest costs a pass over everything, so that as many run at once as operators' calls may.
+const fn describing(asked: &pb::DescribeRequest) -> Kind {
+    if asked.include_digest {
+        Kind::AdminRead
+    } else {
+        Kind::Look
+    }
+}
+
 async fn describe(
     service: Service,
     asking: Arc<Asking>,
@@ -133,10 +142,16 @@ async fn describe(
     let receipt = asking.read_receipt(&reading)?;
     let digest = if asked.include_digest {
         let published = Arc::clone(&reading.published);
+        // It keeps the call's place for as long as it runs, whether or not its caller still waits.
+        let place = Arc::clone(&asking);
         // A pass over all entries: not on the thread that serves others.
-        tokio::task::spawn_blocking(move || published.view.digest())
-            .await
-            .ok()
+        tokio::task::spawn_blocking(move || {
+            let digest = published.view.digest();
+            drop(place);
+            digest
+        })
+        .await
+        .ok()
     } else {
         None
     };
@@ -309,7 +324,29 @@ impl StateService for Service {
         request: Request<pb::DescribeRequest>,
     ) -> Result<Response<pb::DescribeResponse>, Status> {
         let service = self.clone();
+        let kind = describing(request.get_ref());
         let run = |asking, asked| describe(service, asking, asked);
-        self.serve("Describe", Kind::Look, request, run).await
+        self.serve("Describe", kind, request, run).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quorumor_core::Level;
+
+    use super::*;
+    use crate::admission::Class;
+
+    #[test]
+    fn a_digest_takes_a_place_among_the_operators_calls_and_a_plain_look_takes_none() {
+        let class = |include_digest| {
+            let asked = pb::DescribeRequest {
+                header: None,
+                include_digest,
+            };
+            describing(&asked).class(Level::Local)
+        };
+        assert_eq!(class(true), Some(Class::Admin));
+        assert_eq!(class(false), None);
     }
 }
