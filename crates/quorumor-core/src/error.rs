@@ -179,6 +179,15 @@ pub enum Error {
         /// What happened.
         why: &'static str,
     },
+    /// The number names another write of this session already: one number is one write. This one was not applied. Mend the
+    /// numbering, or open a session of one's own.
+    #[error("number {seq} of session {client} was given to another write")]
+    SequenceReused {
+        /// The session.
+        client: ClientId,
+        /// The number.
+        seq: u64,
+    },
     /// The change of membership isn't allowed as things stand.
     #[error("the membership change is refused: {why}")]
     MembershipRefused {
@@ -281,6 +290,7 @@ impl Error {
             Self::LeaseNotFound { .. } => "LEASE_NOT_FOUND",
             Self::LeaseExists { .. } => "LEASE_EXISTS",
             Self::SessionExpired { .. } => "SESSION_EXPIRED",
+            Self::SequenceReused { .. } => "SEQUENCE_REUSED",
             Self::MembershipRefused { .. } => "MEMBERSHIP_REFUSED",
             Self::LeaderLost => "LEADER_LOST",
             Self::Unauthenticated { .. } => "UNAUTHENTICATED",
@@ -319,6 +329,7 @@ impl Error {
             | Self::LeaseNotFound { .. }
             | Self::LeaseExists { .. }
             | Self::SessionExpired { .. }
+            | Self::SequenceReused { .. }
             | Self::MembershipRefused { .. }
             | Self::LeaderLost
             | Self::Unauthenticated { .. }
@@ -351,6 +362,7 @@ impl Error {
             | Self::LeaseNotFound { .. }
             | Self::LeaseExists { .. }
             | Self::SessionExpired { .. }
+            | Self::SequenceReused { .. }
             | Self::MembershipRefused { .. }
             | Self::Unauthenticated { .. }
             | Self::PermissionDenied { .. }

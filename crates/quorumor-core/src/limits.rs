@@ -86,6 +86,10 @@ pub const SESSION_ANSWERS_MAX: usize = 1_024;
 /// Bytes of answers that one session may leave unacknowledged.
 pub const SESSION_ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
 
+/// How far a write's number may lie above every number that its session has seen: more than any client skips by writes that
+/// never came to be, and too few to spend the numbers by.
+pub const SESSION_LEAP_MAX: u64 = 1 << 32;
+
 /// The longest that a session may be opened for without a write: a day.
 pub const SESSION_TTL_MS_MAX: u64 = 24 * 3_600 * 1_000;
 

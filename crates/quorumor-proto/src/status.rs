@@ -36,6 +36,7 @@ pub const fn code(error: &Error) -> Code {
         | Error::EpochChanged { .. }
         | Error::LeaseExists { .. }
         | Error::SessionExpired { .. }
+        | Error::SequenceReused { .. }
         | Error::MembershipRefused { .. } => Code::FailedPrecondition,
         Error::NotLeader { .. }
         | Error::NoQuorum
@@ -145,6 +146,7 @@ fn error_info(error: &Error, mode: Option<Mode>) -> rpc::ErrorInfo {
         | Error::LeaseNotFound { .. }
         | Error::LeaseExists { .. }
         | Error::SessionExpired { .. }
+        | Error::SequenceReused { .. }
         | Error::MembershipRefused { .. }
         | Error::LeaderLost
         | Error::Unauthenticated { .. }

@@ -40,12 +40,24 @@ impl RaftReplica {
         match action {
             SessionAction::Open { ttl_ms } => {
                 let ttl_ms = self.ttl("session_ttl_ms_max", ttl_ms, SESSION_TTL_MS_MAX)?;
-                self.propose_for(call, Body::OpenSession { ttl_ms })
+                let nonce = self.session_nonce(call);
+                self.propose_for(call, Body::OpenSession { ttl_ms, nonce })
             }
             SessionAction::Close { client_id } => {
                 self.propose_for(call, Body::CloseSession { client_id })
             }
         }
+    }
+
+    /// Bits for a session's id that nobody guesses who doesn't know this start's secrets, not even from ids seen before.
+    fn session_nonce(&self, call: CallId) -> u32 {
+        let mut secret = blake3::Hasher::new_derive_key("quorumor client session id");
+        for number in [self.config.seed(), self.config.boot_nonce(), call.as_u64()] {
+            secret.update(&number.to_be_bytes());
+        }
+        let mut nonce = [0; 4];
+        secret.finalize_xof().fill(&mut nonce);
+        u32::from_be_bytes(nonce)
     }
 
     /// A TTL, raised to the cluster's minimum.
@@ -160,7 +172,7 @@ impl Body {
                 lengths.iter().all(|length| *length <= TXN_OPERATIONS_MAX)
             }
             Self::Grant { ttl_ms, .. } => *ttl_ms <= LEASE_TTL_MS_MAX,
-            Self::OpenSession { ttl_ms } => *ttl_ms <= SESSION_TTL_MS_MAX,
+            Self::OpenSession { ttl_ms, .. } => *ttl_ms <= SESSION_TTL_MS_MAX,
             Self::KeepAlive { leases } => leases.len() <= KEEP_ALIVES_MAX,
             Self::Revoke { .. } | Self::CloseSession { .. } | Self::Compact { .. } => true,
             Self::Member { node, .. } => *node == from,

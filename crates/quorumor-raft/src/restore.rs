@@ -15,8 +15,9 @@ use crate::state_machine::{Mark, StateMachine};
 
 /// How far a restored log begins behind the backup's. Sessions and granted leases are named by their place in the log: what
 /// the old cluster named after the backup was taken must not be named again, or a client's old retry could be taken for a new
-/// write of another. At a million entries a second, the old one was that far after twelve days.
-const INDEX_STEP: u64 = 1 << 40;
+/// write of another. At a million entries a second, the old one was that far after twelve days. The half of 2^32 beside it keeps
+/// sessions' ids apart, whose lower half is a place in the log modulo 2^32.
+const INDEX_STEP: u64 = (1 << 40) + (1 << 31);
 
 /// What is in a backup.
 #[derive(Clone, Debug, PartialEq, Eq)]

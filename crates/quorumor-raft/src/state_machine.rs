@@ -14,8 +14,8 @@ use std::sync::Arc;
 
 use imbl::OrdMap;
 use quorumor_core::{
-    Change, ClientId, ClientSeq, ClusterId, DataEpoch, Entry, History, Key, LeaseId, LogTime,
-    NodeId, Operation, Revision, Txn,
+    Change, ClusterId, DataEpoch, Entry, History, Key, LeaseId, LogTime, NodeId, Operation,
+    Revision, Txn,
 };
 
 use crate::codec::proposal::{Body, Proposal};
@@ -24,7 +24,7 @@ use crate::membership::{MemberRecord, Roster, Voters};
 use leases::Leases;
 use operations::Done;
 use outcome::{Answer, Applied, Denial, Outcome};
-use sessions::{Sessions, Verdict};
+use sessions::{Numbered, Sessions, Verdict};
 
 /// A place in the log with the term of its entry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -164,32 +164,31 @@ impl StateMachine {
 
     fn carry_out(&mut self, writer: NodeId, body: Body, results: Results) -> Ran {
         let index = self.applied.index;
+        let numbered = numbered(&body);
         match body {
-            Body::Write { operations, client } => {
+            Body::Write { operations, .. } => {
                 let weighs = operations.iter().any(returns_an_entry);
-                self.once(client, weighs, results, |state, results| {
+                self.once(numbered, weighs, results, |state, results| {
                     state.write(writer, operations, results)
                 })
             }
-            Body::Txn { txn, client } => {
+            Body::Txn { txn, .. } => {
                 let mut all = txn.success.iter().chain(&txn.failure);
                 let weighs = all.any(returns_an_entry);
-                self.once(client, weighs, results, |state, results| {
+                self.once(numbered, weighs, results, |state, results| {
                     state.txn(writer, txn, results)
                 })
             }
-            Body::Grant { id, ttl_ms, client } => self.once(client, false, results, |state, _| {
+            Body::Grant { id, ttl_ms, .. } => self.once(numbered, false, results, |state, _| {
                 let granted = state.leases.grant(id, index, ttl_ms, state.log_time);
                 granted.map(|id| Outcome::Granted { id, ttl_ms }).into()
             }),
-            Body::Revoke { id, client } => {
-                self.once(client, false, results, |state, _| {
-                    match state.end_lease(writer, id) {
-                        Some(change) => Ran::changing(Outcome::Written(Vec::new()), change),
-                        None => Err(Denial::LeaseNotFound(id)).into(),
-                    }
-                })
-            }
+            Body::Revoke { id, .. } => self.once(numbered, false, results, |state, _| match state
+                .end_lease(writer, id)
+            {
+                Some(change) => Ran::changing(Outcome::Written(Vec::new()), change),
+                None => Err(Denial::LeaseNotFound(id)).into(),
+            }),
             Body::KeepAlive { leases } => {
                 let now = self.log_time;
                 let kept = leases
@@ -201,11 +200,10 @@ impl StateMachine {
             Body::Expire { leases } => {
                 Ran::changing(Outcome::Nothing, self.expire(writer, &leases))
             }
-            Body::OpenSession { ttl_ms } => {
-                let client_id = ClientId::new(index);
-                let opened = self.sessions.open(client_id, ttl_ms, self.log_time);
+            Body::OpenSession { ttl_ms, nonce } => {
+                let opened = self.sessions.open(index, nonce, ttl_ms, self.log_time);
                 opened
-                    .map(|ttl_ms| Outcome::Opened { client_id, ttl_ms })
+                    .map(|(client_id, ttl_ms)| Outcome::Opened { client_id, ttl_ms })
                     .into()
             }
             Body::CloseSession { client_id } => {
@@ -220,12 +218,12 @@ impl StateMachine {
     /// Carries out a write of a client's session once, however often it comes; without a session, whenever it comes.
     fn once(
         &mut self,
-        client: Option<ClientSeq>,
+        numbered: Option<Numbered>,
         weighs: bool,
         results: Results,
         run: impl FnOnce(&mut Self, Results) -> Ran,
     ) -> Ran {
-        let Some(write) = client else {
+        let Some(write) = numbered else {
             return run(self, results);
         };
         let room = match self.sessions.judge(write, self.log_time) {
@@ -317,6 +315,26 @@ impl StateMachine {
         }
         self.members.insert(node, record);
         Some(node)
+    }
+}
+
+/// A body's number, if it has one, and what it says.
+fn numbered(body: &Body) -> Option<Numbered> {
+    match body {
+        Body::Write { client, .. }
+        | Body::Txn { client, .. }
+        | Body::Grant { client, .. }
+        | Body::Revoke { client, .. } => client.map(|client| Numbered {
+            client,
+            fingerprint: body.fingerprint(),
+        }),
+        Body::KeepAlive { .. }
+        | Body::Expire { .. }
+        | Body::OpenSession { .. }
+        | Body::CloseSession { .. }
+        | Body::Compact { .. }
+        | Body::Tick { .. }
+        | Body::Member { .. } => None,
     }
 }
 

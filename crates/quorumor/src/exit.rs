@@ -203,6 +203,7 @@ fn advice(error: &ClientError) -> Option<String> {
         "LEASE_NOT_FOUND" => "grant a lease again: it expired, was revoked or never was",
         "LEASE_EXISTS" => "leave the id to the cluster, or choose another",
         "SESSION_EXPIRED" => "read the key, then write again: a new session is opened by itself",
+        "SEQUENCE_REUSED" => "give every write a number of its own, in a session of one's own",
         "LEADER_LOST" => "watch again; the cursor of the last step is good at any node",
         "INVALID_ARGUMENT" | "TOO_LARGE" => {
             "mend the request; `quorumor status -o json` lists the limits"

@@ -102,6 +102,8 @@ pub(crate) fn wire_answer(answer: &Answer) -> WireAnswer {
         | Err(
             Denial::SessionGone(_)
             | Denial::SessionAcknowledged(_)
+            | Denial::SequenceReused { .. }
+            | Denial::SequenceLeap { .. }
             | Denial::SessionsMax
             | Denial::SessionAnswersMax
             | Denial::AnswerTooLarge(_)

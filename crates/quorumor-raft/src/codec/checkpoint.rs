@@ -112,6 +112,9 @@ struct WireSession {
     seq: u64,
     #[prost(message, optional, tag = "6")]
     answer: Option<WireAnswer>,
+    /// The fingerprint of the write that was answered; 0 if it isn't known.
+    #[prost(fixed64, tag = "7")]
+    fingerprint: u64,
 }
 
 /// How far a state has been written out.
@@ -207,17 +210,19 @@ impl StateSource {
                 acked_through: session.acked_through,
                 seq: 0,
                 answer: None,
+                fingerprint: 0,
             };
             if begun.is_none() {
                 piece.sessions.push(wire.clone());
                 *weight += 40;
             }
             let from = begun.map_or(Bound::Unbounded, |(_, seq)| Bound::Excluded(seq));
-            for (seq, answer) in session.answers.range((from, Bound::Unbounded)) {
+            for (seq, kept) in session.answers.range((from, Bound::Unbounded)) {
                 wire.seq = *seq;
-                wire.answer = Some(wire_answer(answer));
+                wire.answer = Some(wire_answer(&kept.answer));
+                wire.fingerprint = kept.fingerprint;
                 piece.sessions.push(wire.clone());
-                *weight += answer.bytes();
+                *weight += kept.answer.bytes();
                 if *weight >= CHECKPOINT_CHUNK_BYTES {
                     return Place::Sessions(Some((*client, *seq)));
                 }

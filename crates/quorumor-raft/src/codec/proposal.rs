@@ -15,6 +15,8 @@ use super::operation::{
 };
 use crate::membership::MemberRecord;
 
+mod fingerprint;
+
 /// Names a write over all nodes and restarts: the node that took it, that node's start, and its count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct WriteId {
@@ -60,8 +62,8 @@ pub(crate) enum Body {
     KeepAlive { leases: Vec<LeaseId> },
     /// The leader's word that these may be over; each ends unless a renewal came before.
     Expire { leases: Vec<LeaseId> },
-    /// A new session.
-    OpenSession { ttl_ms: u64 },
+    /// A new session. The nonce makes its id hard to guess.
+    OpenSession { ttl_ms: u64, nonce: u32 },
     /// The end of a session.
     CloseSession { client_id: ClientId },
     /// The end of the history through a revision.
@@ -167,7 +169,10 @@ fn wire_body(body: &Body) -> WireBody {
         }),
         Body::KeepAlive { leases } => WireBody::KeepAlive(WireLeases::from_ids(leases)),
         Body::Expire { leases } => WireBody::Expire(WireLeases::from_ids(leases)),
-        Body::OpenSession { ttl_ms } => WireBody::OpenSession(*ttl_ms),
+        Body::OpenSession { ttl_ms, nonce } => WireBody::OpenSession(WireOpen {
+            ttl_ms: *ttl_ms,
+            nonce: *nonce,
+        }),
         Body::CloseSession { client_id } => WireBody::CloseSession(client_id.as_u64()),
         Body::Compact { through } => WireBody::Compact(through.as_u64()),
         Body::Tick { digest: None } => WireBody::Tick(Nothing {}),
@@ -214,7 +219,8 @@ fn body_of(wire: WireBody) -> Result<Body, CodecError> {
         WireBody::Expire(leases) => Body::Expire {
             leases: leases.into_ids(),
         },
-        WireBody::OpenSession(ttl_ms) => Body::OpenSession { ttl_ms },
+        WireBody::OpenSession(WireOpen { ttl_ms, nonce }) => Body::OpenSession { ttl_ms, nonce },
+        WireBody::OpenPlain(ttl_ms) => Body::OpenSession { ttl_ms, nonce: 0 },
         WireBody::CloseSession(client_id) => Body::CloseSession {
             client_id: ClientId::new(client_id),
         },
@@ -244,7 +250,10 @@ struct WireProposal {
     boot_nonce: u64,
     #[prost(uint64, tag = "3")]
     counter: u64,
-    #[prost(oneof = "WireBody", tags = "4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15")]
+    #[prost(
+        oneof = "WireBody",
+        tags = "4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16"
+    )]
     body: Option<WireBody>,
 }
 
@@ -264,8 +273,9 @@ enum WireBody {
     KeepAlive(WireLeases),
     #[prost(message, tag = "10")]
     Expire(WireLeases),
+    /// A session whose id is its place in the log. Still read, no longer written.
     #[prost(uint64, tag = "11")]
-    OpenSession(u64),
+    OpenPlain(u64),
     #[prost(uint64, tag = "12")]
     CloseSession(u64),
     #[prost(uint64, tag = "13")]
@@ -274,6 +284,8 @@ enum WireBody {
     Tick(Nothing),
     #[prost(message, tag = "15")]
     Digest(WireDigest),
+    #[prost(message, tag = "16")]
+    OpenSession(WireOpen),
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -304,6 +316,14 @@ struct WireLease {
     ttl_ms: u64,
     #[prost(message, optional, tag = "3")]
     client: Option<WireClient>,
+}
+
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+struct WireOpen {
+    #[prost(uint64, tag = "1")]
+    ttl_ms: u64,
+    #[prost(fixed32, tag = "2")]
+    nonce: u32,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

@@ -4,7 +4,7 @@
 //! (`codec/answer.rs`).
 
 use quorumor_core::limits::{
-    LEASES_MAX, SESSION_ANSWER_BYTES_MAX, SESSION_ANSWERS_MAX, SESSIONS_MAX,
+    LEASES_MAX, SESSION_ANSWER_BYTES_MAX, SESSION_ANSWERS_MAX, SESSION_LEAP_MAX, SESSIONS_MAX,
 };
 use quorumor_core::{
     Change, ClientId, Entry, Error, LeaseId, NodeId, OperationResult, Position, Reply, Revision,
@@ -41,6 +41,8 @@ pub(crate) enum Denial {
     LeasesMax,
     SessionGone(ClientId),
     SessionAcknowledged(ClientId),
+    SequenceReused { client: ClientId, seq: u64 },
+    SequenceLeap { seq: u64 },
     SessionsMax,
     SessionAnswersMax,
     AnswerTooLarge(usize),
@@ -81,6 +83,13 @@ impl Denial {
                 client,
                 why: "this number was already acknowledged, and its answer forgotten",
             },
+            Self::SequenceReused { client, seq } => Error::SequenceReused { client, seq },
+            Self::SequenceLeap { seq } => Error::invalid(
+                "seq",
+                format!(
+                    "{seq} isn't above what it acknowledges, or is more than {SESSION_LEAP_MAX} above every earlier number"
+                ),
+            ),
             Self::SessionsMax => Error::Overloaded {
                 queue: "sessions_max",
                 retry_after_ms: SESSIONS_RETRY_MS,

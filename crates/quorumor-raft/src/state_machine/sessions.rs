@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet};
 use quorumor_core::limits::{
-    SESSION_ANSWER_BYTES_MAX, SESSION_ANSWERS_MAX, SESSION_TTL_MS_MAX, SESSIONS_MAX,
+    SESSION_ANSWER_BYTES_MAX, SESSION_ANSWERS_MAX, SESSION_LEAP_MAX, SESSION_TTL_MS_MAX,
+    SESSIONS_MAX,
 };
 use quorumor_core::{ClientId, ClientSeq, LogTime};
 
@@ -19,9 +20,24 @@ pub(crate) struct Session {
     pub(crate) expires_at: LogTime,
     pub(crate) acked_through: u64,
     /// Answers to numbers above that.
-    pub(crate) answers: OrdMap<u64, Arc<Answer>>,
+    pub(crate) answers: OrdMap<u64, Kept>,
     /// What they weigh.
     pub(crate) bytes: usize,
+}
+
+/// The answer to a numbered write, and which write that was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Kept {
+    /// What the write said ([`Body::fingerprint`](crate::codec::proposal::Body::fingerprint)); 0 if a checkpoint didn't tell.
+    pub(crate) fingerprint: u64,
+    pub(crate) answer: Arc<Answer>,
+}
+
+/// A write with a number, and what it says.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Numbered {
+    pub(crate) client: ClientSeq,
+    pub(crate) fingerprint: u64,
 }
 
 /// All sessions, and the order in which they expire. A clone is cheap.
@@ -57,16 +73,18 @@ impl Sessions {
         self.table.is_empty()
     }
 
-    /// Opens a session under a number that is never given again; gives its TTL.
+    /// Opens a session under an id of its own; gives the id and the TTL.
     pub(crate) fn open(
         &mut self,
-        client: ClientId,
+        index: u64,
+        nonce: u32,
         ttl_ms: u64,
         now: LogTime,
-    ) -> Result<u64, Denial> {
+    ) -> Result<(ClientId, u64), Denial> {
         if self.table.len() >= SESSIONS_MAX {
             return Err(Denial::SessionsMax);
         }
+        let client = self.free_id(index, nonce);
         let ttl_ms = ttl_ms.min(SESSION_TTL_MS_MAX);
         self.insert(
             client,
@@ -76,12 +94,29 @@ impl Sessions {
                 ..Session::default()
             },
         );
-        Ok(ttl_ms)
+        Ok((client, ttl_ms))
+    }
+
+    /// An id that no stranger counts up to, and that no session near it in the log was given: below, the place in the log,
+    /// which comes again after 2^32 entries; above, 32 bits that only the node that took the request could know. Nobody
+    /// guesses one of a live session in less than billions of tries, each of which is an entry and a refusal. That an id ever
+    /// comes again takes the same bits at places a multiple of 2^32 apart, and means something only to a client that still
+    /// retries under a session that ended so long ago.
+    fn free_id(&self, index: u64, nonce: u32) -> ClientId {
+        let mut id = u64::from(nonce) << 32 | (index & u64::from(u32::MAX));
+        while id == 0 || self.table.contains_key(&ClientId::new(id)) {
+            id = mix(&[id, index]);
+        }
+        ClientId::new(id)
     }
 
     /// Puts a session in its place, in the table and in the order.
     pub(crate) fn insert(&mut self, client: ClientId, mut session: Session) {
-        session.bytes = session.answers.values().map(|answer| answer.bytes()).sum();
+        session.bytes = session
+            .answers
+            .values()
+            .map(|kept| kept.answer.bytes())
+            .sum();
         self.sum = self.sum.wrapping_add(hash(client, &session));
         self.by_expiry.insert((session.expires_at, client));
         self.table.insert(client, Arc::new(session));
@@ -105,17 +140,21 @@ impl Sessions {
         }
     }
 
-    /// Judges a write of a client, and takes note that the client lives and of what it has seen.
-    pub(crate) fn judge(&mut self, write: ClientSeq, now: LogTime) -> Result<Verdict, Denial> {
-        let client = write.client_id;
+    /// Judges a write of a client, and takes note that the client lives and of what it has seen. A write whose number can't be
+    /// its own leaves the session as it is.
+    pub(crate) fn judge(&mut self, write: Numbered, now: LogTime) -> Result<Verdict, Denial> {
+        let client = write.client.client_id;
+        let session = self.table.get(&client);
+        session.map_or(Ok(()), |session| session.admits(write))?;
+        let write = write.client;
         self.change(client, |session| {
             session.acknowledge(write.acked_through);
             session.expires_at = session.expires_at.max(now.after_ms(session.ttl_ms));
             if write.seq <= session.acked_through {
                 return Err(Denial::SessionAcknowledged(client));
             }
-            if let Some(answer) = session.answers.get(&write.seq) {
-                return Ok(Verdict::Repeated(Arc::clone(answer)));
+            if let Some(kept) = session.answers.get(&write.seq) {
+                return Ok(Verdict::Repeated(Arc::clone(&kept.answer)));
             }
             let full = session.answers.len() >= SESSION_ANSWERS_MAX
                 || session.bytes >= SESSION_ANSWER_BYTES_MAX;
@@ -130,10 +169,14 @@ impl Sessions {
     }
 
     /// Keeps the answer to a write that was new.
-    pub(crate) fn keep(&mut self, write: ClientSeq, answer: Answer) {
-        self.change(write.client_id, |session| {
+    pub(crate) fn keep(&mut self, write: Numbered, answer: Answer) {
+        self.change(write.client.client_id, |session| {
             session.bytes += answer.bytes();
-            session.answers.insert(write.seq, Arc::new(answer));
+            let kept = Kept {
+                fingerprint: write.fingerprint,
+                answer: Arc::new(answer),
+            };
+            session.answers.insert(write.client.seq, kept);
         });
     }
 
@@ -153,14 +196,37 @@ impl Sessions {
 }
 
 impl Session {
+    /// Whether the number can be this write's: another write hasn't it, it is above what the write itself acknowledges, and
+    /// near enough to the numbers before that the session isn't spent by it.
+    fn admits(&self, write: Numbered) -> Result<(), Denial> {
+        let ClientSeq {
+            client_id: client,
+            seq,
+            acked_through,
+        } = write.client;
+        let newest = self.answers.get_max().map_or(0, |(newest, _)| *newest);
+        let reach = newest
+            .max(self.acked_through)
+            .saturating_add(SESSION_LEAP_MAX);
+        if acked_through >= seq || seq > reach {
+            return Err(Denial::SequenceLeap { seq });
+        }
+        match self.answers.get(&seq) {
+            Some(kept) if kept.fingerprint != 0 && kept.fingerprint != write.fingerprint => {
+                Err(Denial::SequenceReused { client, seq })
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
     fn acknowledge(&mut self, through: u64) {
         self.acked_through = self.acked_through.max(through);
-        while let Some((seq, answer)) = self.answers.get_min().cloned() {
+        while let Some((seq, kept)) = self.answers.get_min().cloned() {
             if seq > self.acked_through {
                 break;
             }
             self.answers.remove(&seq);
-            self.bytes = self.bytes.saturating_sub(answer.bytes());
+            self.bytes = self.bytes.saturating_sub(kept.answer.bytes());
         }
     }
 }

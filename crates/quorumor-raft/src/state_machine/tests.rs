@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use proptest::prelude::*;
 use quorumor_core::{
-    CheckpointSource, Compare, CompareTarget, Expected, KeyRange, OperationResult, Position,
-    Relation, StoreId, Value, Version,
+    CheckpointSource, ClientId, ClientSeq, Compare, CompareTarget, Expected, KeyRange,
+    OperationResult, Position, Relation, StoreId, Value, Version,
 };
 
 use super::*;

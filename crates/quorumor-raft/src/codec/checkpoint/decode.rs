@@ -20,7 +20,7 @@ use crate::codec::operation::entry_of;
 use crate::codec::proposal::WireMember;
 use crate::membership::{Roster, Voters};
 use crate::state_machine::leases::Leases;
-use crate::state_machine::sessions::{Session, Sessions};
+use crate::state_machine::sessions::{Kept, Session, Sessions};
 use crate::state_machine::{Mark, StateMachine};
 
 /// A state that is being read.
@@ -163,10 +163,13 @@ impl Reading {
             self.session = Some((client, session));
             return Ok(());
         };
-        let answer = Arc::new(answer_of(answer)?);
+        let kept = Kept {
+            fingerprint: wire.fingerprint,
+            answer: Arc::new(answer_of(answer)?),
+        };
         let open = self.session.as_mut().filter(|(open, _)| *open == client);
         let (_, session) = open.ok_or(CodecError::Invalid("an answer without its session"))?;
-        session.answers.insert(wire.seq, answer);
+        session.answers.insert(wire.seq, kept);
         self.answers += 1;
         Ok(())
     }

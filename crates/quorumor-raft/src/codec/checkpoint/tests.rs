@@ -107,7 +107,13 @@ fn one_revision_of_many_events_and_the_answers_of_sessions_are_cut_too() {
             client: None,
         },
     );
-    act(&mut state, Body::OpenSession { ttl_ms: 9_000 });
+    act(
+        &mut state,
+        Body::OpenSession {
+            ttl_ms: 9_000,
+            nonce: 0,
+        },
+    );
     let client_id = ClientId::new(state.applied.index);
     for seq in 1..=3 {
         let value = Value::parse(vec![9; 500_000].into()).unwrap();

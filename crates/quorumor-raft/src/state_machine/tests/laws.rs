@@ -52,7 +52,7 @@ fn body() -> impl Strategy<Value = Body> {
             .prop_map(|(id, client)| Body::Revoke { id: LeaseId::new(id), client }),
         1 => leases().prop_map(|leases| Body::KeepAlive { leases }),
         1 => leases().prop_map(|leases| Body::Expire { leases }),
-        2 => (1..3_000_u64).prop_map(|ttl_ms| Body::OpenSession { ttl_ms }),
+        2 => (1..3_000_u64).prop_map(|ttl_ms| Body::OpenSession { ttl_ms, nonce: 0 }),
         1 => (2..8_u64).prop_map(|id| Body::CloseSession { client_id: ClientId::new(id) }),
         1 => (0..12_u64).prop_map(|at| Body::Compact { through: Revision::new(at) }),
         1 => digest.prop_map(|digest| Body::Tick {

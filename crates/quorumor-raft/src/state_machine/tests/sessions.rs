@@ -5,7 +5,7 @@ use quorumor_core::limits::SESSION_ANSWERS_MAX;
 use super::*;
 
 fn open(state: &mut StateMachine, time: u64, ttl_ms: u64) -> ClientId {
-    match act(state, time, Body::OpenSession { ttl_ms }).result {
+    match act(state, time, Body::OpenSession { ttl_ms, nonce: 0 }).result {
         Ok(Outcome::Opened { client_id, .. }) => client_id,
         other => panic!("not opened: {other:?}"),
     }
@@ -140,4 +140,66 @@ fn an_answer_that_a_session_has_no_room_for_undoes_its_write() {
     assert_eq!(state.entries, before.entries);
     assert_eq!(state.revision, before.revision);
     assert_eq!(state.digest(), through_checkpoint(&state).digest());
+}
+
+#[test]
+fn a_number_is_one_write_and_another_under_it_changes_nothing_also_after_a_snapshot() {
+    let mut state = founding();
+    let client = open(&mut state, 0, 10_000);
+    let first = act(&mut state, 1, write(seq(client, 3, 0), "mine"));
+    let mut state = through_checkpoint(&state);
+    let before = state.clone();
+    let theirs = act(&mut state, 1, write(seq(client, 3, 2), "theirs"));
+    let reused = Denial::SequenceReused { client, seq: 3 };
+    assert_eq!(theirs.result, Err(reused));
+    let txn = Body::Txn {
+        txn: Txn {
+            compares: Vec::new(),
+            success: vec![put("a", "mine"), Operation::Get { key: key("a") }],
+            failure: Vec::new(),
+        },
+        client: seq(client, 3, 2),
+    };
+    assert_eq!(act(&mut state, 1, txn).result, Err(reused));
+    assert_eq!(state.entries, before.entries);
+    assert_eq!(state.sessions, before.sessions, "nor is it acknowledged");
+    assert_eq!(act(&mut state, 1, write(seq(client, 3, 2), "mine")), first);
+}
+
+#[test]
+fn a_number_that_would_spend_the_session_is_refused() {
+    let mut state = founding();
+    let client = open(&mut state, 0, 10_000);
+    let leap = quorumor_core::limits::SESSION_LEAP_MAX;
+    act(&mut state, 1, write(seq(client, 1, 0), "1"));
+    let before = state.sessions.clone();
+    for (number, acked_through) in [(u64::MAX, u64::MAX - 1), (leap + 2, 0), (7, 7)] {
+        let poison = act(
+            &mut state,
+            1,
+            write(seq(client, number, acked_through), "x"),
+        );
+        assert_eq!(poison.result, Err(Denial::SequenceLeap { seq: number }));
+    }
+    assert_eq!(state.sessions, before);
+    for (number, acked_through) in [(2, 1), (leap + 2, 2)] {
+        let next = act(
+            &mut state,
+            1,
+            write(seq(client, number, acked_through), "x"),
+        );
+        assert!(next.result.is_ok());
+    }
+}
+
+#[test]
+fn a_sessions_id_takes_its_nonce_and_never_that_of_a_live_one() {
+    let mut sessions = Sessions::default();
+    let mut open = |index, nonce| sessions.open(index, nonce, 1_000, LogTime(0)).unwrap().0;
+    let first = open(5, 0xabcd_ef01);
+    assert_eq!(first, ClientId::new(0xabcd_ef01_0000_0005));
+    assert_eq!(open(6, 0xabcd_ef01), ClientId::new(0xabcd_ef01_0000_0006));
+    let same_bits = open(5 + (1 << 32), 0xabcd_ef01);
+    assert_ne!(same_bits, first);
+    assert_ne!(open(1 << 32, 0), ClientId::new(0));
 }
