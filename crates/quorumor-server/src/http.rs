@@ -1,5 +1,6 @@
 //! The client port: the service, reflection, health, `/metrics` and `/healthz` on one listener.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -219,9 +220,16 @@ fn first_number(text: &str) -> Option<usize> {
 async fn report(handles: Vec<Handle>, reporter: HealthReporter) {
     let mut interval = tokio::time::interval(HEALTH_INTERVAL);
     let mut told = Vec::new();
+    let mut damaged = BTreeSet::new();
     let mut round = 0u32;
+    for handle in &handles {
+        metrics::begin(handle.mode());
+    }
     loop {
         interval.tick().await;
+        for handle in &handles {
+            tell_damage(handle, &mut damaged);
+        }
         let now = statuses(&handles);
         if told != now {
             for (name, serving) in &now {
@@ -242,6 +250,16 @@ async fn report(handles: Vec<Handle>, reporter: HealthReporter) {
             metrics::recorder().run_upkeep();
         }
         round = round.wrapping_add(1);
+    }
+}
+
+/// Says once in the log that a mode can't go on, and why: it goes on answering with that, and needs a person.
+fn tell_damage(handle: &Handle, told: &mut BTreeSet<Mode>) {
+    let published = handle.published();
+    if let Health::Damaged { why } = &published.view.status.health
+        && told.insert(handle.mode())
+    {
+        tracing::error!(node = %published.view.status.node, mode = %handle.mode(), why, "this node serves no more");
     }
 }
 

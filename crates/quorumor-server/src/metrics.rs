@@ -266,6 +266,21 @@ pub(crate) fn read(mode: Mode, level: Level) {
     });
 }
 
+/// Makes the series of a mode that only grow, so that their first step can be seen.
+pub(crate) fn begin(mode: Mode) {
+    let name = mode.as_str();
+    for class in Class::ALL {
+        counter!(SHED, "mode" => name, "class" => class.as_str()).increment(0);
+    }
+    for level in [Level::Local, Level::Bounded, Level::Linearizable] {
+        if level <= mode.best_level() {
+            counter!(READS, "mode" => name, "level" => level.as_str()).increment(0);
+        }
+    }
+    counter!(CHECKPOINTS, "mode" => name).increment(0);
+    gauge!(WATCHERS, "mode" => name).increment(0.0);
+}
+
 pub(crate) fn turn(mode: Mode, took: Duration) {
     let mode = mode.as_str();
     let time = || histogram!(TURN_SECONDS, "mode" => mode);
