@@ -292,6 +292,28 @@ async fn a_watch_resumes_from_its_cursor() {
 }
 
 #[tokio::test]
+async fn a_revision_that_comes_in_parts_is_handed_over_whole_and_once() {
+    let node = Fake::start(1).await;
+    node.script_watch([
+        vec![
+            snapshot(&["a"], true, "c0"),
+            changes("b", ""),
+            Err(tonic::Status::unavailable("cut")),
+        ],
+        vec![changes("b", ""), changes("c", ""), changes("d", "c1")],
+    ]);
+    let mut watch = client(&[&node]).watch(quorumor_core::KeyRange::all());
+    watch.next().await.unwrap().unwrap();
+    let WatchStep::Changes(events) = watch.next().await.unwrap().unwrap().step else {
+        panic!("no changes");
+    };
+    let keys: Vec<&str> = events.iter().map(|event| event.key().as_str()).collect();
+    assert_eq!(keys, ["b", "c", "d"]);
+    assert_eq!(watch.cursor().unwrap(), "c1");
+    assert_eq!(node.cursors(), ["", "c0"]);
+}
+
+#[tokio::test]
 async fn a_watch_ends_with_an_error_that_no_retry_can_mend() {
     let node = Fake::start(1).await;
     node.script_watch([vec![

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use quorumor_core::{Entry, Error, Key, KeyRange, Mode, Revision, Version};
 use quorumor_proto::entry::entry_from_wire;
 use quorumor_proto::pb;
+use quorumor_proto::pb::watch_response::Step;
 use tokio::time::Instant;
 use tonic::{Request, Streaming};
 use tracing::debug;
@@ -25,6 +26,11 @@ use crate::wire::{duration_to_wire, range_to_wire};
 /// Tries at the node that a cursor belongs to, before another one is asked.
 const HOME_TRIES: usize = 3;
 
+/// The most that the changes of one revision may weigh together. What it writes is bounded far below that
+/// ([`BATCH_BYTES_MAX`](quorumor_core::limits::BATCH_BYTES_MAX)); what it removes or replaces, and with
+/// [`WatchOptions::previous`] comes with it, may weigh more.
+const PARTS_BYTES_MAX: usize = 1024 * 1024 * 1024;
+
 /// A running watch. Nothing happens until [`Watch::next`] is awaited. Dropping it ends the watch.
 #[derive(Debug)]
 pub struct Watch {
@@ -35,6 +41,8 @@ pub struct Watch {
     seen: Revision,
     snapshot_begun: bool,
     stream: Option<Open>,
+    /// The changes so far of a revision that comes in several messages: handed over once it is whole.
+    parts: Parts,
     queued: Option<WatchItem>,
     home: Option<Place>,
     outage: Option<Outage>,
@@ -45,6 +53,51 @@ pub struct Watch {
 struct Open {
     place: Place,
     messages: Streaming<pb::WatchResponse>,
+}
+
+/// What came of one revision, bounded.
+#[derive(Debug, Default)]
+struct Parts {
+    events: Vec<WatchEvent>,
+    bytes: usize,
+}
+
+impl Parts {
+    fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// The item with all of its revision; `None` while more of that follows.
+    fn join(&mut self, mut item: WatchItem, more: bool) -> Result<Option<WatchItem>, Error> {
+        if let WatchStep::Changes(events) = &mut item.step {
+            let Some(whole) = self.add(std::mem::take(events), more)? else {
+                return Ok(None);
+            };
+            *events = whole;
+        } else {
+            // A revision that something else comes into was never whole.
+            self.clear();
+        }
+        Ok(Some(item))
+    }
+
+    /// Adds a message's changes: with all that came before if the revision is whole now.
+    fn add(
+        &mut self,
+        events: Vec<WatchEvent>,
+        more: bool,
+    ) -> Result<Option<Vec<WatchEvent>>, Error> {
+        if !more && self.events.is_empty() {
+            return Ok(Some(events));
+        }
+        self.bytes += events.iter().map(WatchEvent::bytes).sum::<usize>();
+        if self.bytes > PARTS_BYTES_MAX {
+            let limit = "watch_revision_bytes_max";
+            return Err(Error::too_large(limit, PARTS_BYTES_MAX, self.bytes));
+        }
+        self.events.extend(events);
+        Ok((!more).then(|| std::mem::take(self).events))
+    }
 }
 
 /// A time without a stream: since when, who was tried, when to try next.
@@ -207,6 +260,15 @@ impl WatchEvent {
         }
     }
 
+    /// About what it weighs.
+    fn bytes(&self) -> usize {
+        let (key, previous) = match self {
+            Self::Put { entry, previous } => (entry.bytes(), previous),
+            Self::Deleted { key, previous, .. } => (key.as_str().len(), previous),
+        };
+        size_of::<Self>() + key + previous.as_ref().map_or(0, Entry::bytes)
+    }
+
     /// The revision of the change; `None` in eventual mode.
     #[must_use]
     pub const fn revision(&self) -> Option<Revision> {
@@ -255,6 +317,7 @@ impl Watch {
             seen: Revision::ZERO,
             snapshot_begun: false,
             stream: None,
+            parts: Parts::default(),
             queued: None,
             home: None,
             outage: None,
@@ -289,6 +352,7 @@ impl Watch {
                 Err(failed) => failed,
             };
             self.stream = None;
+            self.parts.clear();
             if let Some(error) = self.survive(place, error) {
                 self.ended = true;
                 return Some(Err(error));
@@ -318,14 +382,15 @@ impl Watch {
             }
             Err(status) => return Err((place, ClientError::from_status(&address(), &status))),
         };
-        let item = WatchItem::from_wire(message).map_err(|error| {
-            let error = ClientError::BadAnswer {
-                endpoint: address(),
-                why: error.to_string(),
-            };
-            (place, error)
-        })?;
-        Ok(self.take(place, item))
+        let more = matches!(&message.step, Some(Step::Changes(changes)) if changes.more);
+        let whole = WatchItem::from_wire(message)
+            .and_then(|item| self.parts.join(item, more))
+            .map_err(|error| {
+                let endpoint = self.client.shared.endpoints.target(place).address.clone();
+                let why = error.to_string();
+                (place, ClientError::BadAnswer { endpoint, why })
+            })?;
+        Ok(whole.and_then(|item| self.take(place, item)))
     }
 
     /// Remembers where an item leads. If a snapshot was cut off before, that is told first.
@@ -478,7 +543,6 @@ const fn patient(retries: RetryPolicy) -> RetryPolicy {
 
 impl WatchItem {
     fn from_wire(mut message: pb::WatchResponse) -> Result<Self, Error> {
-        use pb::watch_response::Step;
         let step = match required(message.step, "step")? {
             Step::Snapshot(snapshot) => WatchStep::Snapshot {
                 entries: snapshot

@@ -296,14 +296,17 @@ pub(super) fn snapshot(
     step(pb::watch_response::Step::Snapshot(part), cursor)
 }
 
-/// A change of the revision that the cursor names, such as `c7`.
+/// A change of the revision that the cursor names, such as `c7`. Without a cursor it is of revision 1, and more follows.
 pub(super) fn changes(key: &str, cursor: &str) -> Result<pb::WatchResponse, Status> {
     let revision = cursor.trim_start_matches('c').parse().unwrap_or(1);
     let put = pb::WatchEvent {
         event: Some(pb::watch_event::Event::Put(entry(key, revision))),
         previous: None,
     };
-    let part = pb::WatchChanges { events: vec![put] };
+    let part = pb::WatchChanges {
+        events: vec![put],
+        more: cursor.is_empty(),
+    };
     step(pb::watch_response::Step::Changes(part), cursor)
 }
 

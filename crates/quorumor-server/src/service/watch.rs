@@ -6,6 +6,7 @@
 //! has given out everything, and only while nothing waits: it never overtakes an event, and a slow watcher holds up nobody.
 //! What ends a watch or makes it start over stands before whatever data wait.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -27,7 +28,7 @@ use super::list::{PART_BYTES, PART_ENTRIES, Part};
 use crate::auth::Principal;
 use crate::metrics;
 use crate::watch::cursor::{Cursor, Place};
-use crate::watch::{ChangeNumber, Lost, Subscription};
+use crate::watch::{ChangeNumber, Gone, Lost, Subscription};
 
 mod changes;
 
@@ -98,6 +99,8 @@ struct Watcher {
     state: State,
     /// Every change up to here was sent, or doesn't concern the range.
     reached: ChangeNumber,
+    /// What is left of a revision that doesn't fit one message. It counts as reached already, and no other step comes between.
+    rest: VecDeque<Events>,
     /// The position up to which that is so; unknown behind a cursor of eventual mode until a change comes.
     seen: Option<Position>,
     led: watch::Receiver<bool>,
@@ -139,6 +142,7 @@ pub(super) async fn start(
     let mut watcher = Watcher {
         state: State::Begin,
         reached: 0,
+        rest: VecDeque::new(),
         seen: None,
         led: asking.handle().led(),
         progress_at: Instant::now() + wants.progress,
@@ -287,6 +291,9 @@ impl Watcher {
                 return Err(why);
             }
             self.check_led()?;
+            if let Some(part) = self.rest.pop_front() {
+                return self.changes_part(part);
+            }
             match std::mem::replace(&mut self.state, State::Ended) {
                 State::Ended => return Err(Error::Stopping),
                 State::Resync(reason) => return self.resync(reason),
@@ -387,12 +394,8 @@ impl Watcher {
             whole,
         } = match past {
             Ok(collected) => collected,
-            Err(changes::Broken::Gone) => {
+            Err(Gone) => {
                 self.state = State::Resync(gap);
-                return None;
-            }
-            Err(changes::Broken::TooHeavy) => {
-                self.state = State::Resync(Reason::StateReplaced);
                 return None;
             }
         };
@@ -434,10 +437,6 @@ impl Watcher {
                 self.seen.as_ref(),
                 self.wants.previous,
             );
-            let Ok(taken) = taken else {
-                self.state = State::Resync(Reason::StateReplaced);
-                return Ok(None);
-            };
             self.state = State::Live(joined);
             self.saw(taken.seen);
             self.reached = self.reached.max(taken.number);
@@ -509,8 +508,24 @@ impl Watcher {
         .encode()
     }
 
-    fn changes(&self, events: Events) -> Result<pb::WatchResponse, Error> {
-        self.response(Step::Changes(pb::WatchChanges { events }))
+    fn changes(&mut self, events: Events) -> Result<pb::WatchResponse, Error> {
+        self.rest = changes::parts(events);
+        let first = self.rest.pop_front().unwrap_or_default();
+        self.changes_part(first)
+    }
+
+    /// Some changes; with a cursor and a position only if nothing of their revision is left.
+    fn changes_part(&self, events: Events) -> Result<pb::WatchResponse, Error> {
+        let more = !self.rest.is_empty();
+        let step = Step::Changes(pb::WatchChanges { events, more });
+        if !more {
+            return self.response(step);
+        }
+        Ok(pb::WatchResponse {
+            receipt: Some(self.asking.step_receipt(None)?),
+            step: Some(step),
+            cursor: Bytes::new(),
+        })
     }
 
     fn response(&self, step: Step) -> Result<pb::WatchResponse, Error> {

@@ -279,7 +279,7 @@ async fn many_slow_watchers_hold_what_one_holds() {
 }
 
 #[tokio::test]
-async fn a_revision_too_heavy_for_a_message_is_shown_as_a_new_state() {
+async fn a_revision_too_heavy_for_a_message_comes_in_parts_and_its_cursor_with_the_last() {
     let running = start(Scripted::new(true)).await;
     let mut steps = watch(&running, bytes::Bytes::new()).await;
     snapshot(&mut steps).await;
@@ -302,6 +302,19 @@ async fn a_revision_too_heavy_for_a_message_is_shown_as_a_new_state() {
         position: Position::Strong(Revision::new(1)),
         events: (0..4).map(event).collect(),
     }]);
-    resync(&mut steps, "STATE_REPLACED").await;
+    let mut keys = Vec::new();
+    for (count, more) in [(3, true), (1, false)] {
+        let step = steps.next().await.unwrap().unwrap();
+        let Some(Step::Changes(part)) = step.step else {
+            panic!("no changes: {step:?}");
+        };
+        assert_eq!((part.events.len(), part.more), (count, more));
+        assert_eq!(step.cursor.is_empty(), more);
+        keys.extend(part.events.into_iter().map(|event| match event.event {
+            Some(pb::watch_event::Event::Put(entry)) => entry.key,
+            other => panic!("no put: {other:?}"),
+        }));
+    }
+    assert_eq!(keys, ["k0", "k1", "k2", "k3"]);
     running.end().await;
 }

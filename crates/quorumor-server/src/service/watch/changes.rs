@@ -1,5 +1,7 @@
-//! Changes of a range for one message, from wherever they are kept. The changes of one revision stay together.
+//! Changes of a range for the next step, from wherever they are kept. The changes of one revision stay together, and are parted
+//! over several messages only where they weigh too much for one ([`parts`]).
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use prost::Message;
@@ -11,7 +13,7 @@ use quorumor_proto::pb::watch_event::Event;
 use super::super::list::PART_BYTES;
 use crate::watch::{ChangeNumber, Delivery, Gone, Hub};
 
-/// The most that the changes of one revision may weigh as one message: a client takes 4 MiB by default.
+/// The most that changes may weigh as one message: a client takes 4 MiB by default.
 const MESSAGE_BYTES_MAX: usize = 3 * 1024 * 1024 + 512 * 1024;
 /// What an event weighs in a message beside its own: a tag and a length.
 const EVENT_BYTES: usize = 8;
@@ -31,16 +33,26 @@ pub(super) struct Collected {
     pub(super) whole: bool,
 }
 
-/// Why changes can't be shown one by one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Broken {
-    /// Some are no longer kept.
-    Gone,
-    /// One revision changed more than a message holds.
-    TooHeavy,
+/// The changes as messages, in order: one, unless they weigh more than a message may. An event weighs at most two values, so
+/// that it always fits one.
+pub(super) fn parts(events: Events) -> VecDeque<Events> {
+    let mut parts = VecDeque::new();
+    let mut part = Vec::new();
+    let mut bytes = 0;
+    for event in events {
+        let weight = EVENT_BYTES + event.encoded_len();
+        if bytes + weight > MESSAGE_BYTES_MAX && !part.is_empty() {
+            parts.push_back(std::mem::take(&mut part));
+            bytes = 0;
+        }
+        bytes += weight;
+        part.push(event);
+    }
+    parts.push_back(part);
+    parts
 }
 
-/// Gathers whole revisions up to what a message should hold.
+/// Gathers whole revisions up to what a message should hold, or one that weighs more.
 #[derive(Default)]
 struct Gathering {
     events: Events,
@@ -49,7 +61,7 @@ struct Gathering {
 
 impl Gathering {
     /// Adds the events; `false` if they belong into the next message.
-    fn add(&mut self, events: &[ChangeEvent], previous: bool) -> Result<bool, Broken> {
+    fn add(&mut self, events: &[ChangeEvent], previous: bool) -> bool {
         let wire: Events = events
             .iter()
             .filter_map(|event| to_wire(event, previous))
@@ -59,14 +71,11 @@ impl Gathering {
             .map(|event| EVENT_BYTES + event.encoded_len())
             .sum::<usize>();
         if !self.events.is_empty() && self.bytes + bytes > PART_BYTES {
-            return Ok(false);
-        }
-        if bytes > MESSAGE_BYTES_MAX {
-            return Err(Broken::TooHeavy);
+            return false;
         }
         self.bytes += bytes;
         self.events.extend(wire);
-        Ok(true)
+        true
     }
 }
 
@@ -89,16 +98,16 @@ pub(super) fn from_history(
     seen: Option<&Position>,
     range: &KeyRange,
     previous: bool,
-) -> Result<Collected, Broken> {
+) -> Result<Collected, Gone> {
     let seen = revision_of(seen);
     let newest = view.revision().unwrap_or_default();
     let mut reached = seen;
     let mut gathering = Gathering::default();
     let mut whole = true;
-    let past = view.history.since(seen).ok_or(Broken::Gone)?;
+    let past = view.history.since(seen).ok_or(Gone)?;
     for (looked, past) in past.enumerate() {
         let events = within(&past.events, range);
-        let fits = looked < LOOK_MAX && (events.is_empty() || gathering.add(&events, previous)?);
+        let fits = looked < LOOK_MAX && (events.is_empty() || gathering.add(&events, previous));
         if !fits {
             whole = false;
             break;
@@ -121,10 +130,8 @@ pub(super) fn from_ring(
     hub: &Arc<Hub>,
     after: ChangeNumber,
     range: &KeyRange,
-) -> Result<Collected, Broken> {
-    let kept = hub
-        .kept_after(after, PART_BYTES)
-        .map_err(|Gone| Broken::Gone)?;
+) -> Result<Collected, Gone> {
+    let kept = hub.kept_after(after, PART_BYTES)?;
     let mut collected = Collected {
         events: Vec::new(),
         seen: None,
@@ -135,10 +142,10 @@ pub(super) fn from_ring(
     for numbered in kept {
         let change = numbered.change;
         if change.events.contains(&ChangeEvent::Reset) {
-            return Err(Broken::Gone);
+            return Err(Gone);
         }
         let events = within(&change.events, range);
-        if !events.is_empty() && !gathering.add(&events, false)? {
+        if !events.is_empty() && !gathering.add(&events, false) {
             break;
         }
         collected.number = numbered.number;
@@ -154,7 +161,7 @@ pub(super) fn from_deliveries(
     reached: ChangeNumber,
     seen: Option<&Position>,
     previous: bool,
-) -> Result<Collected, Broken> {
+) -> Collected {
     let before = revision_of(seen);
     let mut collected = Collected {
         events: Vec::new(),
@@ -162,7 +169,7 @@ pub(super) fn from_deliveries(
         number: reached,
         whole: true,
     };
-    // They were taken by what they weigh, so that they fit one message.
+    // They were taken by what they weigh: together they fit one message, or there is one alone.
     let mut gathering = Gathering::default();
     for delivery in deliveries {
         let is_seen = match &delivery.position {
@@ -173,12 +180,12 @@ pub(super) fn from_deliveries(
             continue;
         }
         gathering.bytes = 0;
-        gathering.add(&delivery.events, previous)?;
+        gathering.add(&delivery.events, previous);
         collected.number = delivery.number;
         collected.seen = Some(delivery.position.clone());
     }
     collected.events = gathering.events;
-    Ok(collected)
+    collected
 }
 
 fn revision_of(position: Option<&Position>) -> Revision {
