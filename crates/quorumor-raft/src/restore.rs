@@ -101,10 +101,27 @@ pub enum RestoreError {
     Founders(#[from] ConfigError),
 }
 
-/// The id of the cluster that a backup of this one becomes in an epoch: never the old one's. Never zero.
-#[must_use]
-pub fn restored_cluster_id(old: ClusterId, epoch: DataEpoch, founders: &[Founder]) -> ClusterId {
-    crate::config::cluster_id(&format!("{old} restored in epoch {epoch}"), founders)
+/// The id of the cluster that a backup becomes with these options: never the old one's. Never zero.
+///
+/// It covers what the new cluster begins with, the digest of the data and the revision included: founders that were made from
+/// different files or with different options never take each other for members of one cluster. The same file with the same
+/// options gives the same id, however often; a second cluster of one backup needs a higher epoch.
+///
+/// # Errors
+/// If the backup is damaged.
+pub fn restored_cluster_id(
+    chunks: &[Bytes],
+    epoch: DataEpoch,
+    founders: &[Founder],
+    revision_step: u64,
+) -> Result<ClusterId, RestoreError> {
+    let mut state = read(chunks)?;
+    let old = state.cluster;
+    renew(&mut state, revision_step);
+    let digest = state.digest();
+    let index = state.applied.index;
+    let name = format!("{old} restored in epoch {epoch} at {index} with {digest:016x}");
+    Ok(crate::config::cluster_id(&name, founders))
 }
 
 /// What is in a backup, all of which is read and checked.
@@ -162,10 +179,7 @@ pub fn restore(chunks: &[Bytes], to: &Restoration<'_>) -> Result<Restored, Resto
     let founders = check_founders(to.founders)?;
     state.cluster = to.cluster;
     state.epoch = to.epoch;
-    state.revision = Revision::new(state.revision.as_u64().saturating_add(to.revision_step));
-    state.history = History::starting_at(state.revision);
-    state.sessions = Sessions::default();
-    renew_leases(&mut state);
+    renew(&mut state, to.revision_step);
     state.members = founders
         .iter()
         .map(|founder| (founder.node, MemberRecord::founding(founder)))
@@ -181,6 +195,14 @@ pub fn restore(chunks: &[Bytes], to: &Restoration<'_>) -> Result<Restored, Resto
         position: state.applied.index,
         chunks: std::iter::from_fn(|| source.next_chunk()).collect(),
     })
+}
+
+/// What a client of the new cluster sees of the old one's state.
+fn renew(state: &mut StateMachine, revision_step: u64) {
+    state.revision = Revision::new(state.revision.as_u64().saturating_add(revision_step));
+    state.history = History::starting_at(state.revision);
+    state.sessions = Sessions::default();
+    renew_leases(state);
 }
 
 fn renew_leases(state: &mut StateMachine) {

@@ -127,8 +127,12 @@ pub fn inspect_backup(file: &Path) -> Result<BackupReport, RestoreError> {
     })
 }
 
-/// Makes the data directory of one founding node of a new cluster. Each founder gets its own from the same file with the same
-/// options, and is then started without a list of members: the directory remembers it.
+/// Makes the data directory of one founding node of a new cluster. Each founder gets its own and is then started without a
+/// list of members: the directory remembers it.
+///
+/// Every founder needs the same file and the same options but for its own id and directory: the cluster's id covers all of
+/// them, so others never find each other. A second restore of one backup with the same options gives the same id again, and
+/// must be told apart by a higher epoch.
 ///
 /// # Errors
 /// If the backup is damaged, the options can't be, or the disk refuses. A directory that was begun is of no use then.
@@ -151,7 +155,7 @@ pub fn restore_backup(options: &RestoreOptions) -> Result<RestoreReport, Restore
         })
         .collect();
     let epoch = options.epoch.unwrap_or(header.epoch.next());
-    let cluster = restored_cluster_id(header.cluster, epoch, &founders);
+    let cluster = restored_cluster_id(&chunks, epoch, &founders, options.revision_step)?;
     let restored = quorumor_raft::restore(
         &chunks,
         &Restoration {

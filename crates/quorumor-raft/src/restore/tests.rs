@@ -86,7 +86,7 @@ fn a_restored_cluster_has_the_keys_and_nothing_that_belonged_to_the_old_one() {
     let founders = founders(11..=13);
     let epoch = summary.epoch.next();
     let to = Restoration {
-        cluster: restored_cluster_id(summary.cluster, epoch, &founders),
+        cluster: restored_cluster_id(&chunks, epoch, &founders, 1_000).unwrap(),
         epoch,
         founders: &founders,
         revision_step: 1_000,
@@ -193,4 +193,23 @@ fn what_is_no_whole_backup_or_no_new_cluster_is_refused() {
         found += usize::from(inspect(&[bytes.into()]).is_err());
     }
     assert!(found * 2 > whole.len(), "{found} of {}", whole.len());
+}
+
+#[test]
+fn only_the_same_data_with_the_same_options_becomes_the_same_cluster() {
+    let (mut net, chunks, ..) = saved();
+    let epoch = inspect(&chunks).unwrap().epoch.next();
+    let founders = founders(11..=13);
+    let name = |chunks: &[Bytes], epoch, founders: &[Founder], step| {
+        restored_cluster_id(chunks, epoch, founders, step).unwrap()
+    };
+    let one = name(&chunks, epoch, &founders, 1_000);
+    assert_eq!(name(&chunks, epoch, &founders, 1_000), one);
+    assert_ne!(name(&chunks, epoch.next(), &founders, 1_000), one);
+    assert_ne!(name(&chunks, epoch, &founders[..2], 1_000), one);
+    assert_ne!(name(&chunks, epoch, &founders, 1_001), one);
+    let leader = net.leader().unwrap();
+    net.put_acked(leader, "a", "later");
+    let later = back_up(&mut net, leader);
+    assert_ne!(name(&later, epoch, &founders, 1_000), one);
 }

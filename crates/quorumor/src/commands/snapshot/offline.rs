@@ -21,7 +21,11 @@ Example, on each founding node of the new cluster, with its own --node-id and --
 
 The new cluster has the same keys, a new id and a new data epoch: tokens, cursors and sessions of the old one are refused.
 Leases get their whole TTL again. Revisions begin --revision-step above the backup's, so that no fencing token is given
-twice. Give --epoch, the same on each node, if this very backup was restored before.";
+twice.
+
+All founding nodes need the same file and the same options, but for --node-id and --data-dir: the new cluster's id is made of
+them and of the data, and nodes restored from another file or with other options never find each other. A second restore of
+this very backup needs a higher --epoch, the same on each node: with the same options it would be the same cluster again.";
 
 const STATUS_EXAMPLE: &str = "\
 Example:
@@ -44,7 +48,7 @@ pub(crate) struct RestoreArgs {
     /// The new cluster's name [default: the backup's]
     #[arg(long, value_name = "NAME")]
     pub(crate) cluster: Option<String>,
-    /// The new data epoch [default: the one after the backup's]
+    /// The new data epoch; higher again if this backup was restored before [default: the one after the backup's]
     #[arg(long, value_name = "N")]
     pub(crate) epoch: Option<u64>,
     /// By how much revisions begin above the backup's
