@@ -13,7 +13,6 @@ use quorumor_core::{Entry, Key, Revision};
 use crate::client::Client;
 use crate::error::ClientError;
 use crate::lease::LostReason;
-use crate::list::ListQuery;
 use crate::lock::{LockError, candidates};
 use crate::queue::{Candidates, Enqueued, made_by};
 use crate::watch::{Watch, WatchStep};
@@ -86,19 +85,9 @@ impl Client {
     /// See [`ClientError`].
     pub async fn leader(&self, name: &str) -> Result<Option<Leader>, ClientError> {
         let client = self.strict();
-        let mut query = ListQuery::new(candidates(name)?);
-        let mut all = Candidates::default();
-        loop {
-            let page = client.list(&query).await?;
-            query.revision = query.revision.or_else(|| page.receipt.revision());
-            for entry in page.entries {
-                all.add(entry);
-            }
-            query.page = page.next_page;
-            if query.page.is_none() {
-                return Ok(all.first().map(Leader::of));
-            }
-        }
+        let mut all = Candidates::new(name);
+        all.list(&client, false).await?;
+        Ok(all.first().map(Leader::of))
     }
 
     /// Follows who leads: first who does now, then every change of leader or of what it proclaims; `None` while nobody does. A
@@ -113,7 +102,7 @@ impl Client {
     {
         let follower = Follower {
             watch: self.strict().watch(candidates(name)?),
-            candidates: Candidates::default(),
+            candidates: Candidates::new(name),
             told: None,
         };
         let leaders = futures_util::stream::unfold(Some(follower), |follower| async {

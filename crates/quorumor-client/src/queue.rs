@@ -18,6 +18,9 @@ use crate::options::CallOptions;
 use crate::txn::Operations;
 use crate::watch::{WatchEvent, WatchOptions, WatchStep};
 
+/// How often a listing begins again whose revision was compacted under it.
+const RESTARTS_MAX: usize = 8;
+
 /// Where a candidate stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
@@ -36,14 +39,15 @@ pub(crate) const fn made_by(entry: &Entry) -> Revision {
 }
 
 /// The place of the candidate with this key, made by that revision, among all of them; `None` if it is gone.
-fn place(own: &Key, made: Revision, all: &[Entry], at: Revision) -> Option<Place> {
+fn place(own: &Key, made: Revision, all: &Candidates, at: Revision) -> Option<Place> {
     let present = all
-        .iter()
-        .any(|entry| entry.key == *own && made_by(entry) == made);
+        .entries
+        .get(own)
+        .is_some_and(|entry| made_by(entry) == made);
     if !present {
         return None;
     }
-    let before = all.iter().filter(|entry| made_by(entry) < made);
+    let before = all.entries.values().filter(|entry| made_by(entry) < made);
     Some(match before.max_by_key(|entry| made_by(entry)) {
         Some(entry) => Place::Behind {
             key: entry.key.clone(),
@@ -53,31 +57,94 @@ fn place(own: &Key, made: Revision, all: &[Entry], at: Revision) -> Option<Place
     })
 }
 
-/// The candidates as a watch shows them.
-#[derive(Debug, Default)]
-pub(crate) struct Candidates(BTreeMap<Key, Entry>);
+/// Whether an entry under a name is a candidate: bound to a lease, and right under the name. What else lies there is other
+/// people's data, or the queue of a longer name.
+fn is_candidate(name: &str, entry: &Entry) -> bool {
+    let rest = entry.key.as_str().strip_prefix(name);
+    let rest = rest.and_then(|rest| rest.strip_prefix('/'));
+    entry.lease.is_some() && rest.is_some_and(|rest| !rest.contains('/'))
+}
+
+/// The candidates under a name.
+#[derive(Debug)]
+pub(crate) struct Candidates {
+    name: String,
+    entries: BTreeMap<Key, Entry>,
+}
 
 impl Candidates {
+    pub(crate) fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            entries: BTreeMap::new(),
+        }
+    }
+
     pub(crate) fn forget(&mut self) {
-        self.0.clear();
+        self.entries.clear();
     }
 
     pub(crate) fn add(&mut self, entry: Entry) {
-        self.0.insert(entry.key.clone(), entry);
+        if is_candidate(&self.name, &entry) {
+            self.entries.insert(entry.key.clone(), entry);
+        } else {
+            self.entries.remove(&entry.key);
+        }
+    }
+
+    /// Lists them, all as of one revision, which is told.
+    pub(crate) async fn list(
+        &mut self,
+        client: &Client,
+        keys_only: bool,
+    ) -> Result<Revision, ClientError> {
+        let mut restarts = 0;
+        loop {
+            match self.list_once(client, keys_only).await {
+                // The revision of the first page was compacted before the last one was read.
+                Err(error) if error.reason() == "HISTORY_GONE" && restarts < RESTARTS_MAX => {
+                    restarts += 1;
+                }
+                listed => return listed,
+            }
+        }
+    }
+
+    async fn list_once(
+        &mut self,
+        client: &Client,
+        keys_only: bool,
+    ) -> Result<Revision, ClientError> {
+        self.forget();
+        let mut query = ListQuery {
+            keys_only,
+            ..ListQuery::new(candidates(&self.name)?)
+        };
+        loop {
+            let page = client.list(&query).await?;
+            let at = page.receipt.revision().unwrap_or_default();
+            // All pages are of the first one's state.
+            let at = *query.revision.get_or_insert(at);
+            page.entries.into_iter().for_each(|entry| self.add(entry));
+            query.page = page.next_page;
+            if query.page.is_none() {
+                return Ok(at);
+            }
+        }
     }
 
     pub(crate) fn take(&mut self, event: WatchEvent) {
         match event {
             WatchEvent::Put { entry, .. } => self.add(entry),
             WatchEvent::Deleted { key, .. } => {
-                self.0.remove(&key);
+                self.entries.remove(&key);
             }
         }
     }
 
     /// Whose key was made first.
     pub(crate) fn first(&self) -> Option<&Entry> {
-        self.0.values().min_by_key(|entry| made_by(entry))
+        self.entries.values().min_by_key(|entry| made_by(entry))
     }
 }
 
@@ -86,7 +153,7 @@ impl Candidates {
 pub(crate) struct Enqueued {
     client: Client,
     lease: Lease,
-    range: KeyRange,
+    name: String,
     key: Key,
     made: Revision,
 }
@@ -112,7 +179,7 @@ impl Client {
         ttl: Duration,
         value: Bytes,
     ) -> Result<Enqueued, ClientError> {
-        let range = candidates(name)?;
+        candidates(name)?;
         let client = self.strict();
         let lease = client.lease(ttl).await?;
         let key = Key::parse(&format!("{name}/{}", lease.id()));
@@ -141,7 +208,7 @@ impl Client {
         let enqueued = |made| Enqueued {
             client,
             lease,
-            range,
+            name: name.to_owned(),
             key,
             made,
         };
@@ -174,22 +241,8 @@ impl Enqueued {
 
     /// Where it stands now, by a linearizable reading.
     pub(crate) async fn place(&self) -> Result<Place, LockError> {
-        let mut query = ListQuery {
-            keys_only: true,
-            ..ListQuery::new(self.range.clone())
-        };
-        let mut all = Vec::new();
-        let at = loop {
-            let page = self.client.list(&query).await?;
-            let at = page.receipt.revision().unwrap_or_default();
-            // All pages are of the first one's state.
-            query.revision.get_or_insert(at);
-            all.extend(page.entries);
-            query.page = page.next_page;
-            if query.page.is_none() {
-                break query.revision.unwrap_or(at);
-            }
-        };
+        let mut all = Candidates::new(&self.name);
+        let at = all.list(&self.client, true).await?;
         match place(&self.key, self.made, &all, at) {
             Some(place) if self.lease.is_held() => Ok(place),
             Some(_) | None => Err(LockError::Lost(self.why_lost())),
@@ -296,15 +349,21 @@ mod tests {
                 count: 1,
             },
             writer: NodeId::try_from(1).unwrap(),
-            lease: None,
+            lease: Some(quorumor_core::LeaseId::new(made)),
         }
+    }
+
+    fn under(name: &str, all: &[Entry]) -> Candidates {
+        let mut candidates = Candidates::new(name);
+        all.iter().cloned().for_each(|entry| candidates.add(entry));
+        candidates
     }
 
     fn place_of(key: &str, made: u64, all: &[Entry]) -> Option<Place> {
         place(
             &Key::parse(key).unwrap(),
             Revision::new(made),
-            all,
+            &under("l", all),
             Revision::new(50),
         )
     }
@@ -328,6 +387,25 @@ mod tests {
     }
 
     #[test]
+    fn data_and_the_queues_of_longer_names_are_no_candidates() {
+        let data = Entry {
+            lease: None,
+            ..candidate("l/data", 1)
+        };
+        let all = [data.clone(), candidate("l/b/c", 2), candidate("l/b", 3)];
+        assert_eq!(place_of("l/b", 3, &all), Some(Place::First));
+        assert_eq!(under("l", &all).first().unwrap().key.as_str(), "l/b");
+        assert_eq!(under("l/b", &all).first().unwrap().key.as_str(), "l/b/c");
+        let bare = Entry {
+            key: Key::parse("l/b").unwrap(),
+            ..data
+        };
+        let mut candidates = under("l", &all);
+        candidates.add(bare);
+        assert_eq!(candidates.first(), None);
+    }
+
+    #[test]
     fn a_candidate_whose_key_is_gone_or_made_anew_has_no_place() {
         assert_eq!(place_of("l/a", 7, &[candidate("l/b", 3)]), None);
         assert_eq!(place_of("l/a", 7, &[candidate("l/a", 9)]), None);
@@ -336,7 +414,7 @@ mod tests {
 
     #[test]
     fn the_leader_is_whose_key_was_made_first_whatever_its_name() {
-        let mut candidates = Candidates::default();
+        let mut candidates = Candidates::new("l");
         assert_eq!(candidates.first(), None);
         candidates.add(candidate("l/a", 7));
         candidates.add(candidate("l/b", 3));
