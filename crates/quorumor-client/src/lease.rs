@@ -131,23 +131,18 @@ impl Client {
         ))
     }
 
-    /// Keeps a lease alive that was granted elsewhere, until the handle is dropped or revoked.
+    /// Keeps a lease alive that was granted elsewhere, until the handle is dropped or revoked: at once, once, and then as it goes.
     ///
     /// # Errors
     /// See [`ClientError`]; `LEASE_NOT_FOUND` if there is no such lease.
     pub async fn adopt_lease(&self, id: LeaseId) -> Result<Lease, ClientError> {
         let asked = Instant::now();
-        let left = self.lease_left(id, false).await?;
-        let Some(info) = left.lease else {
+        // Not a look at how long it has left: what a node tells by itself may be of a lease that is gone.
+        let Some(ttl) = self.keep_alive_once(id).await? else {
             let gone = quorumor_core::Error::LeaseNotFound { lease: id };
             return Err(ClientError::Invalid(gone));
         };
-        Ok(Lease::kept(
-            self.clone(),
-            id,
-            info.granted_ttl,
-            asked + counted(info.remaining_ttl),
-        ))
+        Ok(Lease::kept(self.clone(), id, ttl, asked + counted(ttl)))
     }
 }
 

@@ -67,3 +67,16 @@ async fn one_keep_alive_tells_what_is_left() {
     assert_eq!(left, Some(Duration::from_secs(5)));
     assert_eq!(client.keep_alive_once(id).await.unwrap(), None);
 }
+
+#[tokio::test]
+async fn a_lease_is_adopted_by_a_keep_alive_that_the_cluster_confirmed() {
+    let node = Fake::start(1).await;
+    node.script_keeps([Keep::For(5_000), Keep::Gone]);
+    let client = client(&[&node]);
+    let lease = client.adopt_lease(LeaseId::new(7)).await.unwrap();
+    assert_eq!(lease.ttl(), Duration::from_secs(5));
+    assert!(lease.is_held());
+    drop(lease);
+    let error = client.adopt_lease(LeaseId::new(7)).await.unwrap_err();
+    assert_eq!(error.reason(), "LEASE_NOT_FOUND");
+}
