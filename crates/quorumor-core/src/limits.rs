@@ -77,7 +77,8 @@ pub const LEASES_MAX: usize = 1_000_000;
 /// The longest a lease may be granted for: a year, so that no sum with it comes near the end of a number.
 pub const LEASE_TTL_MS_MAX: u64 = 366 * 24 * 3_600 * 1_000;
 
-/// Client sessions that may live at once; one more is refused. At 1 KiB each, 100 MB.
+/// Client sessions that may live at once; one more is refused. At 1 KiB each, 100 MB beside their answers
+/// ([`SESSIONS_BYTES_MAX`]).
 pub const SESSIONS_MAX: usize = 100_000;
 
 /// Answers that one session may leave unacknowledged: as many writes as a client may have under way.
@@ -86,12 +87,17 @@ pub const SESSION_ANSWERS_MAX: usize = 1_024;
 /// Bytes of answers that one session may leave unacknowledged.
 pub const SESSION_ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
 
+/// Bytes of answers that all sessions together may leave unacknowledged; a numbered write beyond that is refused until others
+/// are acknowledged or expire. Every node holds them in memory.
+pub const SESSIONS_BYTES_MAX: usize = 256 * 1024 * 1024;
+
 /// How far a write's number may lie above every number that its session has seen: more than any client skips by writes that
 /// never came to be, and too few to spend the numbers by.
 pub const SESSION_LEAP_MAX: u64 = 1 << 32;
 
-/// The longest that a session may be opened for without a write: a day.
-pub const SESSION_TTL_MS_MAX: u64 = 24 * 3_600 * 1_000;
+/// The longest that a session may be opened for without a write: an hour, longer than any client retries one, and short enough that
+/// sessions left behind give their answers' room back.
+pub const SESSION_TTL_MS_MAX: u64 = 3_600 * 1_000;
 
 /// Operations in one message of an exchange.
 pub const EXCHANGE_OPERATIONS_MAX: usize = 1_024;
@@ -114,6 +120,7 @@ pub const PUBLISHED: &[(&str, usize)] = &[
     ("sessions_max", SESSIONS_MAX),
     ("session_answers_max", SESSION_ANSWERS_MAX),
     ("session_answer_bytes_max", SESSION_ANSWER_BYTES_MAX),
+    ("sessions_bytes_max", SESSIONS_BYTES_MAX),
     ("exchange_operations_max", EXCHANGE_OPERATIONS_MAX),
     ("voters_max", VOTERS_MAX),
     ("watcher_bytes_max", WATCHER_BYTES_MAX),

@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use imbl::OrdMap;
+use quorumor_core::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use quorumor_core::{
     Change, ClusterId, DataEpoch, Entry, History, Key, LeaseId, LogTime, NodeId, Operation,
     Revision, Txn,
@@ -167,27 +168,26 @@ impl StateMachine {
         let numbered = numbered(&body);
         match body {
             Body::Write { operations, .. } => {
-                let weighs = operations.iter().any(returns_an_entry);
+                let weighs = most_bytes(&operations);
                 self.once(numbered, weighs, results, |state, results| {
                     state.write(writer, operations, results)
                 })
             }
             Body::Txn { txn, .. } => {
-                let mut all = txn.success.iter().chain(&txn.failure);
-                let weighs = all.any(returns_an_entry);
+                let weighs = most_bytes(&txn.success).max(most_bytes(&txn.failure));
                 self.once(numbered, weighs, results, |state, results| {
                     state.txn(writer, txn, results)
                 })
             }
-            Body::Grant { id, ttl_ms, .. } => self.once(numbered, false, results, |state, _| {
+            Body::Grant { id, ttl_ms, .. } => self.once(numbered, 0, results, |state, _| {
                 let granted = state.leases.grant(id, index, ttl_ms, state.log_time);
                 granted.map(|id| Outcome::Granted { id, ttl_ms }).into()
             }),
-            Body::Revoke { id, .. } => self.once(numbered, false, results, |state, _| match state
-                .end_lease(writer, id)
-            {
-                Some(change) => Ran::changing(Outcome::Written(Vec::new()), change),
-                None => Err(Denial::LeaseNotFound(id)).into(),
+            Body::Revoke { id, .. } => self.once(numbered, 0, results, |state, _| {
+                match state.end_lease(writer, id) {
+                    Some(change) => Ran::changing(Outcome::Written(Vec::new()), change),
+                    None => Err(Denial::LeaseNotFound(id)).into(),
+                }
             }),
             Body::KeepAlive { leases } => {
                 let now = self.log_time;
@@ -219,15 +219,15 @@ impl StateMachine {
     fn once(
         &mut self,
         numbered: Option<Numbered>,
-        weighs: bool,
+        weighs: usize,
         results: Results,
         run: impl FnOnce(&mut Self, Results) -> Ran,
     ) -> Ran {
         let Some(write) = numbered else {
             return run(self, results);
         };
-        let room = match self.sessions.judge(write, self.log_time) {
-            Ok(Verdict::New { room }) => room,
+        let (room, room_of_all) = match self.sessions.judge(write, self.log_time) {
+            Ok(Verdict::New { room, room_of_all }) => (room, room_of_all),
             Ok(Verdict::Repeated(answer)) => {
                 return Ran {
                     result: answer.result.clone(),
@@ -237,18 +237,21 @@ impl StateMachine {
             }
             Err(denial) => return Err(denial).into(),
         };
-        // An answer with entries in it may outgrow what the session has room for, which is known only afterwards.
-        let before = weighs.then(|| self.clone());
+        // An answer with entries in it may outgrow what there is room for, which is known only afterwards. Most can't.
+        let least = room.min(room_of_all);
+        let before = (weighs > least).then(|| self.clone());
         let ran = run(self, Results::Wanted);
         let answer = Answer {
             revision: self.revision,
             result: ran.result.clone(),
         };
         let bytes = answer.bytes();
-        if let Some(before) = before.filter(|_| bytes > room) {
+        if let Some(before) = before.filter(|_| bytes > least) {
             *self = before;
             let denial = if bytes > quorumor_core::limits::SESSION_ANSWER_BYTES_MAX {
                 Denial::AnswerTooLarge(bytes)
+            } else if bytes > room_of_all {
+                Denial::SessionsBytesMax
             } else {
                 Denial::SessionAnswersMax
             };
@@ -338,13 +341,23 @@ fn numbered(body: &Body) -> Option<Numbered> {
     }
 }
 
-/// Whether an operation's result may hold an entry.
-const fn returns_an_entry(operation: &Operation) -> bool {
-    match operation {
+/// The most that the answer to a list of operations may weigh, whatever the entries are; 0 if no entry can be in it.
+fn most_bytes(operations: &[Operation]) -> usize {
+    let entries = operations.iter().filter(|operation| match operation {
         Operation::Put { .. } | Operation::DeleteRange { .. } => false,
         Operation::Delete { .. } | Operation::CompareAndSet { .. } | Operation::Get { .. } => true,
+    });
+    match entries.count() {
+        0 => 0,
+        entries => operations.len() * RESULT_BYTES + entries * ENTRY_BYTES_MOST,
     }
 }
+
+/// What a result weighs without its entry, with a share of its answer.
+const RESULT_BYTES: usize = 128;
+
+/// What no entry in a result outweighs: the longest key, the longest value, and the version.
+const ENTRY_BYTES_MOST: usize = KEY_BYTES_MAX + VALUE_BYTES_MAX + 256;
 
 #[cfg(test)]
 mod tests;

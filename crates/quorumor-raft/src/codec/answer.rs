@@ -106,6 +106,7 @@ pub(crate) fn wire_answer(answer: &Answer) -> WireAnswer {
             | Denial::SequenceLeap { .. }
             | Denial::SessionsMax
             | Denial::SessionAnswersMax
+            | Denial::SessionsBytesMax
             | Denial::AnswerTooLarge(_)
             | Denial::HistoryGone { .. }
             | Denial::FutureRevision { .. },

@@ -45,6 +45,7 @@ pub(crate) enum Denial {
     SequenceLeap { seq: u64 },
     SessionsMax,
     SessionAnswersMax,
+    SessionsBytesMax,
     AnswerTooLarge(usize),
     HistoryGone { oldest: Revision },
     FutureRevision { asked: Revision, current: Revision },
@@ -97,6 +98,10 @@ impl Denial {
             Self::SessionAnswersMax => Error::Overloaded {
                 queue: "session_answers_max",
                 retry_after_ms: 100,
+            },
+            Self::SessionsBytesMax => Error::Overloaded {
+                queue: "sessions_bytes_max",
+                retry_after_ms: SESSIONS_RETRY_MS,
             },
             Self::AnswerTooLarge(bytes) => {
                 Error::too_large("session_answer_bytes_max", SESSION_ANSWER_BYTES_MAX, bytes)

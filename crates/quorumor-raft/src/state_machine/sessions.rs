@@ -6,7 +6,7 @@ use std::sync::Arc;
 use imbl::{OrdMap, OrdSet};
 use quorumor_core::limits::{
     SESSION_ANSWER_BYTES_MAX, SESSION_ANSWERS_MAX, SESSION_LEAP_MAX, SESSION_TTL_MS_MAX,
-    SESSIONS_MAX,
+    SESSIONS_BYTES_MAX, SESSIONS_MAX,
 };
 use quorumor_core::{ClientId, ClientSeq, LogTime};
 
@@ -46,13 +46,15 @@ pub(crate) struct Sessions {
     table: OrdMap<ClientId, Arc<Session>>,
     by_expiry: OrdSet<(LogTime, ClientId)>,
     sum: u64,
+    /// What all sessions' answers weigh.
+    bytes: usize,
 }
 
 /// What a session says about a write.
 #[derive(Debug)]
 pub(crate) enum Verdict {
-    /// It comes for the first time. Its answer may weigh so much.
-    New { room: usize },
+    /// It comes for the first time. Its answer may weigh so much, for this session's sake and for that of all together.
+    New { room: usize, room_of_all: usize },
     /// It was applied; this was the answer.
     Repeated(Arc<Answer>),
 }
@@ -117,6 +119,7 @@ impl Sessions {
             .values()
             .map(|kept| kept.answer.bytes())
             .sum();
+        self.bytes += session.bytes;
         self.sum = self.sum.wrapping_add(hash(client, &session));
         self.by_expiry.insert((session.expires_at, client));
         self.table.insert(client, Arc::new(session));
@@ -126,6 +129,7 @@ impl Sessions {
     pub(crate) fn close(&mut self, client: ClientId) {
         if let Some(session) = self.table.remove(&client) {
             self.by_expiry.remove(&(session.expires_at, client));
+            self.bytes -= session.bytes;
             self.sum = self.sum.wrapping_sub(hash(client, &session));
         }
     }
@@ -147,7 +151,9 @@ impl Sessions {
         let session = self.table.get(&client);
         session.map_or(Ok(()), |session| session.admits(write))?;
         let write = write.client;
+        let before = self.bytes;
         self.change(client, |session| {
+            let others = before - session.bytes;
             session.acknowledge(write.acked_through);
             session.expires_at = session.expires_at.max(now.after_ms(session.ttl_ms));
             if write.seq <= session.acked_through {
@@ -161,8 +167,13 @@ impl Sessions {
             if full {
                 return Err(Denial::SessionAnswersMax);
             }
+            let room_of_all = SESSIONS_BYTES_MAX.saturating_sub(others + session.bytes);
+            if room_of_all == 0 {
+                return Err(Denial::SessionsBytesMax);
+            }
             Ok(Verdict::New {
                 room: SESSION_ANSWER_BYTES_MAX - session.bytes,
+                room_of_all,
             })
         })
         .unwrap_or(Err(Denial::SessionGone(client)))
@@ -184,9 +195,11 @@ impl Sessions {
     fn change<T>(&mut self, client: ClientId, act: impl FnOnce(&mut Session) -> T) -> Option<T> {
         let session = Arc::make_mut(self.table.get_mut(&client)?);
         let (old_sum, old_at) = (hash(client, session), session.expires_at);
+        let old_bytes = session.bytes;
         let done = act(session);
         let (new_sum, new_at) = (hash(client, session), session.expires_at);
         self.sum = self.sum.wrapping_sub(old_sum).wrapping_add(new_sum);
+        self.bytes = self.bytes - old_bytes + session.bytes;
         if new_at != old_at {
             self.by_expiry.remove(&(old_at, client));
             self.by_expiry.insert((new_at, client));

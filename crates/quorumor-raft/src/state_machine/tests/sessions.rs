@@ -3,6 +3,7 @@
 use quorumor_core::limits::SESSION_ANSWERS_MAX;
 
 use super::*;
+use crate::state_machine::sessions::Session;
 
 fn open(state: &mut StateMachine, time: u64, ttl_ms: u64) -> ClientId {
     match act(state, time, Body::OpenSession { ttl_ms, nonce: 0 }).result {
@@ -202,4 +203,67 @@ fn a_sessions_id_takes_its_nonce_and_never_that_of_a_live_one() {
     let same_bits = open(5 + (1 << 32), 0xabcd_ef01);
     assert_ne!(same_bits, first);
     assert_ne!(open(1 << 32, 0), ClientId::new(0));
+}
+
+#[test]
+fn all_sessions_together_keep_no_more_than_their_limit_and_give_room_back() {
+    use quorumor_core::limits::SESSIONS_BYTES_MAX;
+    let mut sessions = Sessions::default();
+    let numbered = |client, number, acked| Numbered {
+        client: seq(client, number, acked).unwrap(),
+        fingerprint: 1,
+    };
+    let heavy = || {
+        let entry = Entry {
+            key: key("a"),
+            value: Value::parse(vec![0; 1 << 20].into()).unwrap(),
+            version: Version::Strong {
+                create: Revision::new(1),
+                modify: Revision::new(1),
+                count: 1,
+            },
+            writer: id(1),
+            lease: None,
+        };
+        Answer {
+            revision: Revision::new(1),
+            result: Ok(Outcome::Written(vec![OperationResult::Got {
+                entry: Some(entry),
+            }])),
+        }
+    };
+    let answer = heavy();
+    let count = SESSIONS_BYTES_MAX / answer.bytes() + 1;
+    let clients: Vec<ClientId> = (1..=count as u64)
+        .map(|index| sessions.open(index, 0, index, LogTime(0)).unwrap().0)
+        .collect();
+    for client in &clients {
+        let write = numbered(*client, 1, 0);
+        assert!(matches!(
+            sessions.judge(write, LogTime(0)),
+            Ok(Verdict::New { .. })
+        ));
+        sessions.keep(write, answer.clone());
+    }
+    let (first, last) = (clients[0], clients[count - 1]);
+    let refused = sessions.judge(numbered(last, 2, 0), LogTime(0));
+    assert!(
+        matches!(refused, Err(Denial::SessionsBytesMax)),
+        "{refused:?}"
+    );
+    let own_room = sessions.judge(numbered(last, 2, 1), LogTime(0));
+    assert!(matches!(own_room, Ok(Verdict::New { .. })), "{own_room:?}");
+    sessions.close(first);
+    let mut again = Sessions::default();
+    for (client, session) in sessions.table() {
+        again.insert(*client, Session::clone(session));
+    }
+    assert_eq!(
+        again, sessions,
+        "the total is the same when it is counted anew"
+    );
+    for client in clients {
+        sessions.close(client);
+    }
+    assert_eq!(sessions, Sessions::default());
 }
