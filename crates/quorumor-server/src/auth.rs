@@ -311,6 +311,46 @@ impl Principal {
         })
     }
 
+    /// Whether it may see anything at all: what calls need that show no key, such as how long a lease has left.
+    ///
+    /// # Errors
+    /// As [`Self::may_read`].
+    pub(crate) fn may_read_something(&self) -> Result<(), Error> {
+        self.must(Roles::read_something, || {
+            "the role read or write for some prefix".to_owned()
+        })
+    }
+
+    /// Whether it may change one of these keys.
+    pub(crate) fn writes_one<'a>(&self, keys: impl IntoIterator<Item = &'a Key>) -> bool {
+        let mut keys = keys.into_iter();
+        self.0
+            .as_ref()
+            .is_none_or(|known| keys.any(|key| known.roles.writes_key(key.as_str())))
+    }
+
+    /// Whether it may change one of these keys, or there are none: what keeping their lease alive needs.
+    ///
+    /// # Errors
+    /// As [`Self::may_read`].
+    pub(crate) fn may_write_one<'a>(
+        &self,
+        keys: impl IntoIterator<Item = &'a Key>,
+    ) -> Result<(), Error> {
+        let mut keys = keys.into_iter().peekable();
+        self.must(
+            |roles| keys.peek().is_none() || keys.any(|key| roles.writes_key(key.as_str())),
+            || "the role write for a key of the lease".to_owned(),
+        )
+    }
+
+    /// Whether there is nothing that it may not change.
+    pub(crate) fn may_all_things(&self) -> bool {
+        self.0
+            .as_ref()
+            .is_none_or(|known| known.roles.administers())
+    }
+
     /// Whether it may run the cluster.
     ///
     /// # Errors
@@ -328,7 +368,7 @@ impl Principal {
             }
             Some(status) => {
                 let (result, why) = (status.code().description(), status.message());
-                tracing::warn!(target: "audit", event = "admin", who, call, result, why, "an administrator's call failed");
+                tracing::warn!(target: "audit", event = "admin", who, call, result, why, "a call on the cluster itself failed");
             }
         }
     }

@@ -40,6 +40,10 @@ impl Roles {
         self.admin
     }
 
+    pub(super) const fn read_something(&self) -> bool {
+        !self.is_empty()
+    }
+
     pub(super) fn write_something(&self) -> bool {
         self.admin || !self.write.is_empty()
     }
@@ -136,6 +140,9 @@ mod tests {
         assert!(writer.writes_key("app/a") && writer.reads_key("app/a"));
         assert!(!writer.administers() && writer.write_something());
         let admin = Roles::all();
+        let reader = roles(&["app/"], &[]);
+        assert!(writer.read_something() && reader.read_something());
+        assert!(admin.read_something() && !Roles::default().read_something());
         assert!(admin.administers() && admin.writes(&KeyRange::all()) && !admin.is_empty());
         assert!(Roles::default().is_empty());
     }

@@ -1,5 +1,5 @@
-//! Leases and client sessions. Granting, keeping and revoking need the role to write somewhere; a lease's keys were put by
-//! whoever may write them, and are revoked only by whoever may write them too.
+//! Leases and client sessions. Granting needs the role to write somewhere; a lease that has keys is kept alive by whoever may
+//! write one of them, and revoked by whoever may write them all. Who may read somewhere is told what leases there are.
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -9,8 +9,8 @@ use quorumor_core::limits::{
     LEASE_TTL_MS_MAX, LIST_BYTES_MAX, LIST_ENTRIES_DEFAULT, LIST_ENTRIES_MAX, SESSION_TTL_MS_MAX,
 };
 use quorumor_core::{
-    Certainty, ClientId, Command, Error, Lease, LeaseAction, LeaseId, Mode, Reply, SessionAction,
-    WriteOutcome,
+    Certainty, ClientId, Command, Error, Lease, LeaseAction, LeaseId, Level, Mode, Reply,
+    SessionAction, WriteOutcome,
 };
 use quorumor_proto::entry::{lease_from_wire, lease_to_wire};
 use quorumor_proto::pb;
@@ -22,6 +22,7 @@ use tonic::{Status, Streaming};
 use super::asking::{Asking, Kind, misfit};
 use super::{Answers, Service};
 use crate::auth::Principal;
+use crate::handle::Published;
 
 /// Keep-alives of one stream that may be under way.
 const KEEP_ALIVES_AHEAD: usize = 64;
@@ -70,11 +71,15 @@ pub(super) async fn revoke(
     revoke: pb::LeaseRevokeRequest,
 ) -> Result<pb::LeaseRevokeResponse, Error> {
     let id = parse_id(revoke.lease_id)?;
-    // As this node knows it now: a key that is bound to the lease at this very moment goes with it.
-    let published = asking.handle().published();
-    if let Some(lease) = published.view.leases.get(&id) {
-        for key in &lease.keys {
-            asking.principal().may_write(key)?;
+    asking.principal().may_write_something()?;
+    if !asking.principal().may_all_things() {
+        strong_only(&asking)?;
+        // As the cluster knows it now: a key that is bound to the lease at this very moment goes with it.
+        let published = confirmed(&asking).await?;
+        if let Some(lease) = published.view.leases.get(&id) {
+            for key in &lease.keys {
+                asking.principal().may_write(key)?;
+            }
         }
     }
     let client = asking.client();
@@ -162,6 +167,7 @@ impl Service {
 /// What a lease has left now; `None` if there is no such lease any more.
 async fn kept(asking: &Asking, lease_id: u64) -> Result<(Option<u64>, pb::Receipt), Error> {
     let id = parse_id(lease_id)?;
+    may_keep(asking, id).await?;
     let command = Command::Lease(LeaseAction::KeepAlive { id });
     match asking.ask(command).await {
         Ok(Reply::LeaseKept { ttl_ms }) => {
@@ -174,6 +180,32 @@ async fn kept(asking: &Asking, lease_id: u64) -> Result<(Option<u64>, pb::Receip
         }
         Ok(_) => Err(misfit()),
         Err(error) => Err(error),
+    }
+}
+
+/// A view that a quorum confirmed after the call began.
+async fn confirmed(asking: &Asking) -> Result<Arc<Published>, Error> {
+    let until = asking.began + asking.timeout;
+    asking.barrier(Level::Linearizable, until).await
+}
+
+/// Whether the caller may keep a lease alive. Who may write a key that this node knows costs nothing; what else the lease may
+/// have is asked of the cluster.
+async fn may_keep(asking: &Asking, id: LeaseId) -> Result<(), Error> {
+    let principal = asking.principal();
+    principal.may_write_something()?;
+    if principal.may_all_things() || asking.handle().mode() == Mode::Eventual {
+        return Ok(());
+    }
+    let known = asking.handle().published();
+    let lease = known.view.leases.get(&id);
+    if lease.is_some_and(|lease| principal.writes_one(&lease.keys)) {
+        return Ok(());
+    }
+    let published = confirmed(asking).await?;
+    match published.view.leases.get(&id) {
+        Some(lease) => principal.may_write_one(&lease.keys),
+        None => Ok(()),
     }
 }
 
@@ -194,6 +226,7 @@ pub(super) async fn time_to_live(
     asked: pb::LeaseTimeToLiveRequest,
 ) -> Result<pb::LeaseTimeToLiveResponse, Error> {
     strong_only(&asking)?;
+    asking.principal().may_read_something()?;
     let id = parse_id(asked.lease_id)?;
     let reading = asking.read().await?;
     let view = &reading.published.view;
@@ -226,6 +259,7 @@ pub(super) async fn list(
     asked: pb::LeaseListRequest,
 ) -> Result<pb::LeaseListResponse, Error> {
     strong_only(&asking)?;
+    asking.principal().may_read_something()?;
     let limit = match usize::try_from(asked.limit).unwrap_or(usize::MAX) {
         0 => LIST_ENTRIES_DEFAULT,
         limit if limit <= LIST_ENTRIES_MAX => limit,

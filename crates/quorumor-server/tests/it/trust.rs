@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use quorumor_client::{Client, ClientBuilder, ClientError, ClientTls, RetryPolicy};
+use quorumor_client::{Client, ClientBuilder, ClientError, ClientTls, Operations, RetryPolicy};
 use quorumor_core::Revision;
 use quorumor_proto::pb;
 use quorumor_server::{ClientCertificates, Settings, TlsFiles, TlsSettings, hash_token, peer_name};
@@ -249,6 +249,58 @@ async fn a_token_may_do_what_its_roles_say_and_nothing_else() {
             .as_bytes(),
         "1"
     );
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_belongs_to_those_who_may_write_its_keys() {
+    let dir = tempfile::tempdir().unwrap();
+    let roles = [
+        (ADMIN, "\"admin\""),
+        (WRITER, "{ write = \"app/\" }"),
+        (READER, "{ write = \"other/\" }"),
+    ];
+    let tokens = tokens_file(dir.path(), &roles);
+    let cluster = Cluster::start_with("strong", 1, |_, settings| Settings {
+        tokens: text(&tokens),
+        ..settings
+    })
+    .await;
+    let with = |token: &str| once(&cluster).auth_token(token).connect().unwrap();
+    let (admin, writer, other) = (with(ADMIN), with(WRITER), with(READER));
+    eventually("the node leads", || async {
+        admin.put("k", "v").await.ok()
+    })
+    .await;
+    let lease = writer.grant_lease(Duration::from_secs(60)).await.unwrap();
+    let lease = lease.lease;
+    // It has no keys yet.
+    assert!(other.keep_alive_once(lease).await.unwrap().is_some());
+    let put = Operations::new().put_leased("app/a", "v", lease);
+    let put = writer.txn().then(put).send().await.unwrap();
+    assert!(put.succeeded);
+    for refused in [
+        other.keep_alive_once(lease).await.err(),
+        other.revoke_lease(lease).await.err(),
+        other.lease_left(lease, true).await.err(),
+    ] {
+        assert_eq!(
+            refused.expect("it is refused").reason(),
+            "PERMISSION_DENIED"
+        );
+    }
+    assert!(
+        other
+            .lease_left(lease, false)
+            .await
+            .unwrap()
+            .lease
+            .is_some()
+    );
+    assert!(writer.keep_alive_once(lease).await.unwrap().is_some());
+    assert!(admin.keep_alive_once(lease).await.unwrap().is_some());
+    writer.revoke_lease(lease).await.unwrap();
+    assert_eq!(writer.keep_alive_once(lease).await.unwrap(), None);
     cluster.shutdown().await;
 }
 
