@@ -303,10 +303,12 @@ impl Watcher {
                 }
                 State::Snapshot { reading, after } => return self.part(reading, after.as_ref()),
                 State::CatchUp { joined, gap } => {
+                    let had_joined = joined.is_some();
                     if let Some(events) = self.catch_up(joined, gap) {
                         return self.changes(events);
                     }
-                    if matches!(self.state, State::CatchUp { joined: None, .. }) {
+                    if matches!(&self.state, State::CatchUp { joined, .. } if joined.is_some() == had_joined)
+                    {
                         // A long history without anything for this range holds up nobody.
                         tokio::task::yield_now().await;
                     }
@@ -467,14 +469,14 @@ impl Watcher {
 
     fn lost(&mut self, lost: Lost) {
         self.state = match (lost, self.mode()) {
-            (Lost::Slow, _) => State::Resync(Reason::Slow),
             (Lost::Reset, Mode::Eventual) => State::Resync(Reason::StateReplaced),
             // The history came with the state; perhaps it reaches back far enough.
             (Lost::Reset, Mode::Strong) => State::CatchUp {
                 joined: None,
                 gap: Reason::StateReplaced,
             },
-            (Lost::Behind, _) => State::CatchUp {
+            // What it missed is kept for a while: it starts over only if it is slower than that.
+            (Lost::Slow | Lost::Behind, _) => State::CatchUp {
                 joined: None,
                 gap: Reason::Slow,
             },

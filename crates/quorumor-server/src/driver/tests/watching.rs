@@ -63,16 +63,41 @@ fn waits(steps: &mut Steps) {
 const MIB: usize = 1024 * 1024;
 
 #[tokio::test]
-async fn a_slow_watcher_is_told_and_gets_the_whole_state() {
+async fn a_slow_watcher_catches_up_while_what_it_missed_is_kept() {
+    let running = start(Scripted::new(true)).await;
+    let mut steps = watch(&running, bytes::Bytes::new()).await;
+    snapshot(&mut steps).await;
+    for round in 0..2 {
+        waits(&mut steps);
+        // More than its mailbox holds.
+        for key in 0..10 {
+            write(&running, &format!("k{round}{key}"), MIB).await;
+        }
+        let mut seen = 0;
+        while seen < 10 {
+            let step = steps.next().await.unwrap().unwrap();
+            let Some(Step::Changes(part)) = step.step else {
+                panic!("no changes: {step:?}");
+            };
+            seen += part.events.len();
+            assert!(!step.cursor.is_empty());
+        }
+        assert_eq!(seen, 10);
+    }
+    running.end().await;
+}
+
+#[tokio::test]
+async fn a_watcher_slower_than_what_is_kept_is_told_and_gets_the_whole_state() {
     let running = start(Scripted::new(true)).await;
     let mut steps = watch(&running, bytes::Bytes::new()).await;
     assert_eq!(snapshot(&mut steps).await.0, 0);
     waits(&mut steps);
-    for key in 0..10 {
+    for key in 0..40 {
         write(&running, &format!("k{key}"), MIB).await;
     }
     resync(&mut steps, "SLOW_WATCHER").await;
-    assert_eq!(snapshot(&mut steps).await.0, 10);
+    assert_eq!(snapshot(&mut steps).await.0, 40);
     write(&running, "last", 1).await;
     let step = steps.next().await.unwrap().unwrap();
     assert!(matches!(step.step, Some(Step::Changes(changes)) if changes.events.len() == 1));
