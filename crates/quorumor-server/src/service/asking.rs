@@ -339,7 +339,11 @@ impl Asking {
         }
     }
 
-    pub(super) async fn barrier(&self, level: Level, until: Instant) -> Result<Arc<Published>, Error> {
+    pub(super) async fn barrier(
+        &self,
+        level: Level,
+        until: Instant,
+    ) -> Result<Arc<Published>, Error> {
         let request = Request {
             command: Command::ReadBarrier {
                 level,

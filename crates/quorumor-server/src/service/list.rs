@@ -14,9 +14,10 @@ use quorumor_core::{Entry, Error, Key, KeyRange, Revision, View};
 use quorumor_proto::entry::entry_to_wire;
 use quorumor_proto::pb;
 use quorumor_proto::request::parse_range;
+use tokio::sync::Semaphore;
 
 use super::Answers;
-use super::asking::{Asking, Reading};
+use super::asking::{Asking, Reading, misfit};
 use crate::admission::AnswerWeight;
 use crate::auth::Principal;
 
@@ -150,7 +151,29 @@ pub(super) async fn page(
     asking.principal().may_read(&asked.range)?;
     let reading = asking.read_at(asked.at).await?;
     let receipt = asking.read_receipt(&reading)?;
-    asked.page(&reading.published.view, receipt)
+    let published = Arc::clone(&reading.published);
+    aside(asked.at, move || asked.page(&published.view, receipt)).await
+}
+
+/// How many looks into the past run at once.
+static PAST_LOOKS: Semaphore = Semaphore::const_new(8);
+
+/// Makes a page or part. One of the past may pass over any number of keys that weren't there yet, or aren't any more, so it is
+/// made where it holds up nobody.
+async fn aside<T: Send + 'static>(
+    at: Option<Revision>,
+    make: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    if at.is_none() {
+        return make();
+    }
+    let place = PAST_LOOKS.acquire().await.expect("it is never closed");
+    let made = tokio::task::spawn_blocking(move || {
+        let made = make();
+        drop(place);
+        made
+    });
+    made.await.map_err(|_| misfit())?
 }
 
 /// A listing under way.
@@ -193,7 +216,7 @@ pub(super) async fn stream(
             if listing.is_done {
                 return None;
             }
-            let part = listing.next();
+            let part = listing.next().await;
             if part.is_err() {
                 listing.is_done = true;
             }
@@ -204,17 +227,19 @@ pub(super) async fn stream(
 }
 
 impl Streaming {
-    fn next(&mut self) -> Result<pb::ListStreamResponse, Error> {
+    async fn next(&mut self) -> Result<pb::ListStreamResponse, Error> {
         if self.asking.principal().gone().now_or_never().is_some() {
             return Err(Principal::revoked());
         }
-        let part = Part::of_view(
-            &self.reading.published.view,
-            self.at,
-            (&self.range, self.after.as_ref()),
-            self.with_values,
-            (PART_ENTRIES, PART_BYTES),
-        )?;
+        let published = Arc::clone(&self.reading.published);
+        let (range, after) = (self.range.clone(), self.after.take());
+        let (at, with_values) = (self.at, self.with_values);
+        let part = aside(at, move || {
+            let from = (&range, after.as_ref());
+            let max = (PART_ENTRIES, PART_BYTES);
+            Part::of_view(&published.view, at, from, with_values, max)
+        })
+        .await?;
         self.is_done = !part.more;
         self.after = part.last;
         Ok(pb::ListStreamResponse {
@@ -341,6 +366,14 @@ mod tests {
         let page = asked.page(&view, pb::Receipt::default()).unwrap();
         assert!(page.encoded_len() < LIST_BYTES_MAX + 64 * 1024);
         assert!(!page.next_page_token.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_look_into_the_past_is_taken_aside_and_a_plain_one_is_not() {
+        let here = std::thread::current().id();
+        let thread = || Ok(std::thread::current().id());
+        assert_eq!(aside(None, thread).await, Ok(here));
+        assert_ne!(aside(Some(Revision::new(1)), thread).await, Ok(here));
     }
 
     #[test]
