@@ -3,7 +3,7 @@
 //! An answer is matched by the write's own id, which its entry carries, and never by order. A write that may be in some
 //! leader's log is *unknown* once contact with that leader is lost; one that surely is in none was *not applied*.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use quorumor_core::limits::PENDING_WRITES_MAX;
@@ -86,6 +86,8 @@ pub(crate) struct Writes {
     queue_bytes: usize,
     /// What goes before all of those and is refused by no load of them: keep-alives, revocations, the leader's upkeep.
     urgent: VecDeque<Queued>,
+    /// Which of the queued nobody waits for any more: they are passed over when their turn comes.
+    gone: BTreeSet<WriteId>,
     forwarded: usize,
     forwarded_bytes: usize,
 }
@@ -168,7 +170,9 @@ impl Writes {
             .take(PROPOSAL_ENTRIES_MAX)
             .take_while(fits);
         let count = count.count().max(1).min(self.urgent.len());
-        self.urgent.drain(..count).collect()
+        let gone = &mut self.gone;
+        let group = self.urgent.drain(..count);
+        group.filter(|queued| !gone.remove(&queued.id)).collect()
     }
 
     /// Takes as many queued writes as one proposal holds.
@@ -176,6 +180,11 @@ impl Writes {
         let mut group = Vec::new();
         let mut bytes = 0;
         while let Some(next) = self.queue.front() {
+            if self.gone.remove(&next.id) {
+                self.queue_bytes -= next.data.len();
+                self.queue.pop_front();
+                continue;
+            }
             let too_heavy = bytes + next.data.len() > PROPOSAL_BYTES_MAX;
             if group.len() >= PROPOSAL_ENTRIES_MAX || (too_heavy && !group.is_empty()) {
                 break;
@@ -253,16 +262,28 @@ impl Writes {
         }
     }
 
-    /// The caller has gone. What is with the leader needs no place here any more: if it was lost on the way, nothing would
-    /// ever give the place back.
-    pub(crate) fn cancel(&mut self, call: CallId) {
+    /// The caller has gone. What waits here is never proposed. What is with the leader needs no place here any more: if it was
+    /// lost on the way, nothing would ever give the place back.
+    pub(crate) fn cancel(&mut self, call: CallId, own: (NodeId, u64)) {
         let Some(counter) = self.calls.remove(&call) else {
             return;
         };
-        if let Some(pending) = self.pending.get_mut(&counter) {
-            pending.call = None;
-            if matches!(pending.stage, Stage::Forwarded { .. }) {
+        let Some(pending) = self.pending.get_mut(&counter) else {
+            return;
+        };
+        pending.call = None;
+        match pending.stage {
+            Stage::Proposed { .. } => {}
+            Stage::Forwarded { .. } => {
                 self.finish(counter);
+            }
+            Stage::Queued => {
+                self.finish(counter);
+                self.gone.insert(WriteId {
+                    node: own.0,
+                    boot_nonce: own.1,
+                    counter,
+                });
             }
         }
     }
@@ -284,6 +305,7 @@ impl Writes {
     /// Empties the queue; gives what was in it.
     pub(crate) fn drain_queue(&mut self) -> Vec<Queued> {
         self.queue_bytes = 0;
+        self.gone.clear();
         self.urgent.drain(..).chain(self.queue.drain(..)).collect()
     }
 }
@@ -359,9 +381,36 @@ mod tests {
         let mut writes = Writes::default();
         let call = CallId::new(4);
         writes.wait(1, Some(call), Stage::Queued);
-        writes.cancel(call);
+        writes.proposed(1, 3, 10);
+        writes.cancel(call, own());
         assert!(!writes.is_awaited(1));
         assert_eq!(writes.finish(1), None);
+    }
+
+    #[test]
+    fn a_write_whose_caller_has_gone_before_its_turn_is_never_proposed() {
+        let mut writes = Writes::default();
+        for counter in 1..=3 {
+            writes.wait(counter, Some(CallId::new(counter)), Stage::Queued);
+            writes.enqueue(queued(counter, 10));
+        }
+        writes.wait(4, Some(CallId::new(4)), Stage::Queued);
+        writes.enqueue_urgent(queued(4, 10));
+        // Another node's write has the same number.
+        let mut other = queued(2, 10);
+        other.id.boot_nonce += 1;
+        writes.enqueue(other.clone());
+        writes.cancel(CallId::new(2), own());
+        writes.cancel(CallId::new(4), own());
+        assert_eq!(writes.len(), 2);
+        assert!(writes.take_urgent().is_empty());
+        let taken: Vec<WriteId> = writes.take_group().iter().map(|next| next.id).collect();
+        assert_eq!(taken, [id(1), id(3), other.id]);
+        assert_eq!((writes.queue_bytes, writes.gone.len()), (0, 0));
+    }
+
+    fn own() -> (NodeId, u64) {
+        (id(1).node, id(1).boot_nonce)
     }
 
     #[test]
@@ -392,7 +441,7 @@ mod tests {
             }
             assert!(writes.is_stream_full(0));
             match end {
-                0 => (0..FORWARDED_MAX as u64).for_each(|i| writes.cancel(CallId::new(i))),
+                0 => (0..FORWARDED_MAX as u64).for_each(|i| writes.cancel(CallId::new(i), own())),
                 1 => drop(writes.finish_where(|stage| matches!(stage, Stage::Forwarded { .. }))),
                 _ => assert!((0..FORWARDED_MAX as u64).all(|i| writes.finish(i).is_some())),
             }

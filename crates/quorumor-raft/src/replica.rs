@@ -438,7 +438,8 @@ impl Replica for RaftReplica {
         match input {
             Input::Request { call, request } => self.request(call, request),
             Input::Cancel { call } => {
-                self.writes.cancel(call);
+                let own = (self.config.node(), self.config.boot_nonce());
+                self.writes.cancel(call, own);
                 self.reads.cancel(call);
                 self.keep_alives.cancel(call);
                 self.changes.cancel(call);
