@@ -1,6 +1,7 @@
 //! A number that tells states apart, kept up with every change at O(1): a sum of one hash an entry.
 //!
-//! Against bit rot and bugs, not against an adversary. Nodes compare it in the background, and a checkpoint that doesn't
+//! It finds nodes whose applying went different ways. Not rot in memory: it follows every change and is never counted anew from
+//! what is there, but when a checkpoint is read. Against bugs and damaged files, not against an adversary. Nodes compare it in the background, and a checkpoint that doesn't
 //! make the state it was taken of is refused.
 
 use quorumor_core::{Entry, LeaseId, Version};
