@@ -99,6 +99,13 @@ pub const SESSION_LEAP_MAX: u64 = 1 << 32;
 /// sessions left behind give their answers' room back.
 pub const SESSION_TTL_MS_MAX: u64 = 3_600 * 1_000;
 
+/// Keys that the range deletions of one write may remove. Each costs a few microseconds, and nothing else is applied meanwhile:
+/// with these, a tenth of a second, well within an election timeout.
+pub const DELETE_RANGE_KEYS_MAX: usize = 20_000;
+
+/// Keys that one lease may have: they all go in one step when it ends, for which see [`DELETE_RANGE_KEYS_MAX`].
+pub const LEASE_KEYS_MAX: usize = 20_000;
+
 /// Operations in one message of an exchange.
 pub const EXCHANGE_OPERATIONS_MAX: usize = 1_024;
 
@@ -116,6 +123,8 @@ pub const PUBLISHED: &[(&str, usize)] = &[
     ("request_id_bytes_max", REQUEST_ID_BYTES_MAX),
     ("token_rows_max", TOKEN_ROWS_MAX),
     ("token_bytes_max", TOKEN_BYTES_MAX),
+    ("delete_range_keys_max", DELETE_RANGE_KEYS_MAX),
+    ("lease_keys_max", LEASE_KEYS_MAX),
     ("leases_max", LEASES_MAX),
     ("sessions_max", SESSIONS_MAX),
     ("session_answers_max", SESSION_ANSWERS_MAX),

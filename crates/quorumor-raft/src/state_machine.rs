@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use imbl::OrdMap;
-use quorumor_core::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
+use quorumor_core::limits::{KEY_BYTES_MAX, LEASE_KEYS_MAX, VALUE_BYTES_MAX};
 use quorumor_core::{
     Change, ClusterId, DataEpoch, Entry, History, Key, LeaseId, LogTime, NodeId, Operation,
     Revision, Txn,
@@ -283,15 +283,23 @@ impl StateMachine {
         }
     }
 
-    /// Ends those of these leases that were not renewed before this place in the log.
+    /// Ends those of these leases that were not renewed before this place in the log, as many as one step may have keys of.
+    /// The others are due still, and the leader names them again.
     fn expire(&mut self, writer: NodeId, leases: &[LeaseId]) -> Vec<Change> {
-        leases
-            .iter()
-            .filter_map(|id| {
-                let due = self.leases.is_due(*id, self.log_time);
-                due.then(|| self.end_lease(writer, *id)).flatten().flatten()
-            })
-            .collect()
+        let mut changes = Vec::new();
+        let mut keys = 0;
+        for id in leases {
+            if !self.leases.is_due(*id, self.log_time) {
+                continue;
+            }
+            let lease = self.leases.table().get(id);
+            keys += lease.map_or(0, |lease| lease.keys.len());
+            if keys > LEASE_KEYS_MAX && !changes.is_empty() {
+                break;
+            }
+            changes.extend(self.end_lease(writer, *id).flatten());
+        }
+        changes
     }
 
     fn compact_history(&mut self, through: Revision) -> Result<Outcome, Denial> {

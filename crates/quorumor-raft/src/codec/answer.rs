@@ -12,7 +12,7 @@ use crate::state_machine::outcome::{Answer, Denial, Outcome};
 pub(crate) struct WireAnswer {
     #[prost(uint64, tag = "1")]
     revision: u64,
-    #[prost(oneof = "WireKind", tags = "2, 3, 4, 5, 6, 7, 8")]
+    #[prost(oneof = "WireKind", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10")]
     kind: Option<WireKind>,
     #[prost(message, repeated, tag = "15")]
     results: Vec<WireResult>,
@@ -35,6 +35,10 @@ enum WireKind {
     LeasesMax(Nothing),
     #[prost(message, tag = "8")]
     Nothing(Nothing),
+    #[prost(message, tag = "9")]
+    LeaseKeysMax(Nothing),
+    #[prost(message, tag = "10")]
+    DeleteRangeKeysMax(Nothing),
 }
 
 #[derive(Clone, Copy, PartialEq, prost::Message)]
@@ -95,6 +99,8 @@ pub(crate) fn wire_answer(answer: &Answer) -> WireAnswer {
         Err(Denial::LeaseNotFound(lease)) => (WireKind::NotFound(lease.as_u64()), none),
         Err(Denial::LeaseExists(lease)) => (WireKind::Exists(lease.as_u64()), none),
         Err(Denial::LeasesMax) => (WireKind::LeasesMax(Nothing {}), none),
+        Err(Denial::LeaseKeysMax) => (WireKind::LeaseKeysMax(Nothing {}), none),
+        Err(Denial::DeleteRangeKeysMax) => (WireKind::DeleteRangeKeysMax(Nothing {}), none),
         // No session keeps one of these: they are no answers to writes.
         Ok(
             Outcome::Nothing | Outcome::Kept(_) | Outcome::Opened { .. } | Outcome::ClusterChanged,
@@ -165,6 +171,8 @@ pub(crate) fn answer_of(wire: WireAnswer) -> Result<Answer, CodecError> {
         WireKind::NotFound(lease) => Err(Denial::LeaseNotFound(LeaseId::new(lease))),
         WireKind::Exists(lease) => Err(Denial::LeaseExists(LeaseId::new(lease))),
         WireKind::LeasesMax(Nothing {}) => Err(Denial::LeasesMax),
+        WireKind::LeaseKeysMax(Nothing {}) => Err(Denial::LeaseKeysMax),
+        WireKind::DeleteRangeKeysMax(Nothing {}) => Err(Denial::DeleteRangeKeysMax),
         WireKind::Nothing(Nothing {}) => Ok(Outcome::Nothing),
     };
     Ok(Answer {

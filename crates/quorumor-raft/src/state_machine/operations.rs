@@ -4,6 +4,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use quorumor_core::limits::{DELETE_RANGE_KEYS_MAX, LEASE_KEYS_MAX};
 use quorumor_core::{
     Change, ChangeEvent, Entry, Key, KeyRange, LeaseId, NodeId, Operation, OperationResult,
     PastRevision, Position, Revision, Value, Version,
@@ -20,7 +21,8 @@ pub(super) struct Done {
 }
 
 impl StateMachine {
-    /// Carries out a list in order, at one revision, unless it names a lease that isn't there: then nothing is done.
+    /// Carries out a list in order, at one revision, unless it names a lease that isn't there or takes too long: then nothing
+    /// is done.
     pub(super) fn run_list(
         &mut self,
         writer: NodeId,
@@ -34,6 +36,7 @@ impl StateMachine {
         if let Some(lease) = missing {
             return Err(Denial::LeaseNotFound(lease));
         }
+        self.check_bounds(&operations)?;
         let mut batch = Batch::new(self, writer);
         let mut out = Vec::new();
         for operation in operations {
@@ -46,6 +49,44 @@ impl StateMachine {
             results: out,
             change: batch.close(),
         })
+    }
+
+    /// Whether a list fits in one step. Counted on the state before it, whatever its compares will say.
+    fn check_bounds(&self, operations: &[Operation]) -> Result<(), Denial> {
+        let mut removed = 0;
+        for operation in operations {
+            if let Operation::DeleteRange { range } = operation {
+                let keys = self.keys_in(range);
+                removed += keys.take(DELETE_RANGE_KEYS_MAX + 1).count();
+                if removed > DELETE_RANGE_KEYS_MAX {
+                    return Err(Denial::DeleteRangeKeysMax);
+                }
+            }
+        }
+        for id in operations.iter().filter_map(lease_of) {
+            let Some(lease) = self.leases.table().get(&id) else {
+                continue;
+            };
+            if lease.keys.len() + operations.len() <= LEASE_KEYS_MAX {
+                continue;
+            }
+            let new = operations.iter().filter(|operation| {
+                let key = operation.key();
+                lease_of(operation) == Some(id) && key.is_some_and(|key| !lease.keys.contains(key))
+            });
+            let new = new.count();
+            if new > 0 && lease.keys.len() + new > LEASE_KEYS_MAX {
+                return Err(Denial::LeaseKeysMax);
+            }
+        }
+        Ok(())
+    }
+
+    fn keys_in<'a>(&'a self, range: &'a KeyRange) -> impl Iterator<Item = &'a Key> {
+        self.entries
+            .range::<_, str>((Bound::Included(range.start()), Bound::Unbounded))
+            .map(|(key, _)| key)
+            .take_while(|key| range.contains(key))
     }
 
     /// Ends a lease and removes its keys, at one revision. `None` if there is no such lease.
@@ -208,14 +249,7 @@ impl<'a> Batch<'a> {
     }
 
     fn delete_range(&mut self, range: &KeyRange) -> u64 {
-        let keys: Vec<Key> = self
-            .state
-            .entries
-            .range::<_, str>((Bound::Included(range.start()), Bound::Unbounded))
-            .map(|(key, _)| key)
-            .take_while(|key| range.contains(key))
-            .cloned()
-            .collect();
+        let keys: Vec<Key> = self.state.keys_in(range).cloned().collect();
         for key in &keys {
             self.delete(key);
         }

@@ -4,7 +4,8 @@
 //! (`codec/answer.rs`).
 
 use quorumor_core::limits::{
-    LEASES_MAX, SESSION_ANSWER_BYTES_MAX, SESSION_ANSWERS_MAX, SESSION_LEAP_MAX, SESSIONS_MAX,
+    DELETE_RANGE_KEYS_MAX, LEASE_KEYS_MAX, LEASES_MAX, SESSION_ANSWER_BYTES_MAX,
+    SESSION_ANSWERS_MAX, SESSION_LEAP_MAX, SESSIONS_MAX,
 };
 use quorumor_core::{
     Change, ClientId, Entry, Error, LeaseId, NodeId, OperationResult, Position, Reply, Revision,
@@ -39,6 +40,8 @@ pub(crate) enum Denial {
     LeaseNotFound(LeaseId),
     LeaseExists(LeaseId),
     LeasesMax,
+    LeaseKeysMax,
+    DeleteRangeKeysMax,
     SessionGone(ClientId),
     SessionAcknowledged(ClientId),
     SequenceReused { client: ClientId, seq: u64 },
@@ -76,6 +79,13 @@ impl Denial {
             Self::LeaseNotFound(lease) => Error::LeaseNotFound { lease },
             Self::LeaseExists(lease) => Error::LeaseExists { lease },
             Self::LeasesMax => Error::too_large("leases_max", LEASES_MAX, LEASES_MAX + 1),
+            Self::LeaseKeysMax => {
+                Error::too_large("lease_keys_max", LEASE_KEYS_MAX, LEASE_KEYS_MAX + 1)
+            }
+            Self::DeleteRangeKeysMax => {
+                let max = DELETE_RANGE_KEYS_MAX;
+                Error::too_large("delete_range_keys_max", max, max + 1)
+            }
             Self::SessionGone(client) => Error::SessionExpired {
                 client,
                 why: "it expired, was closed, or was never opened",

@@ -15,6 +15,7 @@ use crate::codec::checkpoint::{StateSource, decode};
 use crate::codec::proposal::{DigestAt, WriteId};
 use crate::testing::{Net, id, key, put};
 
+mod bounds;
 mod laws;
 mod model;
 mod sessions;
