@@ -11,6 +11,8 @@ use quorumor_client::{
 use crate::commands::bench::BenchArgs;
 use crate::commands::cas::CasArgs;
 use crate::commands::certs::CertsArgs;
+#[cfg(target_os = "linux")]
+use crate::commands::child_of::ChildOfArgs;
 use crate::commands::compact::CompactArgs;
 use crate::commands::compare::CompareArgs;
 use crate::commands::delete::DeleteArgs;
@@ -103,6 +105,10 @@ pub(crate) enum Command {
     Certs(CertsArgs),
     /// Make bearer tokens
     Token(TokenArgs),
+    /// Become a command that ends with the process that started it
+    #[cfg(target_os = "linux")]
+    #[command(hide = true)]
+    ChildOf(ChildOfArgs),
 }
 
 impl Command {
@@ -130,8 +136,35 @@ impl Command {
             Self::Sim(args) => args.output.as_output(),
             Self::Torture(args) => args.output.as_output(),
             Self::Certs(_) | Self::Token(_) => Output::Table,
+            #[cfg(target_os = "linux")]
+            Self::ChildOf(_) => Output::Table,
         }
     }
+}
+
+/// Lets the terminal's width alone break the prose of every footer: it is broken once, not twice.
+pub(crate) fn flowing(command: clap::Command) -> clap::Command {
+    let footer = command.get_after_help().map(ToString::to_string);
+    let command = command.mut_subcommands(flowing);
+    match footer {
+        Some(footer) => command.after_help(unbroken(&footer)),
+        None => command,
+    }
+}
+
+/// Joins the lines of each paragraph. What is indented is an example or a list, and stays as it is.
+fn unbroken(text: &str) -> String {
+    let mut joined = String::new();
+    let mut in_prose = false;
+    for line in text.lines() {
+        let prose = !line.is_empty() && !line.starts_with(' ');
+        if !joined.is_empty() {
+            joined.push(if prose && in_prose { ' ' } else { '\n' });
+        }
+        joined.push_str(line);
+        in_prose = prose;
+    }
+    joined
 }
 
 /// How answers are shown.
@@ -313,6 +346,13 @@ mod tests {
                 command.get_name()
             );
         }
+    }
+
+    #[test]
+    fn paragraphs_flow_and_examples_stay() {
+        let text = "Examples:\n  quorumor a\n  quorumor b\n\nOne\ntwo.\n\nThree:\n  0  done";
+        let flowing = "Examples:\n  quorumor a\n  quorumor b\n\nOne two.\n\nThree:\n  0  done";
+        assert_eq!(unbroken(text), flowing);
     }
 
     #[test]

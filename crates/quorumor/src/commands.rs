@@ -6,6 +6,8 @@ use crate::exit::{Exit, Failure};
 pub(crate) mod bench;
 pub(crate) mod cas;
 pub(crate) mod certs;
+#[cfg(target_os = "linux")]
+pub(crate) mod child_of;
 pub(crate) mod compact;
 pub(crate) mod compare;
 pub(crate) mod delete;
@@ -51,5 +53,7 @@ pub(crate) async fn run(command: Command) -> Result<Exit, Failure> {
         Command::Torture(args) => torture::run(args).await,
         Command::Certs(args) => certs::run(args).await,
         Command::Token(args) => token::run(args).await,
+        #[cfg(target_os = "linux")]
+        Command::ChildOf(args) => match child_of::run(args)? {},
     }
 }

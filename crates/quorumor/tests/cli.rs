@@ -142,12 +142,18 @@ struct Served {
 
 impl Served {
     fn start(arguments: &[&str]) -> Self {
-        use std::io::BufRead;
-        let mut process = Command::new(env!("CARGO_BIN_EXE_quorumor"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_quorumor"));
+        command
             .args(["serve", "--cluster", "shop", "--node-id", "1", "-o", "json"])
             .args(["--listen", "127.0.0.1:0", "--peer-listen", "127.0.0.1:0"])
             .arg("--exit-on-stdin-close")
-            .args(arguments)
+            .args(arguments);
+        Self::begin(&mut command)
+    }
+
+    fn begin(command: &mut Command) -> Self {
+        use std::io::BufRead;
+        let mut process = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -284,4 +290,50 @@ fn a_node_that_others_could_reach_does_not_stand_open() {
         "{said}"
     );
     assert!(!dir.path().join("data").exists());
+}
+
+/// Whether a process still runs; one that ended but that nobody has asked about doesn't.
+fn runs(pid: &str) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"));
+    status.is_ok_and(|status| !status.contains("State:\tZ"))
+}
+
+fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let began = std::time::Instant::now();
+    while !is_so() {
+        assert!(began.elapsed().as_secs() < 30, "{what} never happens");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_command_of_a_killed_holder_ends() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut dev = Command::new(env!("CARGO_BIN_EXE_quorumor"));
+    let data = dir.path().join("data");
+    dev.args(["dev", "--mode", "strong", "--nodes", "1", "-o", "json"]);
+    let node = Served::begin(dev.arg("--data-dir").arg(data));
+    for words in [vec!["lock", "backup"], vec!["elect", "leads", "me"]] {
+        let file = dir.path().join(words[0]);
+        let script = format!(
+            "echo $$ > {0}.new; mv {0}.new {0}; exec sleep 600",
+            file.display()
+        );
+        let mut holder = Command::new(env!("CARGO_BIN_EXE_quorumor"))
+            .args(&words)
+            .args(["--endpoints", &node.endpoint, "--timeout", "30s"])
+            .args(["--", "sh", "-c", &script])
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("the program runs");
+        until("the command", || file.exists());
+        let command = std::fs::read_to_string(&file).expect("it has written");
+        assert!(runs(command.trim()), "{words:?}");
+        holder.kill().expect("it runs");
+        holder.wait().expect("it ends");
+        until("the command's end", || !runs(command.trim()));
+    }
+    let refused = quorumor(&["child-of", "1", "--", "true"]);
+    assert_eq!(refused.status.code(), Some(3), "{}", text(&refused.stderr));
 }

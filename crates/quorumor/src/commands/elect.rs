@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::args::{ClientArgs, Output};
 use crate::commands::held::{self, Ended};
-use crate::commands::lock::failure;
+use crate::commands::lock::{failure, strong_only};
 use crate::exit::{Exit, Failure};
 use crate::output;
 use crate::render::{hex, line_text, value_text};
@@ -61,7 +61,11 @@ pub(crate) async fn run(args: ElectArgs) -> Result<Exit, Failure> {
         return observe(&client, &args, &mut ends).await;
     }
     if args.leader {
-        let leader = client.leader(&args.name).await.map_err(Failure::of_read)?;
+        let leader = client
+            .leader(&args.name)
+            .await
+            .map_err(Failure::of_read)
+            .map_err(strong_only)?;
         show(leader.as_ref(), args.client.output)?;
         return Ok(Exit::Done);
     }
@@ -121,7 +125,10 @@ async fn lead(
 }
 
 async fn observe(client: &Client, args: &ElectArgs, ends: &mut Ends) -> Result<Exit, Failure> {
-    let mut leaders = client.observe(&args.name).map_err(Failure::of_read)?;
+    let mut leaders = client
+        .observe(&args.name)
+        .map_err(Failure::of_read)
+        .map_err(strong_only)?;
     loop {
         let leader = tokio::select! {
             leader = leaders.next() => leader,
@@ -129,7 +136,7 @@ async fn observe(client: &Client, args: &ElectArgs, ends: &mut Ends) -> Result<E
         };
         match leader {
             Some(leader) => {
-                let leader = leader.map_err(Failure::of_read)?;
+                let leader = leader.map_err(Failure::of_read).map_err(strong_only)?;
                 show(leader.as_ref(), args.client.output)?;
             }
             None => return Ok(Exit::Done),

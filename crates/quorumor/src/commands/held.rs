@@ -50,7 +50,7 @@ pub(crate) async fn run<const N: usize>(
     let (program, arguments) = command
         .split_first()
         .ok_or_else(|| Failure::usage("there is no command"))?;
-    let mut process = Command::new(program);
+    let mut process = ends_with_us(program);
     process.args(arguments).envs(environment).kill_on_drop(true);
     // In a terminal the command stays in the foreground, and hears Ctrl-C itself. Elsewhere a group of its own lets what it
     // started be ended with it.
@@ -84,6 +84,24 @@ pub(crate) async fn run<const N: usize>(
             }),
         }
     }
+}
+
+/// The command, so that it ends with this process even if that is killed, and can end nothing itself any more.
+///
+/// It must be spawned by a thread that lives as long as the process: the main one, which runs every command here.
+#[cfg(target_os = "linux")]
+fn ends_with_us(program: &str) -> Command {
+    // By this name it is the same program, even if its file has been replaced since.
+    let mut process = Command::new("/proc/self/exe");
+    let parent = std::process::id().to_string();
+    process.args(["child-of", &parent, "--", program]);
+    process
+}
+
+/// Elsewhere nothing ends a command whose holder was killed.
+#[cfg(not(target_os = "linux"))]
+fn ends_with_us(program: &str) -> Command {
+    Command::new(program)
 }
 
 /// Whom a signal is for.

@@ -21,7 +21,11 @@ Examples:
 
 The command gets QUORUMOR_LOCK_KEY and QUORUMOR_FENCING_TOKEN in its environment; the exit status is the command's. Without a
 command the lock is held until Ctrl-C. If the lock is lost the command is ended, by SIGTERM and after --grace by SIGKILL,
-and the exit status is 3. Exit status 5 if others hold it for longer than --wait. Strong mode only.
+and the exit status is 3: it may run on for --grace after the loss, when another may hold the lock already. Exit status 5 if
+others hold it for longer than --wait. Strong mode only.
+
+If `quorumor lock` itself is killed (kill -9), Linux sends the command SIGTERM. Nobody is left then to send SIGKILL, or to end
+what the command has started: it should end on SIGTERM. On other systems, and for a set-user-id command, it runs on.
 
 What a lock can't do: a holder that stands still (a suspended machine, a long pause) may act for a moment after its lock has
 gone to another. Only the resource can catch that: give it the fencing token, a number that grows with each holder, and let
@@ -123,7 +127,19 @@ async fn hold(args: &LockArgs, guard: &LockGuard, ends: &mut Ends) -> Result<End
 /// What a lock or an election failed with.
 pub(crate) fn failure(error: LockError) -> Failure {
     match error {
-        LockError::Client(error) => Failure::of_write(error),
+        LockError::Client(error) => strong_only(Failure::of_write(error)),
         LockError::Lost(why) => Failure::new(Exit::Unavailable, "LOCK_LOST", why.to_string()),
+    }
+}
+
+/// Nobody has named a mode: that of locks and elections is always strong.
+pub(crate) fn strong_only(failure: Failure) -> Failure {
+    if failure.reason != "MODE_NOT_SERVED" {
+        return failure;
+    }
+    Failure {
+        reason: "GUARANTEE_UNAVAILABLE".to_owned(),
+        message: "locks and elections need strong mode, which this node doesn't serve".to_owned(),
+        ..failure.advising("ask a cluster in strong mode; `quorumor status` shows the modes")
     }
 }
