@@ -82,6 +82,8 @@ pub(crate) fn may_retry(error: &ClientError, kind: Kind) -> bool {
         Kind::Describe => false,
     };
     let promising = match error {
+        // No wait makes a revision of a typing error: whoever waits for one to come has a token, or a watch.
+        ClientError::Node(node) if node.reason == "FUTURE_REVISION" => false,
         ClientError::Node(node) => {
             let may_have_happened = node.certainty == Certainty::Unknown;
             let settles = kind == Kind::NumberedWrite || kind == Kind::Open;
