@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use quorumor_core::limits::{PENDING_READS_MAX, PENDING_WRITES_MAX, SIBLINGS_MAX};
 use quorumor_core::{
-    CallId, Command, Dot, Error, Key, Level, LogId, Mode, NodeId, Operation, OperationResult,
+    CallId, ClusterAction, Command, Dot, Error, Key, Level, LogId, Mode, NodeId, Operation, OperationResult,
     Position, Reply, Request, Seq, Stamp, Value, VersionVector,
 };
 
@@ -205,9 +205,7 @@ impl GossipReplica {
             Command::Txn { .. } => return Err(unavailable("transaction", "batch")),
             Command::Lease(_) => return Err(unavailable("lease", "put and delete")),
             Command::Session(_) => return Err(unavailable("exactly_once", "idempotent puts")),
-            Command::Cluster(_) => {
-                return Err(unavailable("membership_change", "joining by a seed"));
-            }
+            Command::Cluster(action) => return Err(no_cluster_action(&action)),
             Command::Backup => return Err(unavailable("backup", "list")),
             Command::Write { operations, .. } => {
                 for operation in &operations {
@@ -524,6 +522,21 @@ const fn unavailable(asked: &'static str, best_available: &'static str) -> Error
         mode: Mode::Eventual,
         asked,
         best_available,
+    }
+}
+
+/// There is no leader here that could carry these out, and no history.
+const fn no_cluster_action(action: &ClusterAction) -> Error {
+    match action {
+        ClusterAction::CompactHistory { .. } => {
+            unavailable("compaction", "nothing: it keeps no history")
+        }
+        ClusterAction::TransferLeader { .. } => {
+            unavailable("leader_transfer", "nothing: it has no leader")
+        }
+        ClusterAction::AddLearner { .. }
+        | ClusterAction::Promote { .. }
+        | ClusterAction::Remove { .. } => unavailable("membership_change", "joining by a seed"),
     }
 }
 
