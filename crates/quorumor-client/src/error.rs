@@ -72,6 +72,8 @@ pub struct NodeError {
     pub leader: Option<(u64, Option<String>)>,
     /// The best level available, where a guarantee was refused.
     pub best_available: Option<String>,
+    /// The oldest revision left, where older history was asked for.
+    pub oldest_revision: Option<u64>,
     /// What the answer says about itself.
     pub receipt: Option<Receipt>,
 }
@@ -206,6 +208,7 @@ impl NodeError {
             retry_after: failure.retry_after,
             leader: failure.leader,
             best_available: failure.best_available,
+            oldest_revision: failure.oldest_revision,
             receipt: failure
                 .receipt
                 .and_then(|receipt| Receipt::from_wire(receipt).ok()),

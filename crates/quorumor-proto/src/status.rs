@@ -197,6 +197,8 @@ pub struct Failure {
     pub leader: Option<(u64, Option<String>)>,
     /// The best level available, where a guarantee was refused.
     pub best_available: Option<String>,
+    /// The oldest revision left, where older history was asked for.
+    pub oldest_revision: Option<u64>,
     /// The receipt.
     pub receipt: Option<pb::Receipt>,
 }
@@ -212,6 +214,7 @@ pub fn from_status(status: &Status) -> Failure {
         retry_after: None,
         leader: None,
         best_available: None,
+        oldest_revision: None,
         receipt: None,
     };
     let Ok(body) = rpc::Status::decode(status.details()) else {
@@ -251,6 +254,8 @@ fn read_error_info(failure: &mut Failure, mut info: rpc::ErrorInfo) {
     let leader = info.metadata.get("leader").and_then(|id| id.parse().ok());
     failure.leader = leader.map(|id| (id, info.metadata.remove("leader_address")));
     failure.best_available = info.metadata.remove("best_available");
+    let oldest = info.metadata.get("oldest");
+    failure.oldest_revision = oldest.and_then(|oldest| oldest.parse().ok());
     failure.reason = info.reason;
 }
 

@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::process::ExitCode;
 
 use quorumor_client::{Certainty, ClientError};
+use quorumor_core::Error;
 
 /// The exit statuses, as the documentation lists them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +62,8 @@ pub(crate) struct Failure {
     pub(crate) certainty: Option<Certainty>,
     /// What to do about it.
     pub(crate) advice: Option<String>,
+    /// The oldest revision left, where older history was asked for.
+    pub(crate) oldest_revision: Option<u64>,
     /// What the node said about its answer.
     pub(crate) receipt: Option<Box<quorumor_client::Receipt>>,
 }
@@ -74,6 +77,7 @@ impl Failure {
             endpoint: None,
             certainty: None,
             advice: None,
+            oldest_revision: None,
             receipt: None,
         }
     }
@@ -112,8 +116,10 @@ impl Failure {
 
     /// A write that failed.
     pub(crate) fn of_write(error: ClientError) -> Self {
-        if let ClientError::Invalid(error) = error {
-            return Self::usage(error.to_string());
+        if let ClientError::Invalid(invalid) = &error {
+            let advice = advice(&error);
+            let failure = Self::usage(invalid.to_string());
+            return Self { advice, ..failure };
         }
         Self {
             exit: exit_of(&error),
@@ -125,6 +131,14 @@ impl Failure {
                 Some("read the key before you repeat the write: it may have happened".to_owned())
             } else {
                 advice(&error)
+            },
+            oldest_revision: match &error {
+                ClientError::Node(node) => node.oldest_revision,
+                ClientError::Unreachable { .. }
+                | ClientError::ContactLost { .. }
+                | ClientError::DeadlineExceeded { .. }
+                | ClientError::BadAnswer { .. }
+                | ClientError::Invalid(_) => None,
             },
             receipt: error.receipt().cloned().map(Box::new),
         }
@@ -159,6 +173,14 @@ fn advice(error: &ClientError) -> Option<String> {
         | ClientError::BadAnswer { .. }
         | ClientError::Invalid(_) => None,
     };
+    if let ClientError::Invalid(Error::InvalidArgument { field, .. }) = error {
+        return Some(match *field {
+            "endpoint" => "name endpoints as host:port, such as 127.0.0.1:7400".to_owned(),
+            field => format!(
+                "mend the {field}; `quorumor --help` and each command's own name what is allowed"
+            ),
+        });
+    }
     let text = match error.reason() {
         "UNREACHABLE" => {
             "check --endpoints (or QUORUMOR_ENDPOINTS) and that a node runs there; \
@@ -182,6 +204,7 @@ fn advice(error: &ClientError) -> Option<String> {
         "GUARANTEE_UNAVAILABLE" => {
             return Some(match best {
                 Some("local") => "ask with `--level local`, or ask a cluster in strong mode".into(),
+                Some(best) if best.starts_with("nothing") => "ask a cluster in strong mode".into(),
                 Some(best) => {
                     format!("ask a cluster in strong mode, or use {best}, which promises less")
                 }
@@ -258,6 +281,8 @@ mod tests {
     #[test]
     fn a_malformed_endpoint_is_a_usage_error() {
         let error = quorumor_client::Client::pinned("nowhere").unwrap_err();
-        assert_eq!(Failure::of_read(error).exit, Exit::Usage);
+        let failure = Failure::of_read(error);
+        assert_eq!(failure.exit, Exit::Usage);
+        assert!(failure.advice.unwrap().contains("host:port"));
     }
 }

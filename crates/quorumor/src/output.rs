@@ -107,6 +107,7 @@ fn failure_json(failure: &Failure) -> Value {
             "certainty": failure.certainty.map(quorumor_client::Certainty::as_str),
             "advice": failure.advice,
             "exit": failure.exit.code(),
+            "oldest_revision": failure.oldest_revision,
             "receipt": failure.receipt.as_deref().map(receipt_json),
         }
     })

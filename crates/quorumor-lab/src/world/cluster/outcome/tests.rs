@@ -51,6 +51,7 @@ fn node_error(reason: &str, certainty: Certainty) -> ClientError {
         retry_after: None,
         leader: None,
         best_available: None,
+        oldest_revision: None,
         receipt: Some(receipt(at_revision(7))),
     }))
 }
