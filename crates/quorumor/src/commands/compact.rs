@@ -31,8 +31,9 @@ pub(crate) async fn run(args: CompactArgs) -> Result<Exit, Failure> {
     let changed = client
         .compact_history(Revision::new(args.revision))
         .await
-        .map_err(Failure::of_write)?;
-    let done = format!("ok, the oldest revision left is {} or later", args.revision);
+        .map_err(Failure::of_write)
+        .map_err(in_words)?;
+    let done = format!("ok, the oldest revision left is {}", args.revision);
     match args.client.output {
         Output::Table => output::line(&done)?,
         Output::Wide => {
@@ -42,4 +43,18 @@ pub(crate) async fn run(args: CompactArgs) -> Result<Exit, Failure> {
         Output::Json => output::json(&json!({ "receipt": receipt_json(&changed.receipt) }))?,
     }
     Ok(Exit::Done)
+}
+
+/// What these refusals mean here: nothing is to be read.
+fn in_words(failure: Failure) -> Failure {
+    match failure.reason.as_str() {
+        "FUTURE_REVISION" => Failure {
+            exit: Exit::Usage,
+            ..failure.advising("name a revision up to the newest; `quorumor status` shows it")
+        },
+        "HISTORY_GONE" => {
+            failure.advising("nothing is left to do: older revisions are gone already")
+        }
+        _ => failure,
+    }
 }
