@@ -7,6 +7,7 @@ use quorumor_client::{
     Client, ClientError, Entry, KeyRange, ListPart, ListQuery, Receipt, Revision,
 };
 use quorumor_core::limits::LIST_ENTRIES_MAX;
+use quorumor_core::{Error, Key};
 
 use crate::args::{ClientArgs, Output};
 use crate::exit::{Exit, Failure};
@@ -17,6 +18,7 @@ const EXAMPLE: &str = "\
 Examples:
   quorumor list
   quorumor list app/ --limit 20
+  quorumor list app/ --limit 20 --after app/web
   quorumor list app/ --keys-only -o json
   quorumor list app/ --revision 120
 
@@ -32,6 +34,9 @@ pub(crate) struct ListArgs {
     /// At most so many keys [default: all of them]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) limit: Option<u32>,
+    /// Only keys behind this one, to go on where --limit ended
+    #[arg(long, value_name = "KEY")]
+    pub(crate) after: Option<String>,
     /// Leave values out
     #[arg(long)]
     pub(crate) keys_only: bool,
@@ -44,8 +49,8 @@ pub(crate) struct ListArgs {
 
 pub(crate) async fn run(args: ListArgs) -> Result<Exit, Failure> {
     let client = args.client.connect()?;
-    let range =
-        KeyRange::prefix(&args.prefix).map_err(|error| Failure::usage(error.to_string()))?;
+    let range = range(&args.prefix, args.after.as_deref())
+        .map_err(|error| Failure::usage(error.to_string()))?;
     let query = ListQuery {
         keys_only: args.keys_only,
         revision: args.revision.map(Revision::new),
@@ -63,10 +68,50 @@ pub(crate) async fn run(args: ListArgs) -> Result<Exit, Failure> {
     };
     let (more, receipt) = pages(&client, query, limit, &mut shown).await?;
     shown.end(more, &receipt)?;
-    if more && args.client.output != Output::Json {
-        output::note(&format!("there are more keys; --limit is {limit}"));
+    if let (true, Some(last)) = (more && args.client.output != Output::Json, &shown.last) {
+        let next = next_command(&args, last, receipt.revision());
+        output::note(&format!("there are more keys: {next}"));
     }
     Ok(Exit::Done)
+}
+
+/// The keys under a prefix, behind one of them.
+fn range(prefix: &str, after: Option<&str>) -> Result<KeyRange, Error> {
+    match after {
+        Some(after) if after >= prefix => {
+            // No key holds a NUL, so nothing lies between these two.
+            let start = format!("{after}\u{1}");
+            KeyRange::between(&start, prefix_end(prefix).as_deref())
+        }
+        Some(_) | None => KeyRange::prefix(prefix),
+    }
+}
+
+/// The first text behind all that start with this prefix; `None` if none is.
+fn prefix_end(prefix: &str) -> Option<String> {
+    let (head, last) = prefix
+        .char_indices()
+        .rev()
+        .find(|(_, last)| *last < char::MAX)?;
+    let next = (u32::from(last) + 1..=u32::from(char::MAX)).find_map(char::from_u32)?;
+    Some(format!("{}{next}", &prefix[..head]))
+}
+
+/// What to type for the keys that follow, of the same state where the mode has one.
+fn next_command(args: &ListArgs, last: &Key, of: Option<Revision>) -> String {
+    let quoted = |text: &str| format!("'{}'", text.replace('\'', "'\\''"));
+    let mut next = format!("quorumor list {}", quoted(&args.prefix));
+    if let Some(limit) = args.limit {
+        next += &format!(" --limit {limit}");
+    }
+    next += &format!(" --after {}", quoted(last.as_str()));
+    if let Some(of) = args.revision.map(Revision::new).or(of) {
+        next += &format!(" --revision {of}");
+    }
+    if args.keys_only {
+        next += " --keys-only";
+    }
+    line_text(&next)
 }
 
 async fn all(
@@ -113,6 +158,7 @@ struct Shown {
     keys_only: bool,
     parts: u64,
     entries: u64,
+    last: Option<Key>,
 }
 
 impl Shown {
@@ -122,15 +168,19 @@ impl Shown {
             keys_only: args.keys_only,
             parts: 0,
             entries: 0,
+            last: None,
         }
     }
 
     fn part(&mut self, entries: &[Entry]) -> Result<(), Failure> {
         let first = self.parts == 0;
         self.parts += 1;
+        if let Some(entry) = entries.last() {
+            self.last = Some(entry.key.clone());
+        }
         match self.output {
             Output::Table => Self::rows(first, &table(entries, self.keys_only))?,
-            Output::Wide => Self::rows(first, &wide_table(entries))?,
+            Output::Wide => Self::rows(first, &wide_table(entries, self.keys_only))?,
             Output::Json => {
                 let mut text = String::new();
                 if first {
@@ -199,7 +249,18 @@ fn table(entries: &[Entry], keys_only: bool) -> Table {
     table
 }
 
-fn wide_table(entries: &[Entry]) -> Table {
+fn wide_table(entries: &[Entry], keys_only: bool) -> Table {
+    if keys_only {
+        let mut table = output::plain_table(["KEY", "VERSION", "WRITTEN BY"]);
+        table.add_rows(entries.iter().map(|entry| {
+            [
+                line_text(entry.key.as_str()),
+                version_text(&entry.version),
+                format!("node {}", entry.writer),
+            ]
+        }));
+        return table;
+    }
     let mut table = output::plain_table(["KEY", "VALUE", "VERSION", "WRITTEN BY"]);
     table.add_rows(entries.iter().map(|entry| {
         [
@@ -227,10 +288,27 @@ mod tests {
         );
         assert_eq!(table_text(&table(&entries, true)), "KEY\na/long\nb");
         assert_eq!(
-            table_text(&wide_table(&entries[..1])),
+            table_text(&wide_table(&entries[..1], false)),
             "KEY     VALUE  VERSION                             WRITTEN BY\n\
              a/long  1      revision 7 (made by 3, written 2x)  node 1"
         );
+    }
+
+    #[test]
+    fn what_follows_a_key_ends_where_its_prefix_ends() {
+        let between = |start, end| KeyRange::between(start, end).unwrap();
+        assert_eq!(
+            range("a/", Some("a/b")).unwrap(),
+            between("a/b\u{1}", Some("a0"))
+        );
+        assert_eq!(range("", Some("z")).unwrap(), between("z\u{1}", None));
+        assert_eq!(
+            range("a/", Some("A")).unwrap(),
+            KeyRange::prefix("a/").unwrap()
+        );
+        assert!(range("a/", Some("b")).is_err());
+        assert_eq!(prefix_end("a\u{d7ff}").unwrap(), "a\u{e000}");
+        assert_eq!(prefix_end("\u{10ffff}"), None);
     }
 
     #[test]
