@@ -82,7 +82,10 @@ async fn remove_range(
         .delete_range(range)
         .await
         .map_err(Failure::of_write)?;
-    let told = format!("ok, {} keys removed", answer.count);
+    let told = match answer.count {
+        1 => "ok, 1 key removed".to_owned(),
+        count => format!("ok, {count} keys removed"),
+    };
     match args.client.output {
         Output::Table => output::line(&told)?,
         Output::Wide => {

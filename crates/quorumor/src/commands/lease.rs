@@ -201,15 +201,16 @@ async fn left(client: &Client, id: LeaseId, keys: bool, shown: Output) -> Result
     match (shown, &answer.lease) {
         (Output::Json, lease) => output::json(&json!({
             "found": lease.is_some(),
-            "lease": lease.as_ref().map(lease_json),
+            "lease": lease.as_ref().map(|lease| lease_json(lease, keys)),
             "receipt": receipt_json(&answer.receipt),
         }))?,
         (Output::Table | Output::Wide, Some(lease)) => {
             output::line(&format!(
-                "{} left of {}, {} keys",
+                "{} left of {}, {} {}",
                 duration_text(lease.remaining_ttl),
                 duration_text(lease.granted_ttl),
-                lease.key_count
+                lease.key_count,
+                if lease.key_count == 1 { "key" } else { "keys" }
             ))?;
             for key in &lease.keys {
                 output::line(&line_text(key.as_str()))?;
@@ -253,7 +254,7 @@ async fn list(client: &Client, shown: Output) -> Result<Exit, Failure> {
             }
         }
         Output::Json => output::json(&json!({
-            "leases": leases.iter().map(lease_json).collect::<Vec<_>>(),
+            "leases": leases.iter().map(|lease| lease_json(lease, false)).collect::<Vec<_>>(),
             "receipt": receipt_json(&receipt),
         }))?,
     }
@@ -265,14 +266,18 @@ fn gone(id: LeaseId) -> Failure {
     Failure::new(Exit::Refused, "LEASE_NOT_FOUND", message)
 }
 
-fn lease_json(lease: &LeaseInfo) -> Value {
-    json!({
+/// A lease, and its keys where they were asked for.
+fn lease_json(lease: &LeaseInfo, keys: bool) -> Value {
+    let mut object = json!({
         "lease": lease.id.as_u64(),
         "granted_ttl_ms": millis(lease.granted_ttl),
         "remaining_ttl_ms": millis(lease.remaining_ttl),
         "key_count": lease.key_count,
-        "keys": lease.keys.iter().map(|key| key.as_str()).collect::<Vec<_>>(),
-    })
+    });
+    if keys {
+        object["keys"] = lease.keys.iter().map(|key| key.as_str()).collect();
+    }
+    object
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -72,5 +72,10 @@ pub(crate) fn value(text: &str) -> Result<Bytes, Failure> {
         .take(limit)
         .read_to_end(&mut bytes)
         .map_err(|error| Failure::unavailable("can't read the value from stdin", &error))?;
+    if bytes.len() > VALUE_BYTES_MAX {
+        return Err(Failure::usage(format!(
+            "the value on stdin is more than {VALUE_BYTES_MAX} bytes, the most that a value has"
+        )));
+    }
     Ok(bytes.into())
 }

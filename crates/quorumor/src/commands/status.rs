@@ -161,7 +161,7 @@ fn table(said: &[Said]) -> Table {
                     endpoint.clone(),
                     about.receipt.node.to_string(),
                     about.receipt.mode.to_string(),
-                    line_text(&about.health),
+                    health_text(about),
                     leader_text(about),
                     position_text(about),
                     about.keys.to_string(),
@@ -180,6 +180,15 @@ fn table(said: &[Said]) -> Table {
         }
     }
     table
+}
+
+/// A strong node that knows no leader is up, and can serve nothing but local reads.
+fn health_text(about: &Description) -> String {
+    let leaderless = about.receipt.mode == Mode::Strong && about.receipt.leader().is_none();
+    if leaderless && about.health == "serving" {
+        return "no leader".to_owned();
+    }
+    line_text(&about.health)
 }
 
 fn leader_text(about: &Description) -> String {

@@ -140,6 +140,7 @@ fn result_text(result: &OperationResult) -> String {
         OperationResult::Deleted {
             previous: Some(entry),
         } => format!("deleted, it held {}", value_text(entry.value.as_bytes())),
+        OperationResult::RangeDeleted { count: 1 } => "1 key deleted".to_owned(),
         OperationResult::RangeDeleted { count } => format!("{count} keys deleted"),
         OperationResult::Compared { succeeded, .. } => format!("compared: {succeeded}"),
         OperationResult::Got { entry: None } => "absent".to_owned(),
