@@ -50,6 +50,9 @@ pub(crate) struct NewToken {
     /// Add its entry to this file and print the token alone [default: print both]
     #[arg(long, value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
+    /// Add it even if the file has a token of this name: both are good then
+    #[arg(long, requires = "file")]
+    pub(crate) another: bool,
 }
 
 #[expect(clippy::unused_async, reason = "as every command is run")]
@@ -78,7 +81,7 @@ fn make(args: &NewToken) -> Result<(), Failure> {
     let entry = entry(&args.name, &token, &args.role)?;
     match &args.file {
         Some(path) => {
-            append(path, &entry)?;
+            append(path, &entry, args)?;
             output::line(&token)
         }
         None => output::line(&format!(
@@ -95,7 +98,7 @@ fn entry(name: &str, token: &str, roles: &[String]) -> Result<String, Failure> {
     ))
 }
 
-fn append(path: &Path, entry: &str) -> Result<(), Failure> {
+fn append(path: &Path, entry: &str, args: &NewToken) -> Result<(), Failure> {
     let older = match std::fs::read_to_string(path) {
         Ok(older) => older,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
@@ -104,6 +107,16 @@ fn append(path: &Path, entry: &str) -> Result<(), Failure> {
             return Err(Failure::unavailable(&what, &error));
         }
     };
+    let line = format!("name = \"{}\"", args.name);
+    if !args.another && older.lines().any(|older| older.trim() == line) {
+        let message = format!(
+            "{} has a token named {:?} already",
+            path.display(),
+            args.name
+        );
+        return Err(Failure::usage(message)
+            .advising("choose another name, or say --another: both tokens are good then"));
+    }
     let gap = if older.is_empty() { "" } else { "\n" };
     write(path, &format!("{older}{gap}{entry}"), Secret::Yes)
 }
@@ -155,8 +168,10 @@ mod tests {
                 name: name.into(),
                 role: vec!["\"admin\"".into()],
                 file: Some(path.clone()),
+                another: false,
             };
             make(&args).unwrap();
+            assert_eq!(make(&args).unwrap_err().exit, Exit::Usage);
         }
         let text = std::fs::read_to_string(&path).unwrap();
         assert_eq!(text.matches("[[token]]").count(), 2);
