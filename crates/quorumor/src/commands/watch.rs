@@ -42,7 +42,7 @@ pub(crate) struct WatchArgs {
     /// Show what each change replaced, too (strong mode)
     #[arg(long)]
     pub(crate) previous: bool,
-    /// End where changes may have been missed, instead of beginning again
+    /// End, with exit status 4, where changes may have been missed, instead of beginning again
     #[arg(long)]
     pub(crate) end_on_resync: bool,
     /// End, with exit status 3, when the node that serves the watch loses its leader (strong mode)
@@ -69,6 +69,7 @@ pub(crate) async fn run(args: WatchArgs) -> Result<Exit, Failure> {
         progress_interval: args.progress,
         ..WatchOptions::new(range)
     });
+    let mut resync = None;
     loop {
         let item = tokio::select! {
             item = watch.next() => item,
@@ -76,17 +77,32 @@ pub(crate) async fn run(args: WatchArgs) -> Result<Exit, Failure> {
         };
         let item = match item {
             Some(item) => item.map_err(Failure::of_read)?,
-            None => return Ok(Exit::Done),
+            None => return resync.map_or(Ok(Exit::Done), |why: String| Err(missed(&why))),
         };
+        if let (true, WatchStep::Resync { reason }) = (args.end_on_resync, &item.step) {
+            resync = Some(reason_text(reason));
+        }
         match args.client.output {
             Output::Json => output::json(&item_json(&item))?,
             Output::Table | Output::Wide => {
-                for line in item_lines(&item, args.client.output == Output::Wide) {
+                // The end says by itself that changes may have been missed.
+                let lines = if resync.is_some() {
+                    Vec::new()
+                } else {
+                    item_lines(&item, args.client.output == Output::Wide)
+                };
+                for line in lines {
                     output::line(&line)?;
                 }
             }
         }
     }
+}
+
+fn missed(why: &str) -> Failure {
+    let message = format!("the watch ends: changes may have been missed ({why})");
+    Failure::new(Exit::Refused, "RESYNC", message)
+        .advising("watch again without a cursor and a revision: what is there comes first")
 }
 
 fn item_lines(item: &WatchItem, wide: bool) -> Vec<String> {
