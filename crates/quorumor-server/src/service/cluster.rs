@@ -21,6 +21,7 @@ use tonic::{Request, Response, Status};
 use super::asking::{Asking, Kind, misfit, position_revision};
 use super::list::PART_BYTES;
 use super::{Answers, Service};
+use crate::auth::Principal;
 use crate::backup::{BackupHeader, BackupWriter};
 
 /// Messages of a backup that are made ahead of the client.
@@ -174,7 +175,14 @@ async fn save(
                 why: "the backup could not be made".to_owned(),
                 certainty: Certainty::NotApplied,
             };
-            let (step, open): (Saved, _) = match made.recv().await {
+            let piece = tokio::select! {
+                biased;
+                () = asking.principal().gone() => {
+                    return Some((Err(asking.refuse(&Principal::revoked())), None));
+                }
+                piece = made.recv() => piece,
+            };
+            let (step, open): (Saved, _) = match piece {
                 Some((message, true)) => (Ok(message), None),
                 Some((message, false)) => (Ok(message), Some((made, asking))),
                 None => (Err(asking.refuse(&broken())), None),
