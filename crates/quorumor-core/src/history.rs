@@ -41,7 +41,7 @@ impl PastRevision {
     }
 }
 
-/// Past revisions, contiguous in what they hold: every revision above [`Self::compacted`] that changed anything.
+/// Past revisions, contiguous in what they hold: every revision above the oldest that changed anything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct History {
     revisions: OrdMap<Revision, Arc<PastRevision>>,

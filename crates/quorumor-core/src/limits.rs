@@ -53,7 +53,7 @@ pub const PENDING_WRITES_MAX: usize = 16_384;
 /// Linearizable reads that wait for a read index at one node.
 pub const PENDING_READS_MAX: usize = 16_384;
 
-/// Bytes of events that wait for one watcher before it is told to resync.
+/// Bytes of events that wait for one watcher before it must catch up from the history.
 pub const WATCHER_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// Watchers of one node: at 100 KiB of stream buffers each, about 1 GiB.
