@@ -1,6 +1,7 @@
 //! How a command ends: its exit status, and for a failure what a person needs to know.
 
 use std::fmt::Display;
+use std::num::NonZeroU64;
 use std::process::ExitCode;
 
 use quorumor_client::{Certainty, ClientError};
@@ -63,7 +64,7 @@ pub(crate) struct Failure {
     /// What to do about it.
     pub(crate) advice: Option<String>,
     /// The oldest revision left, where older history was asked for.
-    pub(crate) oldest_revision: Option<u64>,
+    pub(crate) oldest_revision: Option<NonZeroU64>,
     /// What the node said about its answer.
     pub(crate) receipt: Option<Box<quorumor_client::Receipt>>,
 }
@@ -133,7 +134,7 @@ impl Failure {
                 advice(&error)
             },
             oldest_revision: match &error {
-                ClientError::Node(node) => node.oldest_revision,
+                ClientError::Node(node) => node.oldest_revision.and_then(NonZeroU64::new),
                 ClientError::Unreachable { .. }
                 | ClientError::ContactLost { .. }
                 | ClientError::DeadlineExceeded { .. }
@@ -167,20 +168,12 @@ fn exit_of(error: &ClientError) -> Exit {
 fn advice(error: &ClientError) -> Option<String> {
     let best = match error {
         ClientError::Node(error) => error.best_available.as_deref(),
+        ClientError::Invalid(invalid) => return Some(invalid_advice(invalid)),
         ClientError::Unreachable { .. }
         | ClientError::ContactLost { .. }
         | ClientError::DeadlineExceeded { .. }
-        | ClientError::BadAnswer { .. }
-        | ClientError::Invalid(_) => None,
+        | ClientError::BadAnswer { .. } => None,
     };
-    if let ClientError::Invalid(Error::InvalidArgument { field, .. }) = error {
-        return Some(match *field {
-            "endpoint" => "name endpoints as host:port, such as 127.0.0.1:7400".to_owned(),
-            field => format!(
-                "mend the {field}; `quorumor --help` and each command's own name what is allowed"
-            ),
-        });
-    }
     let text = match error.reason() {
         "UNREACHABLE" => {
             "check --endpoints (or QUORUMOR_ENDPOINTS) and that a node runs there; \
@@ -202,14 +195,7 @@ fn advice(error: &ClientError) -> Option<String> {
              reads with `--level local` are still served, and may be stale"
         }
         "GUARANTEE_UNAVAILABLE" => {
-            return Some(match best {
-                Some("local") => "ask with `--level local`, or ask a cluster in strong mode".into(),
-                Some(best) if best.starts_with("nothing") => "ask a cluster in strong mode".into(),
-                Some(best) => {
-                    format!("ask a cluster in strong mode, or use {best}, which promises less")
-                }
-                None => "ask for less, or use the other mode".into(),
-            });
+            return Some(guarantee_advice(best));
         }
         "MODE_NOT_SERVED" => {
             "leave `--mode` away, or ask a node that serves this mode; `quorumor status` shows the modes"
@@ -242,6 +228,26 @@ fn advice(error: &ClientError) -> Option<String> {
         _ => return None,
     };
     Some(text.to_owned())
+}
+
+fn guarantee_advice(best: Option<&str>) -> String {
+    match best {
+        Some("local") => "ask with `--level local`, or ask a cluster in strong mode".to_owned(),
+        Some(best) if best.starts_with("nothing") => "ask a cluster in strong mode".to_owned(),
+        Some(best) => format!("ask a cluster in strong mode, or use {best}, which promises less"),
+        None => "ask for less, or use the other mode".to_owned(),
+    }
+}
+
+/// What was refused before anything was sent.
+fn invalid_advice(error: &Error) -> String {
+    if let Error::InvalidArgument {
+        field: "endpoint", ..
+    } = error
+    {
+        return "name endpoints as host:port, such as 127.0.0.1:7400".to_owned();
+    }
+    "mend the command line; `quorumor status -o json` lists the limits".to_owned()
 }
 
 #[cfg(test)]

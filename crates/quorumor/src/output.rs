@@ -1,6 +1,7 @@
 //! The one place that prints: answers on stdout, failures and notes on stderr.
 
 use std::io::{self, ErrorKind, Write};
+use std::num::NonZeroU64;
 
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
@@ -107,7 +108,7 @@ fn failure_json(failure: &Failure) -> Value {
             "certainty": failure.certainty.map(quorumor_client::Certainty::as_str),
             "advice": failure.advice,
             "exit": failure.exit.code(),
-            "oldest_revision": failure.oldest_revision,
+            "oldest_revision": failure.oldest_revision.map(NonZeroU64::get),
             "receipt": failure.receipt.as_deref().map(receipt_json),
         }
     })
