@@ -60,7 +60,7 @@ pub(crate) struct RunArgs {
     /// What is done, one after the other [default: put]
     #[arg(value_enum, value_name = "WORKLOAD")]
     pub(crate) workloads: Vec<Typed>,
-    /// PROTOCOL[:NAME]=ADDRESS,ADDRESS with protocol quorumor, etcd or echo; repeatable
+    /// `PROTOCOL[:NAME]=ADDRESS,ADDRESS` with protocol quorumor, etcd or echo; repeatable
     /// [default: quorumor=127.0.0.1:7400]
     #[arg(long, value_name = "TARGET")]
     pub(crate) target: Vec<Target>,
