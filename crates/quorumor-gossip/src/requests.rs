@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use quorumor_core::limits::{PENDING_READS_MAX, PENDING_WRITES_MAX, SIBLINGS_MAX};
 use quorumor_core::{
-    CallId, ClusterAction, Command, Dot, Error, Key, Level, LogId, Mode, NodeId, Operation, OperationResult,
-    Position, Reply, Request, Seq, Stamp, Value, VersionVector,
+    CallId, ClusterAction, Command, Dot, Error, Key, Level, LogId, Mode, NodeId, Operation,
+    OperationResult, Position, Reply, Request, Seq, Stamp, Value, VersionVector,
 };
 
 use crate::durability::OpenWrite;
