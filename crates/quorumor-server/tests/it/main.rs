@@ -8,6 +8,7 @@
 
 mod calls;
 mod eventual;
+mod exchange;
 mod foreign;
 mod full_disk;
 mod members;
