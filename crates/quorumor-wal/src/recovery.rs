@@ -18,6 +18,8 @@ pub(crate) const SEGMENT_PREFIX: &str = "segment-";
 pub(crate) const SEGMENT_TEMPORARY: &str = "new-segment-";
 /// A released segment that is being zeroed for its next life.
 pub(crate) const SPARE_PREFIX: &str = "spare-";
+/// A spare segment that was made ahead, not left over by another.
+pub(crate) const SPARE_NEW_PREFIX: &str = "spare-new-";
 pub(crate) const CHECKPOINT_PREFIX: &str = "checkpoint-";
 pub(crate) const DRAFT_PREFIX: &str = "new-checkpoint-";
 
@@ -169,9 +171,14 @@ impl Inventory {
             } else if let Some(number) = number_in(&name, CHECKPOINT_PREFIX) {
                 found.checkpoints.insert(number);
             } else if name == FLOOR_TEMPORARY
-                || [SEGMENT_TEMPORARY, SPARE_PREFIX, DRAFT_PREFIX]
-                    .iter()
-                    .any(|prefix| number_in(&name, prefix).is_some())
+                || [
+                    SEGMENT_TEMPORARY,
+                    SPARE_PREFIX,
+                    SPARE_NEW_PREFIX,
+                    DRAFT_PREFIX,
+                ]
+                .iter()
+                .any(|prefix| number_in(&name, prefix).is_some())
             {
                 found.leftovers.push(name);
             }

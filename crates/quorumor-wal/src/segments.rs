@@ -7,7 +7,7 @@ use crate::disk::Disk;
 use crate::error::WalError;
 use crate::frame::{Chain, Lsn};
 use crate::log::LogOptions;
-use crate::recovery::{SEGMENT_TEMPORARY, SPARE_PREFIX};
+use crate::recovery::{SEGMENT_TEMPORARY, SPARE_NEW_PREFIX, SPARE_PREFIX};
 use crate::segment::{self, SEGMENT_HEADER, Segment, segment_name};
 use crate::store::Store;
 
@@ -234,7 +234,7 @@ impl Segments {
         if !store.zeroes_behind() || self.end < len / 4 || store.free_bytes()? < needed {
             return Ok(());
         }
-        let name = format!("{SPARE_PREFIX}new-{:016x}", self.active().number);
+        let name = format!("{SPARE_NEW_PREFIX}{:016x}", self.active().number);
         // One that was given up under this name, or left by a process that was killed, is worth nothing.
         if store.list()?.contains(&name) {
             store.remove(&name)?;
