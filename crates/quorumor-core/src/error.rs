@@ -170,6 +170,20 @@ pub enum Error {
         /// The lease.
         lease: LeaseId,
     },
+    /// The node that granted the lease can't be reached, and only it can do this. Retry later, or take a lease elsewhere.
+    #[error("node {owner}, which owns the lease, can't be reached")]
+    OwnerUnreachable {
+        /// The owner.
+        owner: NodeId,
+    },
+    /// Fewer members are there than the request demands. Demand less, or retry later.
+    #[error("{needed} members are needed, this node sees {have}")]
+    TooFewMembers {
+        /// How many are needed, this node included.
+        needed: u32,
+        /// How many are there, this node included.
+        have: u32,
+    },
     /// The client's session is gone, and with it the memory of its writes: whether an earlier try of this one was applied
     /// can't be told any more. This try wasn't.
     #[error("session {client} is gone: {why}")]
@@ -289,6 +303,8 @@ impl Error {
             Self::TooStale { .. } => "TOO_STALE",
             Self::LeaseNotFound { .. } => "LEASE_NOT_FOUND",
             Self::LeaseExists { .. } => "LEASE_EXISTS",
+            Self::OwnerUnreachable { .. } => "OWNER_UNREACHABLE",
+            Self::TooFewMembers { .. } => "TOO_FEW_MEMBERS",
             Self::SessionExpired { .. } => "SESSION_EXPIRED",
             Self::SequenceReused { .. } => "SEQUENCE_REUSED",
             Self::MembershipRefused { .. } => "MEMBERSHIP_REFUSED",
@@ -328,6 +344,8 @@ impl Error {
             | Self::TooStale { .. }
             | Self::LeaseNotFound { .. }
             | Self::LeaseExists { .. }
+            | Self::OwnerUnreachable { .. }
+            | Self::TooFewMembers { .. }
             | Self::SessionExpired { .. }
             | Self::SequenceReused { .. }
             | Self::MembershipRefused { .. }
@@ -348,7 +366,9 @@ impl Error {
             | Self::FutureRevision { .. }
             | Self::TooStale { .. }
             | Self::LeaderLost => Some(200),
-            Self::Stopping => Some(1_000),
+            Self::Stopping | Self::OwnerUnreachable { .. } | Self::TooFewMembers { .. } => {
+                Some(1_000)
+            }
             Self::DiskFull => Some(5_000),
             Self::Overloaded { retry_after_ms, .. } => Some(*retry_after_ms),
             Self::InvalidArgument { .. }

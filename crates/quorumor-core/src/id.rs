@@ -197,6 +197,8 @@ impl FromStr for Mode {
 pub enum Level {
     /// This node's view, never older than the caller's session token.
     Local,
+    /// This node's view, once it has everything that so many other members had when they were asked. Eventual mode only.
+    Sampled,
     /// This node's view if it is proven to be no older than a bound that the request names. Strong mode only.
     Bounded,
     /// At least every write that was acknowledged anywhere before the read began.
@@ -204,11 +206,12 @@ pub enum Level {
 }
 
 impl Level {
-    /// `local`, `bounded` or `linearizable`.
+    /// `local`, `sampled`, `bounded` or `linearizable`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Local => "local",
+            Self::Sampled => "sampled",
             Self::Bounded => "bounded",
             Self::Linearizable => "linearizable",
         }
@@ -227,11 +230,12 @@ impl FromStr for Level {
     fn from_str(text: &str) -> Result<Self, Error> {
         match text {
             "local" => Ok(Self::Local),
+            "sampled" => Ok(Self::Sampled),
             "bounded" => Ok(Self::Bounded),
             "linearizable" => Ok(Self::Linearizable),
             _ => Err(Error::invalid(
                 "level",
-                format!("a level is `linearizable`, `bounded` or `local`, not {text:?}"),
+                format!("a level is `linearizable`, `bounded`, `sampled` or `local`, not {text:?}"),
             )),
         }
     }

@@ -2,7 +2,7 @@
 
 use imbl::OrdSet;
 
-use crate::id::LeaseId;
+use crate::id::{LeaseId, NodeId};
 use crate::key::Key;
 use crate::time::LogTime;
 
@@ -15,6 +15,8 @@ pub struct Lease {
     pub ttl_ms: u64,
     /// When it may expire at the earliest. Each keep-alive sets it to the log time of that moment and `ttl_ms`.
     pub expires_at: LogTime,
+    /// Eventual mode: the node that granted it, which alone knows when it expires. `None` in strong mode.
+    pub owner: Option<NodeId>,
     /// The keys of the entries that are bound to it.
     pub keys: OrdSet<Key>,
 }

@@ -5,7 +5,7 @@
 //! from peers and finished writes as arguments, and gives back effects as values. No clock, socket, file, thread or
 //! async lives behind that trait, so the code that serves clients is the code that the simulator runs from a seed.
 //!
-//! Reading order: [`replica`] (the contract), [`request`] (what can be asked), [`view`] (what readers see),
+//! Reading order: [`replica`] (the contract), [`request`] and [`reply`] (what can be asked, and what is answered), [`view`] (what readers see),
 //! [`receipt`] and [`token`] (what every answer says about itself), [`error`] (what went wrong, and whether the write
 //! happened), [`limits`] (every bound, with its sum).
 //!
@@ -29,8 +29,10 @@ pub mod id;
 pub mod key;
 pub mod lease;
 pub mod limits;
+pub mod plant;
 pub mod receipt;
 pub mod replica;
+pub mod reply;
 pub mod request;
 pub mod time;
 pub mod token;
@@ -40,7 +42,7 @@ pub mod view;
 
 mod wire;
 
-pub use entry::Entry;
+pub use entry::{Entry, Sibling};
 pub use error::{Certainty, Error, LeaderHint};
 pub use history::{History, PastRevision};
 pub use id::{
@@ -49,19 +51,24 @@ pub use id::{
 };
 pub use key::{Key, KeyRange};
 pub use lease::Lease;
+pub use plant::{Plant, Planted};
 pub use receipt::{
-    Degraded, MemberCounts, Receipt, Staleness, StalenessBasis, WriteOutcome, WritePosition,
+    Degraded, Durability, MemberCounts, Receipt, Staleness, StalenessBasis, WriteOutcome,
+    WritePosition,
 };
 pub use replica::{
     Change, ChangeEvent, CheckpointSource, Contact, Destination, DiskState, Input, LogRecord,
     Output, Persist, PersistToken, Record, Recovered, Replica, StreamClass, WakeReason,
 };
+pub use reply::{BackupSource, OperationResult, Reply};
 pub use request::{
-    BackupSource, Bound, ClientSeq, ClusterAction, Command, Compare, CompareTarget, Expected,
-    LeaseAction, Operation, OperationResult, Relation, Reply, Request, SessionAction, Txn,
+    Bound, ClientSeq, ClusterAction, Command, Compare, CompareTarget, Expected, LeaseAction,
+    Operation, Relation, Request, SessionAction, Txn,
 };
 pub use time::{LogTime, Mono, Now};
 pub use token::{Token, TokenError};
 pub use value::Value;
 pub use version::{Dot, Position, Stamp, Version, VersionVector};
-pub use view::{Alarm, Confirmed, Health, Member, MemberState, Role, Status, View};
+pub use view::{
+    Alarm, Confirmed, Conflict, Conflicts, Health, Member, MemberState, Role, Status, View,
+};

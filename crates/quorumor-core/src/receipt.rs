@@ -32,6 +32,37 @@ pub struct Receipt {
     pub token: Option<Token>,
     /// What became of the write; `None` where the request wrote nothing.
     pub write: Option<WriteOutcome>,
+    /// What an applied write survives; `None` where nothing was written.
+    pub durability: Option<Durability>,
+    /// How many members hold the applied write at least, as the request demanded; 0 where it demanded nothing.
+    pub acks: u32,
+}
+
+/// What an acknowledged write survives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// Strong mode: it is fsynced on a majority.
+    Majority,
+    /// It is fsynced at the node that took it.
+    #[default]
+    Fsync,
+    /// It is in the log of the node that took it, which is fsynced at intervals: a power cut may take what came since.
+    Interval,
+    /// It is in the memory of the node that took it, and of those that it has spread to.
+    Memory,
+}
+
+impl Durability {
+    /// The word for it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Majority => "majority",
+            Self::Fsync => "fsync",
+            Self::Interval => "interval",
+            Self::Memory => "memory",
+        }
+    }
 }
 
 /// What became of a write.
@@ -50,6 +81,8 @@ pub enum Degraded {
     LeaderUnreachable,
     /// The mode has nothing as strong as what was asked, so this node's own view answered.
     ModeCannot,
+    /// Fewer members than were to be asked are there, or answered in time.
+    TooFewMembers,
 }
 
 /// The position of an answer in its mode's own terms.

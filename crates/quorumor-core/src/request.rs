@@ -1,4 +1,4 @@
-//! What a replica can be asked, and what it answers.
+//! What a replica can be asked.
 //!
 //! Reads never pass through a replica as reads: a [`Command::ReadBarrier`] makes the published [`View`](crate::View)
 //! fit for the read, and the shell then reads the view. So one piece of code answers reads in both modes.
@@ -10,7 +10,6 @@ use crate::error::Error;
 use crate::id::{ClientId, LeaseId, Level, LogIndex, NodeId, RequestId, Revision};
 use crate::key::{Key, KeyRange};
 use crate::limits::{BATCH_BYTES_MAX, BATCH_OPERATIONS_MAX, TXN_OPERATIONS_MAX};
-use crate::replica::CheckpointSource;
 use crate::time::Mono;
 use crate::value::Value;
 use crate::version::{Position, Version, VersionVector};
@@ -48,6 +47,9 @@ pub enum Command {
         operations: Vec<Operation>,
         /// The client's own number for this write.
         client: Option<ClientSeq>,
+        /// Eventual mode: how many members, this node included, must hold the write before the reply; 0 and 1 ask for no
+        /// more than this node.
+        acks: u32,
     },
     /// Carry out a transaction. Strong mode only.
     Txn {
@@ -66,20 +68,25 @@ pub enum Command {
     ReadBarrier {
         /// The level asked for. A mode that can't give it refuses.
         level: Level,
-        /// What [`Level::Bounded`] demands; ignored by other levels.
+        /// What [`Level::Bounded`] and [`Level::Sampled`] demand; ignored by other levels.
         bound: Bound,
     },
+    /// Name the members as this node believes them. Answered by [`Reply::Members`](crate::Reply::Members). Eventual mode only:
+    /// in strong mode the published status lists them.
+    Members,
     /// Give the whole state for a backup, confirmed as a linearizable read is. Strong mode only.
     Backup,
 }
 
-/// How stale a bounded read may be.
+/// How stale a bounded read may be, and how many members a sampled one asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bound {
     /// Entries that were committed when the proof was asked for and may be missing here. `u64::MAX` for any.
     pub max_lag: u64,
     /// How old the proof may be, in microseconds: nothing acknowledged before that may be missing, but for `max_lag`.
     pub max_age_us: u64,
+    /// How many other members a sampled read asks.
+    pub members: u32,
 }
 
 impl Bound {
@@ -87,6 +94,7 @@ impl Bound {
     pub const NONE: Self = Self {
         max_lag: u64::MAX,
         max_age_us: u64::MAX,
+        members: 0,
     };
 
     /// Whether a proof and what is applied here satisfy it.
@@ -150,7 +158,7 @@ pub enum CompareTarget {
 /// What to do to a lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LeaseAction {
-    /// Grant one. Answered by [`Reply::LeaseGranted`].
+    /// Grant one. Answered by [`Reply::LeaseGranted`](crate::Reply::LeaseGranted).
     Grant {
         /// The id that the caller wants; `None` for one of the cluster's choice.
         id: Option<LeaseId>,
@@ -159,15 +167,21 @@ pub enum LeaseAction {
         /// The client's own number for this write.
         client: Option<ClientSeq>,
     },
-    /// End one, and remove its keys. Answered by [`Reply::Written`] without results.
+    /// End one, and remove its keys. Answered by [`Reply::Written`](crate::Reply::Written) without results.
     Revoke {
         /// Which.
         id: LeaseId,
         /// The client's own number for this write.
         client: Option<ClientSeq>,
     },
-    /// Let one live for its whole TTL again. Answered by [`Reply::LeaseKept`] once it is replicated.
+    /// Let one live for its whole TTL again. Answered by [`Reply::LeaseKept`](crate::Reply::LeaseKept) once it is replicated.
     KeepAlive {
+        /// Which.
+        id: LeaseId,
+    },
+    /// Tell what one has left. Answered by [`Reply::LeaseSeen`](crate::Reply::LeaseSeen). Eventual mode only, where its owner alone
+    /// knows: in strong mode the published view says it.
+    Look {
         /// Which.
         id: LeaseId,
     },
@@ -176,19 +190,19 @@ pub enum LeaseAction {
 /// What to do to a client's session (Raft dissertation, 6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SessionAction {
-    /// Open one. Answered by [`Reply::SessionOpened`].
+    /// Open one. Answered by [`Reply::SessionOpened`](crate::Reply::SessionOpened).
     Open {
         /// How long it outlives its last write, in milliseconds.
         ttl_ms: u64,
     },
-    /// Close one. Closing one that is gone is no error. Answered by [`Reply::Written`] without results.
+    /// Close one. Closing one that is gone is no error. Answered by [`Reply::Written`](crate::Reply::Written) without results.
     Close {
         /// Which.
         client_id: ClientId,
     },
 }
 
-/// A change of the cluster. Answered by [`Reply::ClusterChanged`].
+/// A change of the cluster. Answered by [`Reply::ClusterChanged`](crate::Reply::ClusterChanged).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClusterAction {
     /// Take a new node in as a learner. Its id must never have been used.
@@ -360,6 +374,18 @@ impl Command {
     /// # Errors
     /// `InvalidArgument` for no operations, `TooLarge` for too many or too heavy ones.
     pub fn write(operations: Vec<Operation>, client: Option<ClientSeq>) -> Result<Self, Error> {
+        Self::write_held(operations, client, 0)
+    }
+
+    /// As [`Self::write`], held by so many members before the reply.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub fn write_held(
+        operations: Vec<Operation>,
+        client: Option<ClientSeq>,
+        acks: u32,
+    ) -> Result<Self, Error> {
         if operations.is_empty() {
             return Err(Error::invalid(
                 "operations",
@@ -377,7 +403,11 @@ impl Command {
         if bytes > BATCH_BYTES_MAX {
             return Err(Error::too_large("batch_bytes_max", BATCH_BYTES_MAX, bytes));
         }
-        Ok(Self::Write { operations, client })
+        Ok(Self::Write {
+            operations,
+            client,
+            acks,
+        })
     }
 
     /// A transaction, checked against the limits.
@@ -420,6 +450,7 @@ impl Command {
             | Self::Session(_)
             | Self::Cluster(_)
             | Self::ReadBarrier { .. }
+            | Self::Members
             | Self::Backup => 0,
         }
     }
@@ -476,111 +507,4 @@ impl Compare {
             Relation::Less => order.is_lt(),
         }
     }
-}
-
-/// A replica's answer to a request that it carried out.
-#[derive(Debug, PartialEq)]
-pub enum Reply {
-    /// The write was applied (strong) or merged and made durable here (eventual).
-    Written {
-        /// One result an operation, in order.
-        results: Vec<OperationResult>,
-        /// A state that includes the write: the caller's next token demands it.
-        position: Position,
-        /// Eventual mode: the last dot that the write made, with its stamp. `None` if it changed nothing, and in
-        /// strong mode.
-        dot: Option<(crate::Dot, crate::Stamp)>,
-    },
-    /// The transaction was carried out.
-    TxnDone {
-        /// Whether the compares held, and so `success` was carried out.
-        succeeded: bool,
-        /// One result an operation of the list that was carried out, in order.
-        results: Vec<OperationResult>,
-        /// A state that includes it.
-        position: Position,
-    },
-    /// The lease is granted.
-    LeaseGranted {
-        /// Its id.
-        id: LeaseId,
-        /// What it was granted for, in milliseconds.
-        ttl_ms: u64,
-        /// A state that includes it.
-        position: Position,
-    },
-    /// The lease lives for its whole TTL again.
-    LeaseKept {
-        /// Its TTL, in milliseconds, from a moment after the keep-alive came in.
-        ttl_ms: u64,
-    },
-    /// The session is open.
-    SessionOpened {
-        /// Its id.
-        client_id: ClientId,
-        /// How long it outlives its last write, in milliseconds.
-        ttl_ms: u64,
-        /// A state that includes it.
-        position: Position,
-    },
-    /// The change of the cluster is done: committed, or, for a transfer, the new leader known.
-    ClusterChanged {
-        /// A state that includes it.
-        position: Position,
-    },
-    /// The published view is fit for the read.
-    ReadReady {
-        /// What the view at least covers.
-        position: Position,
-    },
-    /// The whole state.
-    Backup {
-        /// The state, piece by piece, in the form of a checkpoint.
-        source: BackupSource,
-        /// What it covers.
-        position: Position,
-    },
-}
-
-/// A state to be written out piece by piece.
-#[derive(Debug)]
-pub struct BackupSource(pub Box<dyn CheckpointSource>);
-
-impl PartialEq for BackupSource {
-    /// What is yet to come of two sources can't be compared: none equals another.
-    fn eq(&self, _other: &Self) -> bool {
-        false
-    }
-}
-
-/// What one operation did.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum OperationResult {
-    /// The put is the key's entry now.
-    Put {
-        /// Its version.
-        version: Version,
-    },
-    /// The key is absent now.
-    Deleted {
-        /// What was removed; `None` if there was nothing.
-        previous: Option<Entry>,
-    },
-    /// The keys of the range are absent now.
-    RangeDeleted {
-        /// How many there were.
-        count: u64,
-    },
-    /// The compare was made.
-    Compared {
-        /// Whether it held, and so the value was set.
-        succeeded: bool,
-        /// The key's entry after the operation.
-        entry: Option<Entry>,
-    },
-    /// The key was read.
-    Got {
-        /// Its entry.
-        entry: Option<Entry>,
-    },
 }

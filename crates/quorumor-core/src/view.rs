@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use imbl::OrdMap;
+use imbl::{OrdMap, Vector};
 
 use crate::entry::Entry;
 use crate::error::{Error, LeaderHint};
@@ -15,9 +15,10 @@ use crate::id::{
 };
 use crate::key::{Key, KeyRange};
 use crate::lease::Lease;
-use crate::receipt::MemberCounts;
+use crate::receipt::{Durability, MemberCounts};
 use crate::time::{LogTime, Mono};
-use crate::version::{Position, Version};
+use crate::value::Value;
+use crate::version::{Dot, Position, Stamp, Version};
 
 /// A state at one position. A clone is O(1), and no later write changes it.
 #[derive(Clone, Debug)]
@@ -32,8 +33,39 @@ pub struct View {
     pub history: History,
     /// The live leases.
     pub leases: OrdMap<LeaseId, Arc<Lease>>,
-    /// Strong: log time, as this node knows it; never ahead of the leader's.
+    /// Strong: log time, as this node knows it; never ahead of the leader's. Eventual: this node's own monotonic time, by which
+    /// the leases that it owns expire.
     pub log_time: LogTime,
+    /// Eventual: the last writes that lost to concurrent ones at this node. Empty in strong mode.
+    pub conflicts: Conflicts,
+}
+
+/// The last conflicts, oldest first, and how many there were since the data began. A clone is O(1).
+#[derive(Clone, Debug, Default)]
+pub struct Conflicts {
+    /// Distinct discarded writes since the data began, those beyond the list included.
+    pub count: u64,
+    /// The last of them.
+    pub listed: Vector<Arc<Conflict>>,
+}
+
+/// A write that merging discarded in favour of a concurrent one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conflict {
+    /// Its place in this node's count, from 1.
+    pub number: u64,
+    /// The key.
+    pub key: Key,
+    /// The discarded write.
+    pub loser: Dot,
+    /// Its stored stamp.
+    pub loser_stamp: Stamp,
+    /// What it wrote; `None` if it was a delete, or if only its dot is known here.
+    pub value: Option<Value>,
+    /// The write that won over it at that moment.
+    pub winner: Dot,
+    /// This node's wall clock at that moment, in milliseconds since the Unix epoch.
+    pub wall_ms: u64,
 }
 
 /// What a node believes about itself and its cluster.
@@ -56,7 +88,8 @@ pub struct Status {
     /// When others were last heard: strong, the leader; eventual, the least recently heard live member. `None` if
     /// never. A leader is in contact with itself for as long as a quorum confirms it.
     pub contact_at: Option<Mono>,
-    /// The members, by id.
+    /// Strong: the members, by id. Eventual: empty, since there may be thousands; [`Command::Members`](crate::Command) lists
+    /// them.
     pub members: Arc<[Member]>,
     /// What an operator must look at. Empty on a healthy node.
     pub alarms: Arc<[Alarm]>,
@@ -72,11 +105,26 @@ pub enum Alarm {
     },
     /// The disk is full: writes are refused until there is space.
     DiskFull,
+    /// Tombstones can't be collected because this member hasn't confirmed that it has them.
+    CollectionHeldBack {
+        /// The member.
+        node: NodeId,
+    },
+    /// Another node uses this node's id: writes are refused until one of the two is gone.
+    DuplicateId {
+        /// Where the other is.
+        address: SocketAddr,
+    },
 }
 
 impl Alarm {
     /// Every word that [`Self::as_str`] gives.
-    pub const KINDS: [&'static str; 2] = ["diverged", "disk_full"];
+    pub const KINDS: [&'static str; 4] = [
+        "diverged",
+        "disk_full",
+        "collection_held_back",
+        "duplicate_id",
+    ];
 
     /// The alarm's word, for metrics and listings.
     #[must_use]
@@ -84,6 +132,8 @@ impl Alarm {
         match self {
             Self::Diverged { .. } => "diverged",
             Self::DiskFull => "disk_full",
+            Self::CollectionHeldBack { .. } => "collection_held_back",
+            Self::DuplicateId { .. } => "duplicate_id",
         }
     }
 }
@@ -139,6 +189,12 @@ pub enum Role {
         conflicts: u64,
         /// Deleted keys that are still remembered.
         tombstones: u64,
+        /// What a write that this node acknowledges survives.
+        durability: Durability,
+        /// Who keeps tombstones from being collected, and for how long in milliseconds; `None` if nobody does.
+        held_back_by: Option<(NodeId, u64)>,
+        /// Whether this node takes itself for the one that is cut off: it then reaps nobody and collects nothing.
+        isolated: bool,
     },
 }
 
@@ -279,6 +335,11 @@ impl View {
             hash.sized(entry.key.as_str().as_bytes());
             hash.sized(entry.value.as_bytes());
             hash.number(entry.lease.map_or(0, LeaseId::as_u64));
+            for sibling in entry.siblings.iter().flat_map(|siblings| siblings.iter()) {
+                hash.number(sibling.dot.writer.as_u64());
+                hash.number(sibling.dot.log_id.as_u64());
+                hash.number(sibling.dot.seq.as_u64());
+            }
             match &entry.version {
                 Version::Strong {
                     create,
@@ -292,14 +353,14 @@ impl View {
                 Version::Eventual {
                     dot,
                     stamp,
-                    siblings,
+                    // How many are remembered as lost differs for a while after a collection, and nobody sees it.
+                    siblings: _,
                     context: _,
                 } => {
                     hash.number(dot.writer.as_u64());
                     hash.number(dot.log_id.as_u64());
                     hash.number(dot.seq.as_u64());
                     hash.number(stamp.as_u64());
-                    hash.number(u64::from(*siblings));
                 }
             }
         }

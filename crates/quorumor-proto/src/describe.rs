@@ -1,14 +1,14 @@
 //! What `Describe` tells, for the wire.
 
 use quorumor_core::{
-    Alarm, Health, Level, Member, MemberState, Mode, Mono, NodeId, Position, Role, StoreId, View,
-    limits,
+    Alarm, Error, Health, Level, Member, MemberState, Mode, Mono, NodeId, Position, Role, StoreId,
+    View, limits,
 };
 
 use crate::PEER_PROTOCOL;
 use crate::entry::{dot_to_wire, level_to_wire, mode_to_wire};
 use crate::pb;
-use crate::receipt::millis;
+use crate::receipt::{durability_to_wire, millis};
 
 /// What the node adds to what its view tells.
 #[derive(Clone, Debug)]
@@ -21,19 +21,28 @@ pub struct Node<'a> {
     pub version: &'a str,
 }
 
-/// The answer to `Describe` without its receipt. `digest` is the state's hash, if it was asked for.
+/// What was asked for beside the view.
+#[derive(Clone, Debug, Default)]
+pub struct Asked {
+    /// The members, where the view doesn't list them; an error says why they can't be told.
+    pub members: Option<Result<Vec<Member>, Error>>,
+    /// The state's hash.
+    pub digest: Option<u64>,
+}
+
+/// The answer to `Describe` without its receipt.
 #[must_use]
-pub fn describe(
-    node: &Node<'_>,
-    view: &View,
-    digest: Option<u64>,
-    now: Mono,
-) -> pb::DescribeResponse {
+pub fn describe(node: &Node<'_>, view: &View, asked: &Asked, now: Mono) -> pb::DescribeResponse {
     let status = &view.status;
     let (health, damage) = match &status.health {
         Health::Starting => ("starting", ""),
         Health::Serving => ("serving", ""),
         Health::Damaged { why } => ("damaged", why.as_str()),
+    };
+    let (members, missing) = match &asked.members {
+        None => (&*status.members, String::new()),
+        Some(Ok(members)) => (members.as_slice(), String::new()),
+        Some(Err(error)) => (&[][..], error.to_string()),
     };
     pb::DescribeResponse {
         receipt: None,
@@ -45,14 +54,13 @@ pub fn describe(
         cluster_name: node.cluster_name.to_owned(),
         health: health.to_owned(),
         damage: damage.to_owned(),
-        members: status
-            .members
+        members: members
             .iter()
             .map(|member| member_to_wire(member, now))
             .collect(),
         progress: Some(progress_to_wire(view)),
         keys: view.entries.len() as u64,
-        digest,
+        digest: asked.digest,
         limits: limits::PUBLISHED
             .iter()
             .map(|(name, value)| pb::Limit {
@@ -67,6 +75,7 @@ pub fn describe(
             peer_protocol_max: *PEER_PROTOCOL.end(),
         }),
         alarms: status.alarms.iter().map(alarm_to_wire).collect(),
+        members_missing: missing,
     }
 }
 
@@ -76,6 +85,12 @@ fn alarm_to_wire(alarm: &Alarm) -> pb::Alarm {
             "at index {index} this node's state differs from the leader's: one of the two is corrupt; compare the digests of all nodes"
         ),
         Alarm::DiskFull => "the disk is full: writes are refused until there is space".to_owned(),
+        Alarm::CollectionHeldBack { node } => format!(
+            "collection held back by node {node}: deleted keys are remembered until it confirms that it has their deletions, or is evicted"
+        ),
+        Alarm::DuplicateId { address } => format!(
+            "another node, at {address}, uses this node's id: writes are refused until one of the two is gone"
+        ),
     };
     pb::Alarm {
         kind: alarm.as_str().to_owned(),
@@ -149,6 +164,9 @@ fn progress_to_wire(view: &View) -> pb::describe_response::Progress {
             incarnation,
             conflicts,
             tombstones,
+            durability,
+            held_back_by,
+            isolated,
         } => {
             let vector = match &view.position {
                 Position::Eventual(vector) => vector
@@ -169,6 +187,11 @@ fn progress_to_wire(view: &View) -> pb::describe_response::Progress {
                 conflicts: *conflicts,
                 tombstones: *tombstones,
                 vector,
+                durability: durability_to_wire(Some(*durability)).into(),
+                held_back_by_node_id: held_back_by.map_or(0, |(node, _)| node.as_u64()),
+                held_back_for: held_back_by.map(|(_, ms)| millis(ms)),
+                isolated: *isolated,
+                leases: view.leases.len() as u64,
             })
         }
     }
@@ -177,7 +200,7 @@ fn progress_to_wire(view: &View) -> pb::describe_response::Progress {
 fn capabilities(mode: Mode) -> pb::Capabilities {
     let levels: &[Level] = match mode {
         Mode::Strong => &[Level::Local, Level::Bounded, Level::Linearizable],
-        Mode::Eventual => &[Level::Local],
+        Mode::Eventual => &[Level::Local, Level::Sampled],
     };
     let strong = mode == Mode::Strong;
     pb::Capabilities {

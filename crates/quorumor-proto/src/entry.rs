@@ -1,9 +1,11 @@
 //! Entries, versions and dots, both ways.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use quorumor_core as core;
 use quorumor_core::{
-    Dot, Entry, Error, Key, LeaseId, LogId, NodeId, Revision, Seq, Stamp, Value, Version,
+    Dot, Entry, Error, Key, LeaseId, LogId, NodeId, Revision, Seq, Sibling, Stamp, Value, Version,
     VersionVector,
 };
 
@@ -23,6 +25,20 @@ pub fn entry_to_wire(entry: &Entry, with_value: bool) -> pb::Entry {
         version: Some(version_to_wire(&entry.version)),
         writer: entry.writer.as_u64(),
         lease_id: entry.lease.map_or(0, LeaseId::as_u64),
+        siblings: entry
+            .siblings
+            .iter()
+            .flat_map(|siblings| siblings.iter())
+            .map(|sibling| pb::Sibling {
+                dot: Some(dot_to_wire(sibling.dot)),
+                stamp: sibling.stamp.as_u64(),
+                value: if with_value {
+                    sibling.value.as_bytes().clone()
+                } else {
+                    Bytes::new()
+                },
+            })
+            .collect(),
     }
 }
 
@@ -37,7 +53,23 @@ pub fn entry_from_wire(entry: pb::Entry) -> Result<Entry, Error> {
         version: version_from_wire(entry.version.ok_or_else(|| missing("entry.version"))?)?,
         writer: NodeId::try_from(entry.writer)?,
         lease: lease_from_wire(entry.lease_id),
+        siblings: siblings_from_wire(entry.siblings)?,
     })
+}
+
+fn siblings_from_wire(siblings: Vec<pb::Sibling>) -> Result<Option<Arc<[Sibling]>>, Error> {
+    if siblings.is_empty() {
+        return Ok(None);
+    }
+    let each = siblings.into_iter().map(|sibling| {
+        let dot = sibling.dot.ok_or_else(|| missing("entry.siblings.dot"))?;
+        Ok(Sibling {
+            dot: dot_from_wire(dot)?,
+            stamp: Stamp::from_u64(sibling.stamp),
+            value: Value::parse(sibling.value)?,
+        })
+    });
+    each.collect::<Result<Arc<[_]>, Error>>().map(Some)
 }
 
 /// A version for the wire.
@@ -97,9 +129,13 @@ pub fn lease_from_wire(lease: u64) -> Option<LeaseId> {
     (lease != 0).then(|| LeaseId::new(lease))
 }
 
-/// A lease for the wire, with what it has left at `now`; its keys only if asked for.
+/// A lease for the wire, with what it has left if that is known; its keys only if asked for.
 #[must_use]
-pub fn lease_to_wire(lease: &core::Lease, now: core::LogTime, include_keys: bool) -> pb::Lease {
+pub fn lease_to_wire(
+    lease: &core::Lease,
+    remaining_ms: Option<u64>,
+    include_keys: bool,
+) -> pb::Lease {
     let keys = if include_keys {
         lease
             .keys
@@ -112,9 +148,10 @@ pub fn lease_to_wire(lease: &core::Lease, now: core::LogTime, include_keys: bool
     pb::Lease {
         lease_id: lease.id.as_u64(),
         granted_ttl: Some(millis(lease.ttl_ms)),
-        remaining_ttl: Some(millis(lease.remaining_ms(now))),
+        remaining_ttl: remaining_ms.map(millis),
         keys,
         key_count: lease.keys.len() as u64,
+        owner_node_id: lease.owner.map_or(0, NodeId::as_u64),
     }
 }
 
@@ -167,6 +204,7 @@ pub fn mode_from_wire(mode: i32) -> Result<Option<core::Mode>, Error> {
 pub const fn level_to_wire(level: core::Level) -> pb::Level {
     match level {
         core::Level::Local => pb::Level::Local,
+        core::Level::Sampled => pb::Level::Sampled,
         core::Level::Bounded => pb::Level::Bounded,
         core::Level::Linearizable => pb::Level::Linearizable,
     }
@@ -180,6 +218,7 @@ pub fn level_from_wire(level: i32) -> Result<Option<core::Level>, Error> {
     match pb::Level::try_from(level) {
         Ok(pb::Level::Unspecified) => Ok(None),
         Ok(pb::Level::Local) => Ok(Some(core::Level::Local)),
+        Ok(pb::Level::Sampled) => Ok(Some(core::Level::Sampled)),
         Ok(pb::Level::Bounded) => Ok(Some(core::Level::Bounded)),
         Ok(pb::Level::Linearizable) => Ok(Some(core::Level::Linearizable)),
         Err(_) => Err(Error::invalid(
@@ -229,24 +268,25 @@ mod tests {
     }
 
     proptest! {
-        #[test]
-        fn an_entry_comes_back_as_it_was(
-            key in "[a-z/]{1,20}",
-            value in prop::collection::vec(any::<u8>(), 0..64),
-            version in any_version(),
-            writer in 1..u64::MAX,
-            lease in 0..3u64,
-        ) {
-            let entry = Entry {
-                key: Key::parse(&key).unwrap(),
-                value: Value::parse(value.into()).unwrap(),
-                version,
-                writer: NodeId::try_from(writer).unwrap(),
-                lease: lease_from_wire(lease),
-            };
-            prop_assert_eq!(entry_from_wire(entry_to_wire(&entry, true)), Ok(entry));
+            #[test]
+            fn an_entry_comes_back_as_it_was(
+                key in "[a-z/]{1,20}",
+                value in prop::collection::vec(any::<u8>(), 0..64),
+                version in any_version(),
+                writer in 1..u64::MAX,
+                lease in 0..3u64,
+            ) {
+                let entry = Entry {
+    siblings: None,
+                    key: Key::parse(&key).unwrap(),
+                    value: Value::parse(value.into()).unwrap(),
+                    version,
+                    writer: NodeId::try_from(writer).unwrap(),
+                    lease: lease_from_wire(lease),
+                };
+                prop_assert_eq!(entry_from_wire(entry_to_wire(&entry, true)), Ok(entry));
+            }
         }
-    }
 
     #[test]
     fn an_entry_without_a_version_is_refused_by_name() {

@@ -41,7 +41,10 @@ pub mod v1 {
 /// The encoded descriptors of all files, for reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
-/// The oldest and the newest peer protocol that this build speaks.
-pub const PEER_PROTOCOL: std::ops::RangeInclusive<u32> = 1..=1;
+/// The oldest and the newest peer protocol that this build speaks. Two nodes use the newest that both speak.
+///
+/// 2: frames say of what kind they are, and those of a kind that the receiver doesn't know are skipped; a dialler says first what
+/// program it is. In 1 each frame is a message.
+pub const PEER_PROTOCOL: std::ops::RangeInclusive<u32> = 1..=2;
 
 pub use v1 as pb;

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use quorumor_core::{
-    Certainty, Degraded, Error, MemberCounts, Receipt, Staleness, StalenessBasis, WriteOutcome,
-    WritePosition,
+    Certainty, Degraded, Durability, Error, MemberCounts, Receipt, Staleness, StalenessBasis,
+    WriteOutcome, WritePosition,
 };
 
 use crate::entry::{dot_to_wire, level_to_wire, mode_to_wire};
@@ -31,13 +31,28 @@ pub fn receipt_to_wire(receipt: &Receipt) -> Result<pb::Receipt, Error> {
         members: Some(counts_to_wire(receipt.members)),
         token,
         write_outcome: outcome_to_wire(receipt.write).into(),
+        durability: durability_to_wire(receipt.durability).into(),
+        acks: receipt.acks,
+        // Whoever serves a watch says it.
+        change_order: pb::ChangeOrder::Unspecified.into(),
     })
+}
+
+pub(crate) const fn durability_to_wire(durability: Option<Durability>) -> pb::Durability {
+    match durability {
+        None => pb::Durability::Unspecified,
+        Some(Durability::Majority) => pb::Durability::Majority,
+        Some(Durability::Fsync) => pb::Durability::Fsync,
+        Some(Durability::Interval) => pb::Durability::Interval,
+        Some(Durability::Memory) => pb::Durability::Memory,
+    }
 }
 
 const fn degraded_text(degraded: Degraded) -> &'static str {
     match degraded {
         Degraded::LeaderUnreachable => "LEADER_UNREACHABLE",
         Degraded::ModeCannot => "MODE_CANNOT",
+        Degraded::TooFewMembers => "TOO_FEW_MEMBERS",
     }
 }
 

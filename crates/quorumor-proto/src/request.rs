@@ -35,6 +35,8 @@ pub struct Header {
     pub session: Option<ClientId>,
     /// Every number of the session up to this one has been answered.
     pub acked_through: u64,
+    /// How many members must hold a write before its answer; 0 and 1 ask for no more than the one that takes it.
+    pub acks: u32,
 }
 
 /// Parses a header; an absent one asks for nothing in particular.
@@ -78,6 +80,7 @@ pub fn parse_header(header: Option<pb::RequestHeader>) -> Result<Header, Error> 
         bound,
         session: (header.client_id != 0).then(|| ClientId::new(header.client_id)),
         acked_through: header.acked_through,
+        acks: header.acks,
     })
 }
 
@@ -87,9 +90,20 @@ const BOUND_AGE_US_DEFAULT: u64 = 1_000_000;
 fn parse_bound(level: Option<Level>, bound: Option<pb::Bound>) -> Result<Bound, Error> {
     let bound = match (level, bound) {
         (Some(Level::Bounded), bound) => bound.unwrap_or_default(),
+        (Some(Level::Sampled), bound) => {
+            let members = bound.map_or(0, |bound| bound.members);
+            if members == 0 {
+                let why = "LEVEL_SAMPLED needs the number of members to ask, from 1";
+                return Err(Error::invalid("header.bound.members", why));
+            }
+            return Ok(Bound {
+                members,
+                ..Bound::NONE
+            });
+        }
         (Some(Level::Local | Level::Linearizable) | None, None) => return Ok(Bound::NONE),
         (Some(Level::Local | Level::Linearizable) | None, Some(_)) => {
-            let why = "only LEVEL_BOUNDED takes a bound";
+            let why = "only LEVEL_BOUNDED and LEVEL_SAMPLED take a bound";
             return Err(Error::invalid("header.bound", why));
         }
     };
@@ -108,6 +122,7 @@ fn parse_bound(level: Option<Level>, bound: Option<pb::Bound>) -> Result<Bound, 
     Ok(Bound {
         max_lag: bound.max_lag.unwrap_or(u64::MAX),
         max_age_us,
+        members: 0,
     })
 }
 

@@ -43,6 +43,8 @@ pub const fn code(error: &Error) -> Code {
         | Error::Starting
         | Error::Stopping
         | Error::TooStale { .. }
+        | Error::OwnerUnreachable { .. }
+        | Error::TooFewMembers { .. }
         | Error::LeaderLost => Code::Unavailable,
         Error::LeaseNotFound { .. } => Code::NotFound,
         Error::Unauthenticated { .. } => Code::Unauthenticated,
@@ -141,6 +143,11 @@ fn error_info(error: &Error, mode: Option<Mode>) -> rpc::ErrorInfo {
         Error::HistoryGone { oldest } => note("oldest", oldest.to_string()),
         Error::EpochChanged { current, .. } => note("data_epoch", current.to_string()),
         Error::FutureRevision { current, .. } => note("newest", current.to_string()),
+        Error::OwnerUnreachable { owner } => note("owner", owner.to_string()),
+        Error::TooFewMembers { needed, have } => {
+            note("needed", needed.to_string());
+            note("have", have.to_string());
+        }
         Error::InvalidArgument { .. }
         | Error::TooStale { .. }
         | Error::LeaseNotFound { .. }

@@ -42,6 +42,7 @@ impl World {
             alarms: Arc::from([]),
         };
         let view = View {
+            conflicts: crate::Conflicts::default(),
             entries: OrdMap::new(),
             position: Position::Strong(revision),
             status: Arc::new(status),
@@ -69,6 +70,7 @@ impl World {
             };
             if *put {
                 let entry = Arc::new(Entry {
+                    siblings: None,
                     key: key.clone(),
                     value: Value::parse(vec![events.len() as u8].into()).unwrap(),
                     version,

@@ -62,6 +62,8 @@ fn every_error() -> Vec<Error> {
 
 fn receipt() -> Receipt {
     Receipt {
+        durability: None,
+        acks: 0,
         mode: Mode::Strong,
         asked: Level::Linearizable,
         got: Level::Linearizable,
