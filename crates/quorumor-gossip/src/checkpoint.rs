@@ -2,7 +2,7 @@
 
 use quorumor_core::{Output, Persist, PersistToken};
 
-use crate::durability::{Snapshot, peers_record};
+use crate::durability::{Snapshot, confirmed_record, peers_record};
 use crate::recovery::encode_header;
 use crate::replica::GossipReplica;
 
@@ -15,9 +15,17 @@ impl GossipReplica {
             return;
         }
         self.sync.checkpoint_wanted = false;
-        let token = self.durability.begin_checkpoint();
+        let token = self
+            .durability
+            .begin_checkpoint(self.store.known().vector());
         let position = self.durability.position();
-        let header = encode_header(&self.store, self.meta(), self.hlc, position);
+        let header = encode_header(
+            &self.store,
+            self.stability.stable(),
+            self.meta(),
+            self.hlc,
+            position,
+        );
         let source = Snapshot {
             header: Some(header),
             registers: self.store.registers().clone(),
@@ -36,10 +44,31 @@ impl GossipReplica {
             return;
         };
         self.counters.checkpoints += 1;
-        let mut records = vec![self.meta().record(), peers_record(&self.peer_addresses())];
+        let mut records = vec![
+            self.meta().record(),
+            peers_record(&self.peer_addresses()),
+            confirmed_record(self.stability.promised()),
+        ];
         records.extend(since);
         let token = self.durability.token();
         self.outputs
             .push_back(Output::Persist(Persist::Compact { token, records }));
+        // Only now: a compaction forgets what was appended before it.
+        self.handle_durable();
+    }
+
+    /// Lets everything that is known become durable: what a cut is to be confirmed for.
+    pub(crate) fn make_durable(&mut self) {
+        if self.disk_full {
+            return;
+        }
+        if self.durability.needs_checkpoint() {
+            self.sync.checkpoint_wanted = true;
+            return;
+        }
+        let cut = self.stability.promised();
+        if let Some((token, records)) = self.durability.promise(self.store.known().vector(), cut) {
+            self.append(token, records, true);
+        }
     }
 }

@@ -6,14 +6,29 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use quorumor_core::{Dot, Generation, Incarnation, MemberState, NodeId, Seq, Stamp};
+use quorumor_core::{Dot, Key, NodeId, Seq, Stamp};
 
-use crate::config::CLIENT_ADDRESS_BYTES_MAX;
-use crate::event::{CONTEXT_ROWS_MAX, Event};
-use crate::message::{Part, StateChunk, Summary, Update};
-use crate::register::{Loser, Register};
-use crate::vector::Context;
+use crate::event::Event;
+use crate::member::table::BUCKETS;
+use crate::message::{Offer, Part, StateChunk, Summary, Update};
 use crate::wire::{Malformed, Reader, Writer, number_bytes};
+
+mod cut;
+mod forward;
+mod register;
+mod talk;
+mod update;
+
+pub(crate) use cut::{decode_cut_id, decode_floor, encode_cut_id, encode_floor};
+use talk::{decode_talk, encode_talk};
+
+pub(crate) use register::{decode_registers, encode_register, encode_registers};
+pub(crate) use update::{UPDATE_BYTES_USUAL, lives_bytes, update_bytes};
+use update::{decode_life, decode_lives, decode_update, encode_life, encode_lives, encode_update};
+
+/// A ping's and an ack's flags.
+const JOIN: u8 = 1;
+const WITH_ME: u8 = 2;
 
 /// Kind and length in front of a part's body, at most.
 pub(crate) const PART_OVERHEAD_BYTES: usize = 4;
@@ -79,6 +94,41 @@ fn encode_body(part: &Part, out: &mut Writer) -> u8 {
             out.number(*transfer);
             out.number(*index);
         }
+        Part::Who => {}
+        Part::Offers(offers) => encode_list(offers, out, encode_offer),
+        Part::Pull(dots) => encode_list(dots, out, |dot, out| encode_dot(*dot, out)),
+        Part::Table(hashes) => {
+            for hash in hashes.iter() {
+                out.raw(&hash.to_le_bytes());
+            }
+        }
+        Part::TableHeld(buckets) | Part::TableLacked(buckets) => {
+            encode_list(buckets, out, encode_lives);
+        }
+        Part::Buckets { half, hashes } => {
+            out.flag(*half);
+            for hash in hashes {
+                out.raw(&hash.to_le_bytes());
+            }
+        }
+        Part::Rows {
+            reply,
+            buckets,
+            vector,
+        } => {
+            out.flag(*reply);
+            out.bytes(buckets);
+            out.vector(vector);
+        }
+        Part::Forward { .. }
+        | Part::Outcome { .. }
+        | Part::Catch { .. }
+        | Part::Caught { .. }
+        | Part::Cut(_)
+        | Part::CutBits { .. }
+        | Part::CutAsk
+        | Part::Whole { .. }
+        | Part::Stable(_) => encode_talk(part, out),
     }
     kind(part)
 }
@@ -91,22 +141,31 @@ fn encode_probe(part: &Part, out: &mut Writer) -> u8 {
             target,
             join,
             summary,
+            life,
             me,
         } => {
             out.number(*number);
             out.number(target.map_or(0, NodeId::as_u64));
-            out.flag(*join);
+            out.byte(u8::from(*join) * JOIN + u8::from(me.is_some()) * WITH_ME);
             encode_summary(*summary, out);
-            encode_update(me, out);
+            encode_life(*life, out);
+            if let Some(me) = me {
+                encode_update(me, out);
+            }
         }
         Part::Ack {
             number,
             summary,
+            life,
             me,
         } => {
             out.number(*number);
+            out.byte(u8::from(me.is_some()) * WITH_ME);
             encode_summary(*summary, out);
-            encode_update(me, out);
+            encode_life(*life, out);
+            if let Some(me) = me {
+                encode_update(me, out);
+            }
         }
         Part::IndirectPing { number, target } => {
             out.number(*number);
@@ -121,7 +180,24 @@ fn encode_probe(part: &Part, out: &mut Writer) -> u8 {
         | Part::Vector { .. }
         | Part::Delta { .. }
         | Part::State(_)
-        | Part::StatePull { .. } => {}
+        | Part::StatePull { .. }
+        | Part::Who
+        | Part::Offers(_)
+        | Part::Pull(_)
+        | Part::Table(_)
+        | Part::TableHeld(_)
+        | Part::TableLacked(_)
+        | Part::Buckets { .. }
+        | Part::Rows { .. }
+        | Part::Forward { .. }
+        | Part::Outcome { .. }
+        | Part::Catch { .. }
+        | Part::Caught { .. }
+        | Part::Cut(_)
+        | Part::CutBits { .. }
+        | Part::CutAsk
+        | Part::Whole { .. }
+        | Part::Stable(_) => {}
     }
     kind(part)
 }
@@ -142,6 +218,23 @@ const fn kind(part: &Part) -> u8 {
         Part::Delta { .. } => 12,
         Part::State(_) => 13,
         Part::StatePull { .. } => 14,
+        Part::Who => 15,
+        Part::Offers(_) => 16,
+        Part::Pull(_) => 17,
+        Part::Table(_) => 18,
+        Part::Buckets { .. } => 20,
+        Part::Rows { .. } => 21,
+        Part::Forward { .. } => 22,
+        Part::Outcome { .. } => 23,
+        Part::Catch { .. } => 24,
+        Part::Caught { .. } => 25,
+        Part::Cut(_) => 26,
+        Part::CutBits { .. } => 27,
+        Part::CutAsk => 28,
+        Part::Whole { .. } => 29,
+        Part::Stable(_) => 30,
+        Part::TableLacked(_) => 31,
+        Part::TableHeld(_) => 32,
     }
 }
 
@@ -158,18 +251,26 @@ fn decode_body(kind: u8, body: &mut Reader<'_>) -> Result<Option<Part>, Malforme
 
 fn decode_kind(kind: u8, body: &mut Reader<'_>) -> Result<Option<Part>, Malformed> {
     let part = match kind {
-        1 => Part::Ping {
-            number: body.number()?,
-            target: decode_target(body)?,
-            join: body.flag()?,
-            summary: decode_summary(body)?,
-            me: decode_update(body)?,
-        },
-        2 => Part::Ack {
-            number: body.number()?,
-            summary: decode_summary(body)?,
-            me: decode_update(body)?,
-        },
+        1 => {
+            let (number, target, flags) = (body.number()?, decode_target(body)?, body.byte()?);
+            Part::Ping {
+                number,
+                target,
+                join: flags & JOIN != 0,
+                summary: decode_summary(body)?,
+                life: decode_life(body)?,
+                me: decode_me(flags, body)?,
+            }
+        }
+        2 => {
+            let (number, flags) = (body.number()?, body.byte()?);
+            Part::Ack {
+                number,
+                summary: decode_summary(body)?,
+                life: decode_life(body)?,
+                me: decode_me(flags, body)?,
+            }
+        }
         3 => Part::IndirectPing {
             number: body.number()?,
             target: body.node()?,
@@ -180,23 +281,9 @@ fn decode_kind(kind: u8, body: &mut Reader<'_>) -> Result<Option<Part>, Malforme
         5 => Part::Nack {
             number: body.number()?,
         },
-        6 => {
-            let count = body.count(8)?;
-            Part::Members(
-                (0..count)
-                    .map(|_| decode_update(body))
-                    .collect::<Result<_, _>>()?,
-            )
-        }
+        6 => Part::Members(decode_list(body, 8, decode_update)?),
         7 => Part::Rumors(decode_events(body)?),
-        8 => {
-            let count = body.count(3)?;
-            Part::Announce(
-                (0..count)
-                    .map(|_| decode_dot(body))
-                    .collect::<Result<_, _>>()?,
-            )
-        }
+        8 => Part::Announce(decode_list(body, 3, decode_dot)?),
         9 => {
             let count = body.count(4)?;
             let fate = |_| Ok((decode_dot(body)?, body.flag()?));
@@ -211,14 +298,88 @@ fn decode_kind(kind: u8, body: &mut Reader<'_>) -> Result<Option<Part>, Malforme
             more: body.flag()?,
             events: decode_events(body)?,
         },
+        13..=21 | 31 | 32 => return decode_later_kind(kind, body),
+        22..=30 => return decode_talk(kind, body),
+        _ => return Ok(None),
+    };
+    Ok(Some(part))
+}
+
+fn decode_later_kind(kind: u8, body: &mut Reader<'_>) -> Result<Option<Part>, Malformed> {
+    let part = match kind {
         13 => Part::State(decode_state(body)?),
         14 => Part::StatePull {
             transfer: body.number()?,
             index: body.number()?,
         },
+        15 => Part::Who,
+        16 => Part::Offers(decode_list(body, 40, decode_offer)?),
+        17 => Part::Pull(decode_list(body, 3, decode_dot)?),
+        18 => {
+            let mut hashes = Box::new([0; BUCKETS]);
+            for hash in hashes.iter_mut() {
+                *hash = body.fixed_u32()?;
+            }
+            Part::Table(hashes)
+        }
+        31 => Part::TableLacked(decode_lives(body)?),
+        32 => Part::TableHeld(decode_lives(body)?),
+        20 => Part::Buckets {
+            half: body.flag()?,
+            hashes: (0..BUCKETS / 2)
+                .map(|_| body.fixed_u64())
+                .collect::<Result<_, _>>()?,
+        },
+        21 => Part::Rows {
+            reply: body.flag()?,
+            buckets: decode_buckets(body)?,
+            vector: body.vector()?,
+        },
         _ => return Ok(None),
     };
     Ok(Some(part))
+}
+
+fn decode_me(flags: u8, body: &mut Reader<'_>) -> Result<Option<Update>, Malformed> {
+    (flags & WITH_ME != 0)
+        .then(|| decode_update(body))
+        .transpose()
+}
+
+/// Numbers of buckets, each at most once.
+fn decode_buckets(body: &mut Reader<'_>) -> Result<Vec<u8>, Malformed> {
+    let buckets = body.bytes()?;
+    if !buckets.windows(2).all(|pair| pair[0] < pair[1]) {
+        return Err(Malformed("buckets that don't grow"));
+    }
+    Ok(buckets.to_vec())
+}
+
+fn encode_offer(offer: &Offer, out: &mut Writer) {
+    encode_dot(offer.dot, out);
+    out.bytes(offer.key.as_str().as_bytes());
+    out.number(offer.stamp.as_u64());
+    out.number(offer.bytes);
+    out.raw(&offer.hash);
+}
+
+fn decode_offer(body: &mut Reader<'_>) -> Result<Offer, Malformed> {
+    Ok(Offer {
+        dot: decode_dot(body)?,
+        key: Key::parse(body.text()?).map_err(|_| Malformed("an offer's key"))?,
+        stamp: Stamp::from_u64(body.number()?),
+        bytes: body.number()?,
+        hash: body
+            .take(32)?
+            .try_into()
+            .map_err(|_| Malformed("a hash of 32 bytes"))?,
+    })
+}
+
+/// How many bytes an offer takes.
+pub(crate) fn offer_bytes(event: &Event) -> usize {
+    // Three numbers, a stamp and a length of at most ten bytes each, the key with its length, the hash.
+    50 + event.key.as_str().len() + 2 + 32
 }
 
 fn decode_target(body: &mut Reader<'_>) -> Result<Option<NodeId>, Malformed> {
@@ -254,68 +415,10 @@ fn decode_dot(body: &mut Reader<'_>) -> Result<Dot, Malformed> {
     })
 }
 
-/// How many bytes an update takes.
-pub(crate) fn update_bytes(update: &Update) -> usize {
-    let mut out = Writer::default();
-    encode_update(update, &mut out);
-    out.0.len()
-}
-
 /// How many bytes an event takes within a part.
 pub(crate) fn event_bytes(event: &Event) -> usize {
     let len = event.encoded().len();
     len + number_bytes(len as u64)
-}
-
-fn encode_update(update: &Update, out: &mut Writer) {
-    out.node(update.node);
-    out.byte(match update.state {
-        MemberState::Alive => 0,
-        MemberState::Suspect => 1,
-        MemberState::Down => 2,
-        MemberState::Left => 3,
-    });
-    out.number(update.generation.as_u64());
-    out.number(update.incarnation.as_u64());
-    out.node(update.accuser);
-    out.address(update.address);
-    out.bytes(
-        update
-            .client_address
-            .as_deref()
-            .unwrap_or_default()
-            .as_bytes(),
-    );
-}
-
-fn decode_update(body: &mut Reader<'_>) -> Result<Update, Malformed> {
-    let node = body.node()?;
-    let state = match body.byte()? {
-        0 => MemberState::Alive,
-        1 => MemberState::Suspect,
-        2 => MemberState::Down,
-        3 => MemberState::Left,
-        _ => return Err(Malformed("a member's state")),
-    };
-    let generation = Generation::new(body.number()?);
-    let incarnation = Incarnation::new(body.number()?);
-    let accuser = body.node()?;
-    let address = body.address()?;
-    let client_address = body.text()?;
-    if client_address.len() > CLIENT_ADDRESS_BYTES_MAX
-        || !client_address.bytes().all(|byte| byte.is_ascii_graphic())
-    {
-        return Err(Malformed("a client address"));
-    }
-    Ok(Update {
-        node,
-        state,
-        generation,
-        incarnation,
-        accuser,
-        address,
-        client_address: (!client_address.is_empty()).then(|| client_address.into()),
-    })
 }
 
 fn encode_list<T>(items: &[T], out: &mut Writer, encode: impl Fn(&T, &mut Writer)) {
@@ -323,6 +426,16 @@ fn encode_list<T>(items: &[T], out: &mut Writer, encode: impl Fn(&T, &mut Writer
     for item in items {
         encode(item, out);
     }
+}
+
+/// A list of items that take at least `least` bytes each.
+fn decode_list<T>(
+    body: &mut Reader<'_>,
+    least: usize,
+    decode: impl Fn(&mut Reader<'_>) -> Result<T, Malformed>,
+) -> Result<Vec<T>, Malformed> {
+    let count = body.count(least)?;
+    (0..count).map(|_| decode(body)).collect()
 }
 
 fn encode_event(event: &Arc<Event>, out: &mut Writer) {
@@ -344,6 +457,10 @@ fn encode_state(chunk: &StateChunk, out: &mut Writer) {
     if let Some(vector) = &chunk.vector {
         out.vector(vector);
     }
+    out.flag(chunk.floor.is_some());
+    if let Some(floor) = &chunk.floor {
+        encode_floor(floor, out);
+    }
 }
 
 fn decode_state(body: &mut Reader<'_>) -> Result<StateChunk, Malformed> {
@@ -356,70 +473,12 @@ fn decode_state(body: &mut Reader<'_>) -> Result<StateChunk, Malformed> {
         } else {
             None
         },
+        floor: if body.flag()? {
+            Some(decode_floor(body)?)
+        } else {
+            None
+        },
     })
-}
-
-/// Encodes registers, as a state transfer and a checkpoint hold them.
-pub(crate) fn encode_registers(registers: &[Register], out: &mut Writer) {
-    out.count(registers.len());
-    for register in registers {
-        encode_register(register, out);
-    }
-}
-
-/// Encodes one register with a checksum of its own. One that nothing was merged into can't be written.
-pub(crate) fn encode_register(register: &Register, out: &mut Writer) {
-    let mut body = Writer::default();
-    body.rows(register.superseded().rows());
-    body.number(register.stamp_max().as_u64());
-    body.bytes(register.winner().map_or(&[][..], |winner| winner.encoded()));
-    encode_list(register.losers(), &mut body, |loser, body| {
-        encode_dot(loser.dot, body);
-        body.number(loser.stamp.as_u64());
-        body.flag(loser.counted);
-    });
-    let crc = crc32c::crc32c(&body.0);
-    body.raw(&crc.to_le_bytes());
-    out.bytes(&body.0);
-}
-
-/// Reads what [`encode_registers`] wrote.
-pub(crate) fn decode_registers(body: &mut Reader<'_>) -> Result<Vec<Register>, Malformed> {
-    let count = body.count(8)?;
-    (0..count).map(|_| decode_register(body.bytes()?)).collect()
-}
-
-fn decode_register(bytes: &[u8]) -> Result<Register, Malformed> {
-    let len = bytes
-        .len()
-        .checked_sub(4)
-        .ok_or(Malformed("a register ends early"))?;
-    let (body, crc) = bytes.split_at(len);
-    if crc != crc32c::crc32c(body).to_le_bytes() {
-        return Err(Malformed("a register's checksum differs"));
-    }
-    let mut body = Reader::new(body);
-    let rows = body.rows()?;
-    if rows.len() > CONTEXT_ROWS_MAX {
-        return Err(Malformed("a register's context is too wide"));
-    }
-    let superseded = Context::from_rows(rows).ok_or(Malformed("a register's context"))?;
-    let stamp_max = Stamp::from_u64(body.number()?);
-    let winner = Arc::new(Event::decode(body.bytes()?)?);
-    let count = body.count(5)?;
-    let loser = |_| {
-        Ok(Loser {
-            dot: decode_dot(&mut body)?,
-            stamp: Stamp::from_u64(body.number()?),
-            counted: body.flag()?,
-        })
-    };
-    let losers: Vec<Loser> = (0..count).map(loser).collect::<Result<_, Malformed>>()?;
-    if !body.is_empty() {
-        return Err(Malformed("bytes after a register's siblings"));
-    }
-    let register = Register::from_parts(superseded, winner, losers, stamp_max);
-    Ok(register)
 }
 
 #[cfg(test)]

@@ -3,10 +3,13 @@
 use std::net::SocketAddr;
 
 use quorumor_core::limits::DATAGRAM_BYTES_MAX;
-use quorumor_core::{ClusterId, DataEpoch, Mode, NodeId};
+use quorumor_core::{ClusterId, DataEpoch, Durability, Mode, NodeId, Planted};
 
-/// The least datagram budget: one ping with a full member record and one update fit.
-const DATAGRAM_BYTES_MIN: usize = 512;
+/// The least datagram budget: the largest part fits, the hashes of a table of members.
+const DATAGRAM_BYTES_MIN: usize = 1_040;
+
+/// Less, and the hashes of a table never fit the budget's burst.
+const MEMBER_BYTES_PER_S_MIN: u64 = 8_192;
 
 /// The longest client address that is told to others.
 pub(crate) const CLIENT_ADDRESS_BYTES_MAX: usize = 128;
@@ -74,6 +77,8 @@ pub struct GossipConfig {
     pub rumor_multiplier: u64,
     /// A rumor dies after so many consecutive pushes to members that knew it.
     pub rumor_useless_max: u8,
+    /// So many of a rumor's sends carry the write itself; later ones only name it, and whoever lacks it asks.
+    pub payload_sends: u64,
     /// Rumors held at a time; beyond it the most told are dropped, and anti-entropy carries them.
     pub rumors_max: usize,
     /// A longer value isn't sent as a rumor: its dot is, and it is pulled by stream. In bytes.
@@ -90,6 +95,31 @@ pub struct GossipConfig {
     pub starting_ms_max: u64,
     /// Once joined, a seed is called on in each such interval. In milliseconds.
     pub seed_interval_ms: u64,
+    /// Bytes a second of news about members, half by rumor and half by tables: what keeps a mass join from flooding the network.
+    /// Probes, joiners' welcomes, and what corrects a peer come on top.
+    pub member_bytes_per_s: u64,
+    /// Bytes a second of datagrams that carry writes; beyond it they wait for the next round.
+    pub datagram_bytes_per_s: u64,
+    /// Joiners a second that this node answers. Of more it tells its peers, so that they are met by others.
+    pub joins_per_s: u64,
+    /// Joiners a second that are given the members and the state by this node; others get the names of a few members to ask.
+    pub welcomes_per_s: u64,
+    /// A member that is down or left for longer is forgotten, and the entries of its leases go. In milliseconds.
+    pub reap_ms: u64,
+    /// A member that is down for longer isn't waited for by the collection of tombstones. In milliseconds.
+    pub gc_grace_ms: u64,
+    /// How often a collection of tombstones is tried. In milliseconds.
+    pub cut_interval_ms: u64,
+    /// What an acknowledged write survives.
+    pub durability: Durability,
+    /// With [`Durability::Interval`], how often the log is synced. In milliseconds.
+    pub sync_interval_ms: u64,
+    /// Keys with one of these prefixes keep all their concurrent values, until a write that has seen them. The same on all nodes.
+    pub siblings: Vec<String>,
+    /// Whether to note what happens to members, for [`GossipReplica::take_notices`](crate::GossipReplica::take_notices).
+    pub notices: bool,
+    /// Which defect is planted, for tests of what finds it.
+    pub planted: Planted,
 }
 
 impl GossipConfig {
@@ -124,6 +154,19 @@ impl GossipConfig {
             checkpoint_bytes: 8 * 1024 * 1024,
             starting_ms_max: 3_000,
             seed_interval_ms: 30_000,
+            payload_sends: 4,
+            member_bytes_per_s: 24 * 1024,
+            datagram_bytes_per_s: 8 * 1024 * 1024,
+            joins_per_s: 32,
+            welcomes_per_s: 8,
+            reap_ms: 72 * 3_600 * 1_000,
+            gc_grace_ms: 24 * 3_600 * 1_000,
+            cut_interval_ms: 10_000,
+            durability: Durability::Fsync,
+            sync_interval_ms: 100,
+            siblings: Vec::new(),
+            notices: false,
+            planted: Planted::default(),
         }
     }
 
@@ -133,7 +176,7 @@ impl GossipConfig {
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         let refuse = |field, why| Err(ConfigError { field, why });
         if !(DATAGRAM_BYTES_MIN..=65_507).contains(&self.datagram_bytes_max) {
-            return refuse("datagram_bytes_max", "a datagram holds 512 to 65507 bytes");
+            return refuse("datagram_bytes_max", "a datagram holds 1040 to 65507 bytes");
         }
         if self.probe_interval_ms == 0
             || self.gossip_interval_ms == 0
@@ -152,6 +195,15 @@ impl GossipConfig {
         }
         if self.fanout == 0 || self.rumor_multiplier == 0 || self.rumors_max == 0 {
             return refuse("fanout", "rumors go to at least one member");
+        }
+        if self.member_bytes_per_s < MEMBER_BYTES_PER_S_MIN
+            || self.joins_per_s == 0
+            || self.welcomes_per_s == 0
+        {
+            return refuse(
+                "member_bytes_per_s",
+                "at least 8192 bytes of members a second, one join and one welcome",
+            );
         }
         if self.stream_chunk_bytes < 1_024 || self.stream_chunk_bytes > 4 * 1024 * 1024 {
             return refuse("stream_chunk_bytes", "a chunk is 1 KiB to 4 MiB");

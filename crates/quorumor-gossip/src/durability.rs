@@ -13,13 +13,14 @@ use bytes::Bytes;
 use imbl::OrdMap;
 use quorumor_core::limits::CHECKPOINT_CHUNK_BYTES;
 use quorumor_core::{
-    CallId, CheckpointSource, Dot, Generation, Key, LogId, OperationResult, PersistToken, Record,
-    Seq, Stamp, VersionVector,
+    CallId, CheckpointSource, Dot, Generation, Key, LeaseId, LogId, OperationResult, PersistToken,
+    Record, Seq, Stamp, VersionVector,
 };
 
-use crate::codec::encode_register;
+use crate::codec::{encode_cut_id, encode_register};
 use crate::event::Event;
 use crate::register::Register;
+use crate::stability::CutId;
 use crate::wire::{Malformed, Reader, Writer};
 
 /// The identity of this node's life and log.
@@ -32,8 +33,11 @@ pub(crate) const KIND_DISCARD: u8 = 3;
 /// Where peers were, to find them again after a start.
 pub(crate) const KIND_PEERS: u8 = 4;
 
+/// The last cut that this node confirmed. A later one replaces it.
+pub(crate) const KIND_CONFIRMED: u8 = 5;
+
 /// The checkpoint's format.
-pub(crate) const CHECKPOINT_FORMAT: u8 = 2;
+pub(crate) const CHECKPOINT_FORMAT: u8 = 4;
 
 /// Bytes of own writes in one append, beyond the first write.
 const GROUP_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -47,6 +51,8 @@ const SINCE_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub(crate) struct Meta {
     pub(crate) generation: Generation,
     pub(crate) log_id: LogId,
+    /// Whether writes may have been acknowledged that no sync covers: after a crash the log isn't continued then.
+    pub(crate) unsynced: bool,
 }
 
 impl Meta {
@@ -54,6 +60,7 @@ impl Meta {
         let mut out = Writer::default();
         out.number(self.generation.as_u64());
         out.number(self.log_id.as_u64());
+        out.flag(self.unsynced);
         Record {
             kind: KIND_META,
             position: 0,
@@ -66,6 +73,7 @@ impl Meta {
         let meta = Self {
             generation: Generation::new(reader.number()?),
             log_id: LogId::new(reader.number()?),
+            unsynced: reader.flag()?,
         };
         if reader.is_empty() {
             Ok(meta)
@@ -96,6 +104,17 @@ pub(crate) fn decode_peers(bytes: &[u8]) -> Result<Vec<SocketAddr>, Malformed> {
     (0..count).map(|_| reader.address()).collect()
 }
 
+/// A confirmed cut as a record.
+pub(crate) fn confirmed_record(cut: CutId) -> Record {
+    let mut out = Writer::default();
+    encode_cut_id(cut, &mut out);
+    Record {
+        kind: KIND_CONFIRMED,
+        position: 0,
+        bytes: out.0.into(),
+    }
+}
+
 /// A caller's write that isn't durable yet.
 #[derive(Debug)]
 pub(crate) struct OpenWrite {
@@ -106,9 +125,33 @@ pub(crate) struct OpenWrite {
     /// What the caller's next token demands.
     pub(crate) position: VersionVector,
     pub(crate) last: Option<(Dot, Stamp)>,
+    /// How many members shall hold it before the reply.
+    pub(crate) acks: u32,
+    pub(crate) answer: Answer,
+}
+
+/// What the caller of a write is told when it is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// What its operations did.
+    Results,
+    /// The lease that it granted.
+    Granted { id: LeaseId, ttl_ms: u64 },
 }
 
 impl OpenWrite {
+    pub(crate) fn new(call: Option<CallId>) -> Self {
+        Self {
+            call,
+            events: Vec::new(),
+            results: Vec::new(),
+            position: VersionVector::new(),
+            last: None,
+            acks: 0,
+            answer: Answer::Results,
+        }
+    }
+
     fn bytes(&self) -> usize {
         self.events.iter().map(|event| event.encoded().len()).sum()
     }
@@ -131,6 +174,16 @@ pub(crate) struct Durability {
     /// Bytes of records since the last checkpoint.
     pub(crate) log_bytes: u64,
     checkpoint: Option<Checkpoint>,
+    /// What survives any crash.
+    durable: VersionVector,
+    /// What will, once this append is.
+    promised: Option<(PersistToken, VersionVector, CutId)>,
+    /// The confirmation that came with the last such append.
+    durable_cut: Option<CutId>,
+    /// Lazy events went into the checkpoint under way instead of the log.
+    in_checkpoint: bool,
+    /// Lazy events were left out of the log: only a checkpoint makes all durable again.
+    left_out: bool,
 }
 
 /// A checkpoint under way.
@@ -140,10 +193,12 @@ struct Checkpoint {
     /// What was appended since it began, and what was under way then.
     since: Vec<Record>,
     since_bytes: usize,
+    /// What the checkpoint covers.
+    covers: VersionVector,
 }
 
 impl Durability {
-    pub(crate) fn new(position: u64, log_bytes: u64) -> Self {
+    pub(crate) fn new(position: u64, log_bytes: u64, durable: VersionVector) -> Self {
         Self {
             last_token: 0,
             position,
@@ -156,6 +211,11 @@ impl Durability {
             lazy_bytes: 0,
             log_bytes,
             checkpoint: None,
+            durable,
+            promised: None,
+            durable_cut: None,
+            in_checkpoint: false,
+            left_out: false,
         }
     }
 
@@ -196,7 +256,50 @@ impl Durability {
         self.lazy.push(event);
     }
 
+    /// Whether all that the vector covers survives any crash.
+    pub(crate) fn is_durable(&self, vector: &VersionVector) -> bool {
+        self.durable.covers(vector)
+    }
+
+    /// Lets a synced append make durable what is known now. `None` if one is under way that does, or if only a checkpoint can.
+    pub(crate) fn promise(
+        &mut self,
+        known: &VersionVector,
+        cut: CutId,
+    ) -> Option<(PersistToken, Vec<Record>)> {
+        let awaits = self.in_checkpoint || self.must_await_checkpoint();
+        if self.promised.is_some() || self.left_out || awaits {
+            return None;
+        }
+        let mut records = self.take_lazy();
+        records.push(confirmed_record(cut));
+        let token = self.token();
+        self.promised = Some((token, known.clone(), cut));
+        Some((token, self.note(records)))
+    }
+
+    /// Whether an append is under way that makes all durable that was known at its beginning.
+    pub(crate) const fn is_promised(&self) -> bool {
+        self.promised.is_some()
+    }
+
+    /// The cut whose confirmation has become durable.
+    pub(crate) const fn durable_cut(&self) -> Option<CutId> {
+        self.durable_cut
+    }
+
+    /// Whether only a checkpoint can make all durable.
+    pub(crate) const fn needs_checkpoint(&self) -> bool {
+        self.left_out
+    }
+
+    /// Something is known that no append holds: a checkpoint that begins from now on will.
+    pub(crate) const fn leave_out(&mut self) {
+        self.left_out = true;
+    }
+
     pub(crate) fn forget_lazy(&mut self) {
+        self.left_out |= !self.lazy.is_empty();
         self.lazy.clear();
         self.lazy_bytes = 0;
     }
@@ -250,6 +353,10 @@ impl Durability {
     /// The writes that are durable now that this token is.
     pub(crate) fn persisted(&mut self, token: PersistToken) -> Vec<OpenWrite> {
         self.lazy_in_flight = self.lazy_in_flight.filter(|waiting| *waiting > token);
+        if let Some((_, known, cut)) = self.promised.take_if(|(waiting, ..)| *waiting <= token) {
+            self.durable.merge(&known);
+            self.durable_cut = Some(cut);
+        }
         match self.in_flight.take() {
             Some((waiting, writes)) if waiting <= token => self.without_the_gone(writes),
             other => {
@@ -288,8 +395,11 @@ impl Durability {
     }
 
     /// Begins a checkpoint of a state that holds everything but the writes under way.
-    pub(crate) fn begin_checkpoint(&mut self) -> PersistToken {
-        self.forget_lazy();
+    pub(crate) fn begin_checkpoint(&mut self, known: &VersionVector) -> PersistToken {
+        self.in_checkpoint = !self.lazy.is_empty() || self.left_out;
+        self.lazy.clear();
+        self.lazy_bytes = 0;
+        self.left_out = false;
         let events: Vec<Arc<Event>> = self
             .in_flight
             .iter()
@@ -305,6 +415,7 @@ impl Durability {
             token,
             since_bytes: since.iter().map(|record| record.bytes.len()).sum(),
             since,
+            covers: known.clone(),
         });
         token
     }
@@ -314,6 +425,8 @@ impl Durability {
         match self.checkpoint.take() {
             Some(checkpoint) if checkpoint.token == token => {
                 self.log_bytes = checkpoint.since_bytes as u64;
+                self.durable.merge(&checkpoint.covers);
+                self.in_checkpoint = false;
                 Some(checkpoint.since)
             }
             other => {
@@ -356,10 +469,10 @@ impl Durability {
             .map(|record| record.bytes.len() as u64 + 32)
             .sum::<u64>();
         if let Some(checkpoint) = &mut self.checkpoint {
-            // Identity and peers are written again anyway.
+            // Identity, peers and the confirmed cut are written again anyway.
             let needed = records
                 .iter()
-                .filter(|record| record.kind != KIND_META && record.kind != KIND_PEERS);
+                .filter(|record| matches!(record.kind, KIND_EVENT | KIND_DISCARD));
             for record in needed {
                 checkpoint.since_bytes += record.bytes.len();
                 checkpoint.since.push(record.clone());

@@ -5,10 +5,14 @@
 
 use bytes::Bytes;
 use quorumor_core::limits::VALUE_BYTES_MAX;
-use quorumor_core::{Dot, Key, LogId, NodeId, Seq, Stamp, Value};
+use quorumor_core::{Dot, Key, LeaseId, LogId, NodeId, Seq, Stamp, Value};
 
 use crate::vector::Context;
 use crate::wire::{Malformed, Reader, Writer};
+
+/// An event's flags.
+const HAS_VALUE: u8 = 1;
+const HAS_LEASE: u8 = 2;
 
 /// Rows in one event's context: one for each log that ever wrote the key.
 pub(crate) const CONTEXT_ROWS_MAX: usize = 4_096;
@@ -21,6 +25,8 @@ pub(crate) struct Event {
     pub(crate) key: Key,
     /// `None` is a delete.
     pub(crate) value: Option<Value>,
+    /// The lease that the value lives by. The writer is the lease's owner.
+    pub(crate) lease: Option<LeaseId>,
     /// The writes of this key that this one replaces. Never covers the own dot.
     pub(crate) context: Context,
     encoded: Bytes,
@@ -34,7 +40,7 @@ impl Event {
         dot: Dot,
         stamp: Stamp,
         key: Key,
-        value: Option<Value>,
+        (value, lease): (Option<Value>, Option<LeaseId>),
         context: Context,
     ) -> Self {
         assert!(!context.covers(dot), "a write can't have seen itself");
@@ -43,7 +49,10 @@ impl Event {
         body.number(stamp.as_u64());
         body.bytes(key.as_str().as_bytes());
         body.rows(context.rows());
-        body.flag(value.is_some());
+        body.byte(u8::from(value.is_some()) * HAS_VALUE + u8::from(lease.is_some()) * HAS_LEASE);
+        if let Some(lease) = lease {
+            body.number(lease.as_u64());
+        }
         let head = body.0.len();
         if let Some(value) = &value {
             body.raw(value.as_bytes());
@@ -61,9 +70,20 @@ impl Event {
             stamp,
             key,
             value,
+            lease,
             context,
             encoded,
         }
+    }
+
+    /// The value's bytes; none of a delete.
+    pub(crate) fn value_bytes(&self) -> &[u8] {
+        self.value.as_ref().map_or(&[], |value| value.as_bytes())
+    }
+
+    /// BLAKE3 of the value.
+    pub(crate) fn value_hash(&self) -> [u8; 32] {
+        *blake3::hash(self.value_bytes()).as_bytes()
     }
 
     pub(crate) const fn encoded(&self) -> &Bytes {
@@ -104,7 +124,16 @@ impl Event {
         if context.covers(dot) {
             return Err(Malformed("an event that has seen itself"));
         }
-        let has_value = reader.flag()?;
+        let flags = reader.byte()?;
+        if flags & !(HAS_VALUE | HAS_LEASE) != 0 {
+            return Err(Malformed("an event's flags"));
+        }
+        let has_value = flags & HAS_VALUE != 0;
+        let lease = if flags & HAS_LEASE != 0 {
+            Some(LeaseId::new(reader.number()?)).filter(|lease| *lease != LeaseId::ZERO)
+        } else {
+            None
+        };
         let value_len = reader.len();
         if value_len > VALUE_BYTES_MAX || (!has_value && value_len > 0) {
             return Err(Malformed("an event's value"));
@@ -118,6 +147,7 @@ impl Event {
             stamp,
             key,
             value,
+            lease,
             context,
             encoded,
         })

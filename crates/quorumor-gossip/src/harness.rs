@@ -7,13 +7,14 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use quorumor_core::{
-    CallId, Change, Contact, Destination, Error, Input, Key, LogRecord, MemberState, Mono, NodeId,
-    Now, Operation, Output, Persist, PersistToken, Recovered, Replica, Reply, StreamClass, Value,
-    View,
+    CallId, Change, Contact, Error, Input, Key, LeaseId, MemberState, Mono, NodeId, Now, Operation,
+    PersistToken, Recovered, Replica, Reply, StreamClass, Value, View,
 };
 
+pub(crate) mod believer;
 mod callers;
 mod disk;
+mod outputs;
 
 use disk::Disk;
 
@@ -40,6 +41,15 @@ pub(crate) fn value(text: &str) -> Value {
 pub(crate) fn put(name: &str, text: &str) -> Operation {
     Operation::Put {
         lease: None,
+        key: key(name),
+        value: value(text),
+        context: None,
+    }
+}
+
+pub(crate) fn put_under(lease: LeaseId, name: &str, text: &str) -> Operation {
+    Operation::Put {
+        lease: Some(lease),
         key: key(name),
         value: value(text),
         context: None,
@@ -103,13 +113,25 @@ pub(crate) struct World {
     rng: Rng,
     cut: BTreeSet<(NodeId, NodeId)>,
     pub(crate) loss_permille: u64,
+    /// Datagrams come through, streams don't.
+    pub(crate) streams_cut: bool,
     fifo: BTreeMap<(NodeId, NodeId, StreamClass), u64>,
     calls: u64,
     pub(crate) trace: u64,
     pub(crate) datagrams: u64,
+    /// Those of them that went to a seed's address.
+    pub(crate) seed_calls: u64,
+    /// Addresses behind which some node is, beside its own.
+    pub(crate) proxies: BTreeMap<SocketAddr, NodeId>,
     /// The longest stream message.
     pub(crate) message_max: usize,
     seed: u64,
+    /// Probes and collections come five times as often, so that much of them fits a short story.
+    pub(crate) hurried: bool,
+    /// Prefixes of keys that keep all their values.
+    pub(crate) siblings: Vec<String>,
+    pub(crate) reap_ms: Option<u64>,
+    pub(crate) grace_ms: Option<u64>,
 }
 
 const WALL_START_MS: i64 = 1_700_000_000_000;
@@ -124,12 +146,19 @@ impl World {
             rng: Rng::new(seed),
             cut: BTreeSet::new(),
             loss_permille: 0,
+            streams_cut: false,
             fifo: BTreeMap::new(),
             calls: 0,
             trace: 0,
             datagrams: 0,
+            seed_calls: 0,
+            proxies: BTreeMap::new(),
             message_max: 0,
             seed,
+            hurried: false,
+            siblings: Vec::new(),
+            reap_ms: None,
+            grace_ms: None,
         }
     }
 
@@ -154,6 +183,14 @@ impl World {
         if id != 1 {
             config.seeds = vec![address(1)];
         }
+        if self.hurried {
+            config.probe_interval_ms = 200;
+            config.probe_timeout_ms = 100;
+            config.cut_interval_ms = 200;
+        }
+        config.siblings.clone_from(&self.siblings);
+        config.reap_ms = self.reap_ms.unwrap_or(config.reap_ms);
+        config.gc_grace_ms = self.grace_ms.unwrap_or(config.gc_grace_ms);
         config.client_address = Some(format!("127.0.0.1:{}", 7_000 + id));
         config
     }
@@ -341,7 +378,7 @@ impl World {
                 payload,
             } => {
                 self.note(to, 2, &payload);
-                if self.cut.contains(&(from, to)) {
+                if self.streams_cut || self.cut.contains(&(from, to)) {
                     self.give(from, contact(to, Contact::Closed));
                 } else if self
                     .nodes
@@ -419,150 +456,6 @@ impl World {
             };
             self.carry_out(id, output);
         }
-    }
-
-    fn carry_out(&mut self, id: NodeId, output: Output) {
-        match output {
-            Output::Reply { call, result } => {
-                let before = self
-                    .nodes
-                    .get_mut(&id)
-                    .unwrap()
-                    .replies
-                    .insert(call, result);
-                assert!(before.is_none(), "two replies to {call}");
-            }
-            Output::Datagram { to, payload } => self.send_datagram(id, to, payload),
-            Output::Stream { to, class, payload } => self.send_stream(id, to, class, payload),
-            Output::PeerAddress { peer, address } => {
-                self.nodes
-                    .get_mut(&id)
-                    .unwrap()
-                    .addresses
-                    .insert(peer, address);
-            }
-            Output::Persist(persist) => self.persist(id, persist),
-            Output::Changed(change) => self.nodes.get_mut(&id).unwrap().changes.push(change),
-        }
-    }
-
-    fn send_datagram(&mut self, id: NodeId, to: Destination, payload: Bytes) {
-        let node = &self.nodes[&id];
-        assert!(
-            payload.len() <= node.config.datagram_bytes_max,
-            "{} bytes",
-            payload.len()
-        );
-        assert!(!payload.is_empty());
-        self.datagrams += 1;
-        let address = match to {
-            Destination::Node(peer) => *node.addresses.get(&peer).expect("an address was given"),
-            Destination::Seed(address) => address,
-        };
-        let delay = 200 + self.rng.below(2_000);
-        if self.rng.below(1_000) < self.loss_permille {
-            return;
-        }
-        if let Some(to) = self.at(address) {
-            self.schedule(
-                self.now_us + delay,
-                Due::Datagram {
-                    from: id,
-                    to,
-                    payload,
-                },
-            );
-        }
-    }
-
-    fn send_stream(&mut self, id: NodeId, to: NodeId, class: StreamClass, payload: Bytes) {
-        self.message_max = self.message_max.max(payload.len());
-        assert!(
-            self.nodes[&id].addresses.contains_key(&to),
-            "an address was given"
-        );
-        let arrival = self.now_us + 200 + self.rng.below(2_000);
-        let last = self.fifo.entry((id, to, class)).or_default();
-        *last = arrival.max(*last + 1);
-        let at = *last;
-        let due = if self.nodes.contains_key(&to) {
-            Due::Stream {
-                from: id,
-                to,
-                class,
-                payload,
-            }
-        } else {
-            Due::Contact {
-                at: id,
-                peer: to,
-                contact: Contact::Refused,
-            }
-        };
-        self.schedule(at, due);
-    }
-
-    fn persist(&mut self, id: NodeId, persist: Persist) {
-        let delay = 1_000 + self.rng.below(2_000) + self.nodes[&id].disk.stall_us;
-        let (now_us, life) = (self.now_us, self.nodes[&id].life);
-        let disk = &mut self.nodes.get_mut(&id).unwrap().disk;
-        let (at, token, done) = match persist {
-            Persist::Append {
-                token,
-                records,
-                sync,
-            } => {
-                let records = records
-                    .into_iter()
-                    .map(|record| match record {
-                        LogRecord::Put(record) => record,
-                        LogRecord::TruncateSuffix { .. } => panic!("gossip truncates nothing"),
-                    })
-                    .collect();
-                let batch = disk.append(records);
-                let done = if sync {
-                    Done::Append { batch }
-                } else {
-                    Done::Unsynced
-                };
-                (now_us + delay, token, done)
-            }
-            Persist::Compact { token, records } => {
-                let batch = disk.append(records);
-                (now_us + delay, token, Done::Compact { batch })
-            }
-            Persist::Checkpoint {
-                token, mut source, ..
-            } => {
-                let chunks = std::iter::from_fn(|| source.next_chunk()).collect();
-                (now_us + 5 * delay, token, Done::Checkpoint { chunks })
-            }
-        };
-        // The disk is one queue.
-        let last = self.fifo.entry((id, id, StreamClass::Bulk)).or_default();
-        *last = at.max(*last + 1);
-        let at = *last;
-        self.schedule(
-            at,
-            Due::Disk {
-                node: id,
-                life,
-                token,
-                done,
-            },
-        );
-    }
-
-    fn schedule(&mut self, at: u64, due: Due) {
-        self.sequence += 1;
-        self.due.insert((at, self.sequence), due);
-    }
-
-    fn at(&self, address: SocketAddr) -> Option<NodeId> {
-        self.nodes
-            .iter()
-            .find(|(_, node)| node.config.peer_address == address)
-            .map(|(id, _)| *id)
     }
 
     fn note(&mut self, id: NodeId, kind: u64, payload: &[u8]) {

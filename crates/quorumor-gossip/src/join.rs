@@ -5,9 +5,8 @@ use std::net::SocketAddr;
 use quorumor_core::{Destination, Mono, NodeId, StreamClass};
 
 use crate::anti_entropy::is_recent;
-use crate::codec::update_bytes;
 use crate::durability::peers_record;
-use crate::message::{Part, Update};
+use crate::message::Part;
 use crate::replica::GossipReplica;
 use crate::timers::Timer;
 
@@ -25,12 +24,16 @@ const SEEDS_AT_ONCE: usize = 3;
 const GOODBYES: (usize, usize) = (32, 4);
 /// One welcome to one peer at most each so many milliseconds.
 const WELCOME_PAUSE_MS: u64 = 500;
-/// Members in one part of a table.
-const TABLE_PART: usize = 500;
-/// Bytes of members that are sent by datagrams; more go by stream.
-const TABLE_DATAGRAM_BYTES_MAX: usize = 8 * 1024;
-/// Members that a joiner hears by datagram, in case that streams are slow.
-const WELCOME_MEMBERS: usize = 8;
+/// Members that a joiner hears of at once: all of a small cluster. It learns the others from several of them.
+const WELCOME_MEMBERS: usize = 48;
+/// Members that it hears of when many come at once.
+const DEFERRED_MEMBERS: usize = 4;
+/// And of those that are gone.
+const DEFERRED_GONE: usize = 16;
+/// About so many greet a newcomer if all hear of it at once.
+const GREETERS: u64 = 10;
+/// The peers are written down at most each so many milliseconds.
+const PEERS_PAUSE_MS: u64 = 5_000;
 
 impl GossipReplica {
     /// Calls on the seeds: often while some aren't found among the members, now and then afterwards.
@@ -100,12 +103,12 @@ impl GossipReplica {
             }
             return unanswered;
         }
-        for (_, record) in self
-            .members
-            .iter()
-            .filter(|(_, record)| record.is_present())
-        {
-            unanswered.retain(|seed| *seed != record.address);
+        // A seed's address may be a proxy's: who answered there counts.
+        let answered = |seed: &SocketAddr| self.sync.seed_nodes.get(seed).copied();
+        unanswered.retain(|seed| !answered(seed).is_some_and(|node| self.members.is_present(node)));
+        for node in self.members.first_present(SMALL_CLUSTER) {
+            let address = self.members.address(node);
+            unanswered.retain(|seed| Some(*seed) != address);
         }
         unanswered
     }
@@ -119,21 +122,23 @@ impl GossipReplica {
 
     /// Where peers are, to be found there after a restart.
     pub(crate) fn peer_addresses(&self) -> Vec<SocketAddr> {
-        let present = self
-            .members
-            .iter()
-            .filter(|(_, record)| record.is_present());
-        present
-            .map(|(_, record)| record.address)
-            .take(REMEMBERED_MAX)
+        self.members
+            .first_present(REMEMBERED_MAX)
+            .filter_map(|node| self.members.address(node))
             .collect()
     }
 
     /// Notes the peers on the disk if they changed, so that a node whose seeds are away finds the others after a restart.
     pub(crate) fn write_down_peers(&mut self) {
-        if self.disk_full || !std::mem::take(&mut self.sync.peers_changed) {
+        let now = self.now.mono();
+        if self.disk_full
+            || !self.sync.peers_changed
+            || is_recent(self.sync.peers_written_at, now, PEERS_PAUSE_MS)
+        {
             return;
         }
+        self.sync.peers_changed = false;
+        self.sync.peers_written_at = Some(now);
         let record = peers_record(&self.peer_addresses());
         let (token, records) = self.durability.several(vec![record]);
         self.append(token, records, true);
@@ -147,11 +152,9 @@ impl GossipReplica {
         self.push_round();
         self.flush_outbox();
         self.me.has_left = true;
-        self.published.members_changed = true;
+        self.published.changed = true;
         let goodbye = Part::Members(vec![self.my_update()]);
-        let peers = self
-            .gossip_ring
-            .some(GOODBYES.0, None, &self.members, &mut self.rng);
+        let peers = self.members.some(GOODBYES.0, None, &mut self.rng);
         for (count, peer) in peers.into_iter().enumerate() {
             self.outbox.push_bare(Destination::Node(peer), &goodbye);
             if count < GOODBYES.1 {
@@ -159,56 +162,90 @@ impl GossipReplica {
             }
         }
         self.refuse_waiting();
+        self.give_up_acks();
+        self.give_up_samples();
+        if !self.syncs_writes() {
+            // Synced at the end, the log is as good as any.
+            let record = self.meta().record();
+            let (token, records) = self.durability.several(vec![record]);
+            self.append(token, records, true);
+        }
     }
 
-    /// A joiner hears who is here and what is known here.
+    /// Whether this node has time for one more joiner. It asks again, and who hears of it meanwhile speaks to it.
+    pub(crate) fn admit_joiner(&mut self, joiner: NodeId) -> bool {
+        let now = self.now.mono();
+        // One that asks again and again takes nobody's turn; one that isn't answered takes no peer's place.
+        let known = self.sync.peers.get(&joiner);
+        let welcomed_at = known.and_then(|peer| peer.welcomed_at);
+        let admitted =
+            is_recent(welcomed_at, now, WELCOME_PAUSE_MS) || self.budgets.joins.take(now, 1);
+        if !admitted {
+            self.counters.joins_deferred += 1;
+        }
+        admitted
+    }
+
+    /// Tells others of a joiner that gets no answer here, again if it asks again.
+    pub(crate) fn introduce(&mut self, node: NodeId) {
+        let is_stranger = self.members.is_present(node) && !self.members.is_met(node, false);
+        if is_stranger && !self.member_rumors.contains(node) {
+            self.spread_news_of(node);
+        }
+    }
+
+    /// Who is new may know nobody yet, for its seeds are busy: of those who hear of it, a few speak to it. Who hears it from a
+    /// seed is likely to be one of them.
+    pub(crate) fn greet(&mut self, node: NodeId, teller: NodeId) {
+        let among = if self.sync.seed_nodes.values().any(|seed| *seed == teller) {
+            2 * GREETERS
+        } else {
+            self.cluster_size() as u64
+        };
+        if self.rng.below(among) < GREETERS
+            && self.members.is_present(node)
+            && self.budgets.greetings.take(self.now.mono(), 1)
+        {
+            let number = self.probes.number();
+            let ping = self.ping(number, Some(node), false);
+            self.outbox.push(Destination::Node(node), &ping);
+        }
+    }
+
+    /// A joiner hears who is here and what is known here. When many come at once, the rest hear of a few members to ask.
     pub(crate) fn welcome(&mut self, to: NodeId) {
         let now = self.now.mono();
-        let peer = self.sync.peers.entry(to).or_default();
+        let peer = self.sync.peer(to, now);
         if is_recent(peer.welcomed_at, now, WELCOME_PAUSE_MS) {
             return;
         }
         peer.welcomed_at = Some(now);
-        let table = self.table();
-        let few = table.iter().take(WELCOME_MEMBERS).cloned().collect();
-        self.push_table(to, few);
-        let mut parts: Vec<Part> = table
-            .chunks(TABLE_PART)
-            .map(|chunk| Part::Members(chunk.to_vec()))
+        let has_time = self.budgets.welcomes.take(now, 1);
+        let (count, gone) = if has_time {
+            (WELCOME_MEMBERS, WELCOME_MEMBERS)
+        } else {
+            (DEFERRED_MEMBERS, DEFERRED_GONE)
+        };
+        let some = self.members.some(count, Some(to), &mut self.rng);
+        // The absent too: it must wait for them with collections, and hide what they own.
+        let absent = self.members.absent(gone);
+        let about = some
+            .iter()
+            .chain(&absent)
+            .filter_map(|node| self.update_about(*node))
             .collect();
-        parts.push(Part::Vector {
+        self.tell_joiner(to, about);
+        if !has_time {
+            self.counters.welcomes_deferred += 1;
+            return;
+        }
+        if self.members.present() > WELCOME_MEMBERS {
+            self.send_table_hashes(to);
+        }
+        let part = Part::Vector {
             reply: true,
             vector: self.store.known().vector().clone(),
-        });
-        self.send_stream(to, StreamClass::Bulk, &parts);
-    }
-
-    pub(crate) fn send_table(&mut self, to: NodeId) {
-        let table = self.table();
-        if table.iter().map(update_bytes).sum::<usize>() <= TABLE_DATAGRAM_BYTES_MAX {
-            self.push_table(to, table);
-        } else {
-            let parts: Vec<Part> = table
-                .chunks(TABLE_PART)
-                .map(|chunk| Part::Members(chunk.to_vec()))
-                .collect();
-            self.send_stream(to, StreamClass::Bulk, &parts);
-        }
-    }
-
-    fn push_table(&mut self, to: NodeId, updates: Vec<Update>) {
-        // One part a member, so that they pack into datagrams.
-        for update in updates {
-            self.outbox
-                .push_bare(Destination::Node(to), &Part::Members(vec![update]));
-        }
-    }
-
-    fn table(&self) -> Vec<Update> {
-        let others = self
-            .members
-            .iter()
-            .filter_map(|(node, _)| self.update_about(node));
-        std::iter::once(self.my_update()).chain(others).collect()
+        };
+        self.send_stream(to, StreamClass::Bulk, &[part]);
     }
 }

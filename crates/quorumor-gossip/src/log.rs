@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use quorumor_core::{LogId, NodeId, Seq, VersionVector};
+use quorumor_core::{Dot, LogId, NodeId, Seq, VersionVector};
 
 use crate::event::Event;
 
@@ -92,6 +92,13 @@ impl Log {
             window.base = event.dot.seq;
             self.bytes -= weight(&event);
         }
+    }
+
+    /// A write, if the logs reach back to it.
+    pub(crate) fn find(&self, dot: Dot) -> Option<&Arc<Event>> {
+        let window = self.windows.get(&(dot.writer, dot.log_id))?;
+        let behind = dot.seq.as_u64().checked_sub(window.base.as_u64() + 1)?;
+        window.events.get(usize::try_from(behind).ok()?)
     }
 
     /// What `theirs` lacks of `ours`, at most about `bytes_max` of it, but at least one event.

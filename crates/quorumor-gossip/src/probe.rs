@@ -1,97 +1,17 @@
-//! Whom to probe and whom to tell: shuffled rounds over the members, the probe under way, and the local health
-//! (SWIM section 4.3; Lifeguard).
+//! The probe under way, probes on others' behalf, and the local health (SWIM section 4; Lifeguard).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use quorumor_core::NodeId;
-
-use crate::member::{Belief, Members};
-use crate::rng::Rng;
+use quorumor_core::{Mono, NodeId};
 
 /// The local health's upper end: periods are stretched up to nine times.
 const HEALTH_MAX: u64 = 8;
 
+/// From this health on a node takes itself for the one that is cut off.
+const UNWELL: u64 = 4;
+
 /// Probes that are made for others at a time.
 const RELAYS_MAX: usize = 256;
-
-/// Members in random order, each once a round, so that detection time has a bound.
-#[derive(Debug, Default)]
-pub(crate) struct Ring {
-    order: Vec<NodeId>,
-    next: usize,
-}
-
-impl Ring {
-    /// Adds a member at a random place of the round.
-    pub(crate) fn insert(&mut self, node: NodeId, rng: &mut Rng) {
-        if self.order.contains(&node) {
-            return;
-        }
-        self.order.push(node);
-        let at = rng.index(self.order.len());
-        let last = self.order.len() - 1;
-        self.order.swap(at, last);
-    }
-
-    /// Moves a member to the front of what is left of the round.
-    pub(crate) fn hasten(&mut self, node: NodeId) {
-        if let Some(at) = self.order.iter().position(|known| *known == node)
-            && at > self.next
-        {
-            self.order.swap(at, self.next);
-        }
-    }
-
-    /// The next member that is present. Begins a new round, in a new order, when one ends.
-    pub(crate) fn next(&mut self, members: &Members, rng: &mut Rng) -> Option<NodeId> {
-        for _ in 0..=self.order.len() {
-            if self.next >= self.order.len() {
-                self.order.retain(|node| members.is_present(*node));
-                rng.shuffle(&mut self.order);
-                self.next = 0;
-            }
-            let node = *self.order.get(self.next)?;
-            self.next += 1;
-            if members.is_present(node) {
-                return Some(node);
-            }
-        }
-        None
-    }
-
-    /// Up to `count` distinct members, other than `except`.
-    pub(crate) fn some(
-        &mut self,
-        count: usize,
-        except: Option<NodeId>,
-        members: &Members,
-        rng: &mut Rng,
-    ) -> Vec<NodeId> {
-        let mut chosen = Vec::new();
-        if count >= members.present() {
-            chosen.extend(
-                self.order
-                    .iter()
-                    .copied()
-                    .filter(|node| members.is_present(*node)),
-            );
-            chosen.retain(|node| Some(*node) != except);
-            return chosen;
-        }
-        for _ in 0..count.saturating_mul(2) + 1 {
-            if chosen.len() == count {
-                break;
-            }
-            let Some(node) = self.next(members, rng) else {
-                break;
-            };
-            if Some(node) != except && !chosen.contains(&node) {
-                chosen.push(node);
-            }
-        }
-        chosen
-    }
-}
 
 /// The probe of this period.
 #[derive(Debug)]
@@ -99,6 +19,8 @@ pub(crate) struct Probe {
     pub(crate) number: u64,
     pub(crate) target: NodeId,
     pub(crate) acked: bool,
+    /// Whether the target's host said that nobody listens there.
+    pub(crate) refused: bool,
     /// How many members were asked to help, and how many of them said that they couldn't reach it either.
     pub(crate) asked: u64,
     pub(crate) nacks: u64,
@@ -114,15 +36,30 @@ pub(crate) struct Relay {
 /// The detector's own state.
 #[derive(Debug, Default)]
 pub(crate) struct Probes {
-    pub(crate) ring: Ring,
     pub(crate) current: Option<Probe>,
+    /// A member to look for beside the rounds, and the one that is looked for.
+    pub(crate) urgent: Option<NodeId>,
+    pub(crate) looking_for: Option<NodeId>,
+    pub(crate) looked_at: Option<Mono>,
+    /// Members that this node alone suspects, and has told nobody.
+    pub(crate) quiet: BTreeSet<NodeId>,
     relays: BTreeMap<u64, Relay>,
-    down: Vec<NodeId>,
+    /// When this round and the one before it began: everyone who is present was probed since the latter.
+    round: Option<Mono>,
+    round_before: Option<Mono>,
     last_number: u64,
     health: u64,
 }
 
 impl Probes {
+    /// Numbers its probes from here.
+    pub(crate) fn starting_at(number: u64) -> Self {
+        Self {
+            last_number: number,
+            ..Self::default()
+        }
+    }
+
     /// A number that no probe of this life had.
     pub(crate) fn number(&mut self) -> u64 {
         self.last_number += 1;
@@ -132,6 +69,20 @@ impl Probes {
     /// How many times a period is stretched: 1 for a healthy node, up to 9.
     pub(crate) const fn stretch(&self) -> u64 {
         self.health + 1
+    }
+
+    /// Whether this node hears so little that it should doubt itself.
+    pub(crate) const fn is_unwell(&self) -> bool {
+        self.health >= UNWELL
+    }
+
+    pub(crate) fn begin_round(&mut self, now: Mono) {
+        self.round_before = self.round.replace(now);
+    }
+
+    /// Since when everyone who is present was probed at least once; `None` in the first rounds.
+    pub(crate) const fn all_probed_since(&self) -> Option<Mono> {
+        self.round_before
     }
 
     pub(crate) fn worsen(&mut self, by: u64) {
@@ -153,28 +104,5 @@ impl Probes {
 
     pub(crate) fn take_relay(&mut self, number: u64) -> Option<Relay> {
         self.relays.remove(&number)
-    }
-
-    /// A member is held to be down: it will be looked after now and then.
-    pub(crate) fn watch_down(&mut self, node: NodeId) {
-        if !self.down.contains(&node) {
-            self.down.push(node);
-        }
-    }
-
-    /// A random member that is still held to be down.
-    pub(crate) fn some_down(&mut self, members: &Members, rng: &mut Rng) -> Option<NodeId> {
-        while !self.down.is_empty() {
-            let at = rng.index(self.down.len());
-            let node = self.down[at];
-            let is_down = members
-                .record(node)
-                .is_some_and(|record| matches!(record.belief, Belief::Down { .. }));
-            if is_down {
-                return Some(node);
-            }
-            self.down.swap_remove(at);
-        }
-        None
     }
 }

@@ -4,15 +4,19 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use quorumor_core::{LogId, NodeId, Now, Recovered, Seq, Stamp};
+use quorumor_core::{LogId, NodeId, Now, Planted, Recovered, Seq, Stamp};
 
-use crate::codec::decode_registers;
+use crate::codec::{decode_cut_id, decode_floor, decode_registers, encode_floor};
 use crate::config::ConfigError;
 use crate::durability::{
-    CHECKPOINT_FORMAT, KIND_DISCARD, KIND_EVENT, KIND_META, KIND_PEERS, Meta, decode_peers,
+    CHECKPOINT_FORMAT, KIND_CONFIRMED, KIND_DISCARD, KIND_EVENT, KIND_META, KIND_PEERS, Meta,
+    decode_peers,
 };
 use crate::event::Event;
 use crate::hlc::Hlc;
+use crate::ledger::Ledger;
+use crate::message::Floor;
+use crate::stability::{CutId, Stable};
 use crate::store::Store;
 use crate::wire::{Malformed, Reader, Writer};
 
@@ -37,6 +41,10 @@ pub enum OpenError {
 #[derive(Debug)]
 pub(crate) struct Past {
     pub(crate) store: Store,
+    /// The last cut under which the state was collected.
+    pub(crate) stable: Stable,
+    /// The last cut that this node confirmed.
+    pub(crate) confirmed: CutId,
     pub(crate) hlc: Hlc,
     /// `None` on a first start, or if the disk was lost.
     pub(crate) meta: Option<Meta>,
@@ -47,15 +55,27 @@ pub(crate) struct Past {
 }
 
 /// The state besides its registers, as the first chunk of a checkpoint.
-pub(crate) fn encode_header(store: &Store, meta: Meta, hlc: Hlc, position: u64) -> Bytes {
+pub(crate) fn encode_header(
+    store: &Store,
+    stable: &Stable,
+    meta: Meta,
+    hlc: Hlc,
+    position: u64,
+) -> Bytes {
     let mut out = Writer::default();
     out.byte(CHECKPOINT_FORMAT);
     out.number(meta.generation.as_u64());
     out.number(meta.log_id.as_u64());
+    out.flag(meta.unsynced);
     out.number(hlc.last().as_u64());
-    out.number(store.ledger().count());
+    store.ledger().encode(&mut out);
     out.number(position);
     out.vector(store.known().vector());
+    let floor = Floor {
+        vector: store.floor().clone(),
+        stable: stable.clone(),
+    };
+    encode_floor(&floor, &mut out);
     let crc = crc32c::crc32c(&out.0);
     out.raw(&crc.to_le_bytes());
     out.0.into()
@@ -66,12 +86,14 @@ pub(crate) fn encode_header(store: &Store, meta: Meta, hlc: Hlc, position: u64) 
 /// A torn end of the log is no damage: what was torn was neither acknowledged nor told to anyone.
 pub(crate) fn recover(
     node: NodeId,
-    log_bytes_max: usize,
+    (log_bytes_max, siblings, planted): (usize, Vec<String>, Planted),
     recovered: &Recovered,
     now: Now,
 ) -> Result<Past, OpenError> {
     let mut past = Past {
-        store: Store::new(log_bytes_max),
+        store: Store::new(log_bytes_max, siblings).with_planted(planted),
+        stable: Stable::default(),
+        confirmed: CutId::default(),
         hlc: Hlc::default(),
         meta: None,
         peers: Vec::new(),
@@ -86,6 +108,12 @@ pub(crate) fn recover(
     }
     read_records(&mut past, node, recovered, now)
         .map_err(|Malformed(why)| OpenError::Damaged { part: "log", why })?;
+    // Nobody is heard of yet: what lives by others' leases is hidden until their owners are.
+    for owner in past.store.leases().owners() {
+        if owner != node {
+            past.store.hide_owner(owner);
+        }
+    }
     // Watchers and peers hear nothing of what was known before.
     drop(past.store.take_step());
     Ok(past)
@@ -108,11 +136,13 @@ fn read_checkpoint(past: &mut Past, chunks: &[Bytes]) -> Result<(), Malformed> {
     past.meta = Some(Meta {
         generation: quorumor_core::Generation::new(reader.number()?),
         log_id: LogId::new(reader.number()?),
+        unsynced: reader.flag()?,
     });
     past.hlc.restore(Stamp::from_u64(reader.number()?));
-    let conflicts = reader.number()?;
+    let ledger = Ledger::decode(&mut reader)?;
     past.position = reader.number()?;
     let vector = reader.vector()?;
+    let floor = decode_floor(&mut reader)?;
     let mut registers = Vec::new();
     for chunk in rest {
         let mut reader = Reader::new(chunk);
@@ -121,7 +151,8 @@ fn read_checkpoint(past: &mut Past, chunks: &[Bytes]) -> Result<(), Malformed> {
             return Err(Malformed("bytes after a chunk's registers"));
         }
     }
-    past.store.restore(registers, &vector, conflicts);
+    past.store.restore(registers, &vector, floor.vector, ledger);
+    past.stable = floor.stable;
     Ok(())
 }
 
@@ -154,6 +185,7 @@ fn read_records(
                 past.store.merge_event(Arc::new(event));
             }
             KIND_PEERS => past.peers = decode_peers(&record.bytes)?,
+            KIND_CONFIRMED => past.confirmed = decode_cut_id(&mut Reader::new(&record.bytes))?,
             KIND_DISCARD => {}
             _ => {
                 return Err(Malformed(

@@ -3,18 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use quorumor_core::limits::{PENDING_READS_MAX, PENDING_WRITES_MAX, SIBLINGS_MAX};
+use quorumor_core::limits::{PENDING_READS_MAX, PENDING_WRITES_MAX};
 use quorumor_core::{
-    CallId, ClusterAction, Command, Dot, Error, Key, Level, LogId, Mode, NodeId, Operation,
-    OperationResult, Position, Reply, Request, Seq, Stamp, Value, VersionVector,
+    CallId, ClusterAction, Command, Error, Key, LeaseAction, Level, LogId, Mode, NodeId, Operation,
+    Plant, Position, Reply, Request, Seq, VersionVector,
 };
 
-use crate::durability::OpenWrite;
 use crate::event::Event;
 use crate::register::Register;
 use crate::replica::GossipReplica;
-use crate::store::{Merged, Store};
-use crate::vector::Context;
+use crate::store::Store;
+use crate::system_key::SystemKey;
 
 /// Bytes of writes that may wait for the disk.
 const OPEN_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -36,7 +35,7 @@ pub(crate) struct Requests {
     by_row: BTreeMap<Row, BTreeSet<(Seq, CallId)>>,
     ready: BTreeSet<CallId>,
     /// What the keys will be once the own writes under way are durable.
-    overlays: BTreeMap<Key, Overlay>,
+    pub(crate) overlays: BTreeMap<Key, Overlay>,
 }
 
 #[derive(Debug)]
@@ -50,15 +49,23 @@ struct Waiting {
 
 /// What of the commands this mode carries out.
 #[derive(Debug)]
-enum Ask {
-    Write(Vec<Operation>),
+pub(crate) enum Ask {
+    Write {
+        operations: Vec<Operation>,
+        acks: u32,
+    },
+    Lease(LeaseAction),
     Barrier,
+    Sampled {
+        members: u32,
+    },
+    Members,
 }
 
 #[derive(Debug)]
-struct Overlay {
-    register: Register,
-    open: usize,
+pub(crate) struct Overlay {
+    pub(crate) register: Register,
+    pub(crate) open: usize,
 }
 
 impl Requests {
@@ -78,7 +85,20 @@ impl Requests {
     pub(crate) fn join_overlays(&mut self, store: &Store) {
         for (key, overlay) in &mut self.overlays {
             if let Some(register) = store.register(key) {
-                overlay.register.merge(register);
+                let known = store.known().vector();
+                overlay
+                    .register
+                    .join(register, &VersionVector::new(), known);
+            }
+        }
+    }
+
+    /// One own write of a key is durable.
+    pub(crate) fn end_overlay(&mut self, key: &Key) {
+        if let Some(overlay) = self.overlays.get_mut(key) {
+            overlay.open -= 1;
+            if overlay.open == 0 {
+                self.overlays.remove(key);
             }
         }
     }
@@ -169,11 +189,17 @@ impl GossipReplica {
     pub(crate) fn cancel(&mut self, call: CallId) {
         if self.requests.remove(call).is_none() {
             self.durability.cancel(call);
+            self.forwards.cancel(call);
+            self.acks.cancel(call);
+            self.samples.cancel(call);
         }
     }
 
     pub(crate) fn reply(&mut self, call: CallId, result: Result<Reply, Error>) {
-        self.replies.push((call, result));
+        match self.remote_calls.end(call) {
+            Some(remote) => self.answer_remote(remote, result),
+            None => self.replies.push((call, result)),
+        }
     }
 
     /// Refuses what this mode or this moment can't do; else what the state must cover first, and what to do then.
@@ -183,6 +209,9 @@ impl GossipReplica {
         }
         let mut needed = match &request.after {
             None => VersionVector::new(),
+            Some(Position::Eventual(_)) if self.config.planted.is(Plant::TokenIgnored) => {
+                VersionVector::new()
+            }
             Some(Position::Eventual(vector)) => vector.clone(),
             Some(Position::Strong(_)) => {
                 return Err(Error::invalid(
@@ -197,48 +226,48 @@ impl GossipReplica {
                 ..
             } => Ask::Barrier,
             Command::ReadBarrier {
+                level: Level::Sampled,
+                bound,
+            } => Ask::Sampled {
+                members: bound.members,
+            },
+            Command::ReadBarrier {
                 level: level @ (Level::Bounded | Level::Linearizable),
                 ..
             } => {
                 return Err(Error::level_unavailable(Mode::Eventual, level));
             }
             Command::Txn { .. } => return Err(unavailable("transaction", "batch")),
-            Command::Lease(_) => return Err(unavailable("lease", "put and delete")),
+            Command::Lease(action) => Ask::Lease(action),
             Command::Session(_) => return Err(unavailable("exactly_once", "idempotent puts")),
             Command::Cluster(action) => return Err(no_cluster_action(&action)),
             Command::Backup => return Err(unavailable("backup", "list")),
-            Command::Write { operations, .. } => {
+            Command::Members => Ask::Members,
+            Command::Write {
+                operations, acks, ..
+            } => {
                 for operation in &operations {
-                    match operation {
-                        Operation::CompareAndSet { .. } => {
-                            return Err(unavailable("compare_and_set", "put"));
-                        }
-                        Operation::DeleteRange { .. } => {
-                            return Err(unavailable("delete_range", "delete"));
-                        }
-                        Operation::Put { lease: Some(_), .. } => {
-                            return Err(unavailable("lease", "put and delete"));
-                        }
-                        // A put replaces only what this node knows, so that its stamp can exceed it.
-                        Operation::Put {
-                            context: Some(context),
-                            ..
-                        } => needed.merge(context),
-                        Operation::Put { context: None, .. }
-                        | Operation::Delete { .. }
-                        | Operation::Get { .. } => {}
-                    }
+                    admit_operation(operation, &mut needed)?;
                 }
                 self.admit_write()?;
-                Ask::Write(operations)
+                self.check_acks(acks)?;
+                Ask::Write { operations, acks }
             }
         };
         Ok((needed, ask))
     }
 
-    fn admit_write(&self) -> Result<(), Error> {
+    pub(crate) fn admit_write(&self) -> Result<(), Error> {
         if self.disk_full {
             return Err(Error::DiskFull);
+        }
+        if let Some(other) = self
+            .me
+            .double
+            .filter(|other| self.config.peer_address < *other)
+        {
+            let why = format!("another node, at {other}, has this node's id");
+            return Err(Error::Damaged { why });
         }
         if self.durability.open_count() >= PENDING_WRITES_MAX
             || self.durability.queued_bytes() >= OPEN_BYTES_MAX
@@ -248,7 +277,7 @@ impl GossipReplica {
         Ok(())
     }
 
-    fn wait(&mut self, call: CallId, needed: VersionVector, ask: Ask) {
+    pub(crate) fn wait(&mut self, call: CallId, needed: VersionVector, ask: Ask) {
         let bytes = ask_bytes(&ask) + needed.len() * ROW_BYTES;
         if self.requests.waiting.len() >= PENDING_READS_MAX
             || self.requests.waiting_bytes + bytes > WAITING_BYTES_MAX
@@ -273,8 +302,8 @@ impl GossipReplica {
     }
 
     /// Whether the own log can't take this yet.
-    const fn must_wait(&self, ask: &Ask) -> bool {
-        self.me.log_doubted && matches!(ask, Ask::Write(_))
+    pub(crate) const fn must_wait(&self, ask: &Ask) -> bool {
+        self.me.log_doubted && matches!(ask, Ask::Write { .. } | Ask::Lease(_))
     }
 
     /// Carries out what waited and can go on now.
@@ -290,7 +319,7 @@ impl GossipReplica {
             let Some(waiting) = self.requests.remove(call) else {
                 continue;
             };
-            let is_write = matches!(waiting.ask, Ask::Write(_));
+            let is_write = matches!(waiting.ask, Ask::Write { .. });
             match self.admit_write() {
                 Err(error) if is_write => self.reply(call, Err(error)),
                 Err(_) | Ok(()) => self.execute(call, waiting.ask),
@@ -308,188 +337,47 @@ impl GossipReplica {
         }
     }
 
-    fn execute(&mut self, call: CallId, ask: Ask) {
+    pub(crate) fn execute(&mut self, call: CallId, ask: Ask) {
         match ask {
             Ask::Barrier => {
                 let position = Position::Eventual(self.store.known().vector().clone());
                 self.reply(call, Ok(Reply::ReadReady { position }));
             }
-            Ask::Write(operations) => self.execute_write(call, operations),
-        }
-    }
-
-    fn execute_write(&mut self, call: CallId, operations: Vec<Operation>) {
-        if let Err(error) = self.check_siblings(&operations) {
-            self.reply(call, Err(error));
-            return;
-        }
-        let mut write = OpenWrite {
-            call: Some(call),
-            events: Vec::new(),
-            results: Vec::new(),
-            position: VersionVector::new(),
-            last: None,
-        };
-        for operation in operations {
-            let result = match operation {
-                Operation::Put {
-                    key,
-                    value,
-                    context,
-                    lease: _,
-                } => self.execute_put(&mut write, key, value, context.as_ref()),
-                Operation::Delete { key } => self.execute_delete(&mut write, key),
-                Operation::Get { key } => {
-                    let register = self.working(&key);
-                    write.position.merge(&register.seen().to_vector());
-                    OperationResult::Got {
-                        entry: register.entry(),
-                    }
-                }
-                Operation::CompareAndSet { .. } | Operation::DeleteRange { .. } => {
-                    unreachable!("the whole batch was refused when it was admitted")
-                }
-            };
-            write.results.push(result);
-        }
-        self.durability.queue(write);
-    }
-
-    /// Refuses puts that would keep too many values of a key side by side: only a context that leaves some out can.
-    fn check_siblings(&self, operations: &[Operation]) -> Result<(), Error> {
-        let mut added: BTreeMap<&Key, usize> = BTreeMap::new();
-        for operation in operations {
-            if let Operation::Put {
-                key,
-                context: Some(context),
-                ..
-            } = operation
-            {
-                let added = added.entry(key).or_default();
-                *added += 1;
-                let siblings = self.working(key).left_by(context) + *added;
-                if siblings > SIBLINGS_MAX {
-                    return Err(Error::too_large("siblings_max", SIBLINGS_MAX, siblings));
-                }
+            Ask::Sampled { members } => {
+                self.begin_sample(call, members, VersionVector::new());
             }
-        }
-        Ok(())
-    }
-
-    fn execute_put(
-        &mut self,
-        write: &mut OpenWrite,
-        key: Key,
-        value: Value,
-        context: Option<&VersionVector>,
-    ) -> OperationResult {
-        let register = self.working(&key);
-        let context = context.map_or_else(|| register.seen(), Context::from_vector);
-        let event = self.issue(
-            write,
-            register.stamp_max(),
-            key.clone(),
-            Some(value),
-            context,
-        );
-        OperationResult::Put {
-            version: self.working(&key).version(&event),
-        }
-    }
-
-    fn execute_delete(&mut self, write: &mut OpenWrite, key: Key) -> OperationResult {
-        let register = self.working(&key);
-        let previous = register.entry();
-        if previous.is_some() {
-            self.issue(write, register.stamp_max(), key, None, register.seen());
-        } else {
-            write.position.merge(&register.seen().to_vector());
-        }
-        OperationResult::Deleted { previous }
-    }
-
-    /// Makes the next event of this node's log. It counts for later writes at once, for everyone else when it is durable.
-    fn issue(
-        &mut self,
-        write: &mut OpenWrite,
-        seen: Stamp,
-        key: Key,
-        value: Option<Value>,
-        context: Context,
-    ) -> Arc<Event> {
-        self.me.seq = self.me.seq.next();
-        let dot = Dot {
-            writer: self.config.node,
-            log_id: self.me.log_id,
-            seq: self.me.seq,
-        };
-        let stamp = self.hlc.stamp(self.now.wall_ms, seen);
-        let mut register = self.working(&key);
-        let event = Arc::new(Event::new(dot, stamp, key.clone(), value, context));
-        register.merge_event(&event);
-        let overlay = self
-            .requests
-            .overlays
-            .entry(key)
-            .or_insert_with(|| Overlay {
-                register: Register::default(),
-                open: 0,
-            });
-        overlay.register = register;
-        overlay.open += 1;
-        write.position.add_dot(dot);
-        write.last = Some((dot, stamp));
-        write.events.push(Arc::clone(&event));
-        event
-    }
-
-    /// A key as this node's next write finds it: own writes under way included.
-    fn working(&self, key: &Key) -> Register {
-        match self.requests.overlays.get(key) {
-            Some(overlay) => overlay.register.clone(),
-            None => self
-                .store
-                .register(key)
-                .map(|known| Register::clone(known))
-                .unwrap_or_default(),
-        }
-    }
-
-    /// A write is durable: show it, spread it, answer.
-    pub(crate) fn finish_write(&mut self, write: OpenWrite) {
-        let mut is_own = true;
-        for event in write.events {
-            if let Some(overlay) = self.requests.overlays.get_mut(&event.key) {
-                overlay.open -= 1;
-                if overlay.open == 0 {
-                    self.requests.overlays.remove(&event.key);
-                }
+            Ask::Members => {
+                let members = self.list_members();
+                self.reply(call, Ok(Reply::Members { members }));
             }
-            let merged = self.store.merge_event(Arc::clone(&event));
-            if merged != Merged::New {
-                // Its dot was taken by another write of an earlier life: this one can't be told to anyone.
-                is_own = false;
-                if event.dot.log_id == self.me.log_id {
-                    self.counters.logs_lost += 1;
-                    self.begin_log();
-                }
-                continue;
-            }
-            self.spread_event(event, None);
-            self.push_now = true;
+            Ask::Lease(action) => self.execute_lease(call, action),
+            Ask::Write { operations, acks } => self.execute_write(call, operations, acks),
         }
-        if let Some(call) = write.call {
-            if !is_own {
-                let why = "this node's log was found cut back";
-                self.reply(call, Err(Error::OutcomeUnknown { why }));
-                return;
-            }
-            let reply = Reply::Written {
-                results: write.results,
-                position: Position::Eventual(write.position),
-                dot: write.last,
-            };
-            self.reply(call, Ok(reply));
+    }
+}
+
+/// Whether this mode has such an operation, and what must be known here before it.
+pub(crate) fn admit_operation(
+    operation: &Operation,
+    needed: &mut VersionVector,
+) -> Result<(), Error> {
+    if operation.key().is_some_and(SystemKey::is_reserved) {
+        let why = "a key doesn't begin with U+0001 in eventual mode: those are the cluster's own";
+        return Err(Error::invalid("key", why));
+    }
+    match operation {
+        Operation::CompareAndSet { .. } => Err(unavailable("compare_and_set", "put")),
+        Operation::DeleteRange { .. } => Err(unavailable("delete_range", "delete")),
+        // A put replaces only what this node knows, so that its stamp can exceed it.
+        Operation::Put {
+            context: Some(context),
+            ..
+        } => {
+            needed.merge(context);
+            Ok(())
+        }
+        Operation::Put { context: None, .. } | Operation::Delete { .. } | Operation::Get { .. } => {
+            Ok(())
         }
     }
 }
@@ -497,8 +385,10 @@ impl GossipReplica {
 /// What an ask takes while it waits.
 fn ask_bytes(ask: &Ask) -> usize {
     let operations = match ask {
-        Ask::Barrier => return WAITING_OVERHEAD_BYTES,
-        Ask::Write(operations) => operations,
+        Ask::Barrier | Ask::Members | Ask::Lease(_) | Ask::Sampled { .. } => {
+            return WAITING_OVERHEAD_BYTES;
+        }
+        Ask::Write { operations, .. } => operations,
     };
     let each = operations.iter().map(|operation| match operation {
         Operation::Put {
@@ -517,7 +407,7 @@ fn ask_bytes(ask: &Ask) -> usize {
     WAITING_OVERHEAD_BYTES + each.sum::<usize>() + operations.len() * ROW_BYTES
 }
 
-const fn unavailable(asked: &'static str, best_available: &'static str) -> Error {
+pub(crate) const fn unavailable(asked: &'static str, best_available: &'static str) -> Error {
     Error::GuaranteeUnavailable {
         mode: Mode::Eventual,
         asked,

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use quorumor_core::NodeId;
 
 /// Items that are looked at for one datagram beyond those that fit.
-const MISFITS_MAX: usize = 32;
+const MISFITS_MAX: usize = 8;
 
 /// Fewest sends first, then the newest.
 type Place<K> = (u64, Reverse<u64>, K);
@@ -41,8 +41,9 @@ impl<K: Ord + Copy, V: Clone> Rumors<K, V> {
         }
     }
 
-    /// Begins to tell something, anew if it is being told already. When there are too many, the most told one goes.
-    pub(crate) fn add(&mut self, key: K, value: V, from: Option<NodeId>) {
+    /// Begins to tell something, anew if it is being told already, as one that was told so often. When there are too many, the
+    /// most told one goes.
+    pub(crate) fn add(&mut self, key: K, value: V, from: Option<NodeId>, sends: u64) {
         self.remove(key);
         if self.items.len() >= self.items_max
             && let Some((_, _, most_told)) = self.order.pop_last()
@@ -52,52 +53,69 @@ impl<K: Ord + Copy, V: Clone> Rumors<K, V> {
         self.born += 1;
         let rumor = Rumor {
             value,
-            sends: 0,
+            sends,
             useless: 0,
             born: self.born,
             from,
         };
-        self.order.insert((0, Reverse(self.born), key));
+        self.order.insert((sends, Reverse(self.born), key));
         self.items.insert(key, rumor);
+    }
+
+    /// How often the least told one was told.
+    pub(crate) fn least_told(&self) -> Option<u64> {
+        self.order.first().map(|(sends, _, _)| *sends)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.items.is_empty()
     }
 
+    /// Whether there are nearly as many as are held at a time.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.items.len() * 4 >= self.items_max * 3
+    }
+
     /// Takes what fits into `room` bytes for this member and isn't in `told` yet, and counts it as told. What reached its
-    /// budget is forgotten.
-    pub(crate) fn pick(
+    /// budget is forgotten. `word` puts an item that was told so often into words, with their weight: hardly
+    /// ever less than `bytes_min`, so that with less room nothing is looked at; `None` if there is nothing to say of it.
+    pub(crate) fn pick<W>(
         &mut self,
         to: NodeId,
         told: &mut BTreeSet<K>,
-        budget: u64,
-        mut room: usize,
-        size: impl Fn(K, &V) -> usize,
-    ) -> Vec<(K, V)> {
-        let mut picked = Vec::new();
+        budget: impl Fn(K) -> u64,
+        (mut room, bytes_min): (usize, usize),
+        word: impl Fn(K, &V, u64) -> Option<(usize, W)>,
+    ) -> Vec<W> {
+        let (mut picked, mut words) = (Vec::new(), Vec::new());
         let mut misfits = 0;
         for (_, _, key) in &self.order {
+            if room < bytes_min || misfits > MISFITS_MAX {
+                break;
+            }
             if told.contains(key) {
                 continue;
             }
             let rumor = self.items.get(key).expect("an ordered rumor exists");
-            let bytes = size(*key, &rumor.value);
-            if rumor.from == Some(to) || bytes > room {
+            if rumor.from == Some(to) {
                 misfits += 1;
-                if misfits > MISFITS_MAX {
-                    break;
-                }
                 continue;
             }
-            room -= bytes;
-            picked.push((*key, rumor.value.clone()));
+            match word(*key, &rumor.value, rumor.sends) {
+                Some((bytes, what)) if bytes <= room => {
+                    room -= bytes;
+                    words.push(what);
+                    picked.push(*key);
+                }
+                Some(_) => misfits += 1,
+                None => picked.push(*key),
+            }
         }
-        for (key, _) in &picked {
-            told.insert(*key);
-            self.count_send(*key, budget);
+        for key in picked {
+            told.insert(key);
+            self.count_send(key, budget(key));
         }
-        picked
+        words
     }
 
     /// Hears whether telling it was news to someone; it dies after `useless_max` times in a row that it wasn't.
@@ -126,7 +144,12 @@ impl<K: Ord + Copy, V: Clone> Rumors<K, V> {
         }
     }
 
-    fn remove(&mut self, key: K) {
+    /// Whether it is being told.
+    pub(crate) fn contains(&self, key: K) -> bool {
+        self.items.contains_key(&key)
+    }
+
+    pub(crate) fn remove(&mut self, key: K) {
         if let Some(rumor) = self.items.remove(&key) {
             self.order.remove(&(rumor.sends, Reverse(rumor.born), key));
         }
@@ -141,12 +164,17 @@ mod tests {
         NodeId::try_from(id).unwrap()
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "what a rumor set asks for")]
+    const fn word(_: u64, letter: &char, _: u64) -> Option<(usize, char)> {
+        Some((1, *letter))
+    }
+
     #[test]
     fn the_newest_untold_rumor_goes_first_and_dies_at_its_budget() {
         let mut rumors = Rumors::new(10);
-        rumors.add(1u64, 'a', None);
-        rumors.add(2, 'b', None);
-        let mut one = || rumors.pick(node(9), &mut BTreeSet::new(), 2, 1, |_, _| 1)[0].1;
+        rumors.add(1u64, 'a', None, 0);
+        rumors.add(2, 'b', None, 0);
+        let mut one = || rumors.pick(node(9), &mut BTreeSet::new(), |_| 2, (1, 1), word)[0];
         assert_eq!([one(), one(), one(), one()], ['b', 'a', 'b', 'a']);
         assert!(rumors.is_empty());
     }
@@ -154,15 +182,15 @@ mod tests {
     #[test]
     fn a_rumor_isnt_told_to_its_teller() {
         let mut rumors = Rumors::new(10);
-        rumors.add(1u64, 'a', Some(node(3)));
+        rumors.add(1u64, 'a', Some(node(3)), 0);
         assert!(
             rumors
-                .pick(node(3), &mut BTreeSet::new(), 4, 100, |_, _| 1)
+                .pick(node(3), &mut BTreeSet::new(), |_| 4, (100, 1), word)
                 .is_empty()
         );
         assert_eq!(
             rumors
-                .pick(node(4), &mut BTreeSet::new(), 4, 100, |_, _| 1)
+                .pick(node(4), &mut BTreeSet::new(), |_| 4, (100, 1), word)
                 .len(),
             1
         );
@@ -171,7 +199,7 @@ mod tests {
     #[test]
     fn useless_pushes_in_a_row_end_a_rumor() {
         let mut rumors = Rumors::new(10);
-        rumors.add(1u64, 'a', None);
+        rumors.add(1u64, 'a', None, 0);
         for news in [false, false, true, false, false] {
             rumors.feedback(1, news, 3);
             assert!(!rumors.is_empty());
@@ -181,17 +209,35 @@ mod tests {
     }
 
     #[test]
+    fn each_item_has_its_own_budget_and_nothing_is_looked_at_without_room() {
+        let mut rumors = Rumors::new(10);
+        rumors.add(1u64, 'a', None, 0);
+        rumors.add(2, 'b', None, 0);
+        let budget = |key| if key == 1 { 3 } else { 1 };
+        let mut told = |room| {
+            rumors.pick(
+                node(9),
+                &mut BTreeSet::new(),
+                budget,
+                (room, 5),
+                |_, letter, _| Some((5, *letter)),
+            )
+        };
+        assert_eq!(told(4), []);
+        assert_eq!(told(10), ['b', 'a']);
+        assert_eq!(told(10), ['a']);
+        assert_eq!(told(10), ['a']);
+        assert_eq!(told(10), []);
+    }
+
+    #[test]
     fn a_full_set_drops_the_most_told() {
         let mut rumors = Rumors::new(2);
-        rumors.add(1u64, 'a', None);
-        rumors.pick(node(9), &mut BTreeSet::new(), 9, 100, |_, _| 1);
-        rumors.add(2, 'b', None);
-        rumors.add(3, 'c', None);
-        let left: Vec<char> = rumors
-            .pick(node(9), &mut BTreeSet::new(), 9, 100, |_, _| 1)
-            .iter()
-            .map(|item| item.1)
-            .collect();
+        rumors.add(1u64, 'a', None, 0);
+        rumors.pick(node(9), &mut BTreeSet::new(), |_| 9, (100, 1), word);
+        rumors.add(2, 'b', None, 0);
+        rumors.add(3, 'c', None, 0);
+        let left = rumors.pick(node(9), &mut BTreeSet::new(), |_| 9, (100, 1), word);
         assert_eq!(left, ['c', 'b']);
     }
 }

@@ -1,27 +1,34 @@
 //! What readers see besides the entries: the members, the counts, the mode's own progress.
 //!
-//! Kept ready, so that a view costs nothing; built anew only when something in it changed, and the list of members at
-//! most every so often when there are many.
+//! Kept ready, so that a view costs nothing; built anew only when something in it changed. The members are listed for who
+//! asks, since there may be thousands.
 
 use std::sync::Arc;
 
-use quorumor_core::{Health, Member, MemberCounts, MemberState, Mode, Mono, Role, Status};
+use quorumor_core::{
+    Alarm, Durability, Health, Member, MemberCounts, MemberState, Mode, Mono, NodeId, Role, Status,
+};
 
 use crate::config::GossipConfig;
 use crate::replica::{GossipReplica, Me};
 use crate::store::Store;
-use crate::timers::Timer;
 
-/// Up to so many members the list is kept exact; beyond, it is renewed with the contact.
+/// Up to so many members, the least recently heard one is looked for.
 const EXACT_MEMBERS_MAX: usize = 64;
+
+/// A collection that is held back for so long is worth an alarm, in milliseconds.
+const HELD_BACK_ALARM_MS: u64 = 30_000;
 
 /// The cached status.
 #[derive(Debug)]
 pub(crate) struct Published {
     status: Arc<Status>,
-    /// Whether the members changed since the list was built.
-    pub(crate) members_changed: bool,
+    /// Whether something about the members changed since it was built.
+    pub(crate) changed: bool,
     pub(crate) health: Health,
+    /// As of the last probe.
+    held_back_by: Option<(NodeId, u64)>,
+    isolated: bool,
 }
 
 impl Published {
@@ -32,20 +39,30 @@ impl Published {
             node: config.node,
             epoch: config.epoch,
             health: Health::Starting,
-            role: role(me, store),
+            role: role(
+                me,
+                store,
+                Beside {
+                    durability: config.durability,
+                    held_back_by: None,
+                    isolated: false,
+                },
+            ),
             counts: MemberCounts {
                 alive: 1,
                 suspect: 0,
                 down: 0,
             },
             contact_at: None,
-            members: Arc::from([myself(config, me)]),
+            members: Arc::from([]),
             alarms: Arc::from([]),
         };
         Self {
             status: Arc::new(status),
-            members_changed: false,
+            changed: false,
             health: Health::Starting,
+            held_back_by: None,
+            isolated: false,
         }
     }
 
@@ -54,12 +71,23 @@ impl Published {
     }
 }
 
-fn role(me: &Me, store: &Store) -> Role {
+/// What the role says beside identity and state.
+#[derive(Clone, Copy, Debug)]
+struct Beside {
+    durability: Durability,
+    held_back_by: Option<(NodeId, u64)>,
+    isolated: bool,
+}
+
+fn role(me: &Me, store: &Store, beside: Beside) -> Role {
     Role::Eventual {
         generation: me.generation,
         incarnation: me.incarnation,
         conflicts: store.ledger().count(),
         tombstones: store.tombstones(),
+        durability: beside.durability,
+        held_back_by: beside.held_back_by,
+        isolated: beside.isolated,
     }
 }
 
@@ -83,64 +111,69 @@ fn myself(config: &GossipConfig, me: &Me) -> Member {
 }
 
 impl GossipReplica {
-    /// Brings the status up to date where it costs little.
+    /// Brings the status up to date.
     pub(crate) fn refresh_status(&mut self) {
-        if self.published.members_changed && self.members.len() <= EXACT_MEMBERS_MAX {
-            self.rebuild_status();
+        let beside = Beside {
+            durability: self.config.durability,
+            held_back_by: self.published.held_back_by,
+            isolated: self.published.isolated,
+        };
+        let role = role(&self.me, &self.store, beside);
+        let changed = std::mem::take(&mut self.published.changed);
+        let status = &self.published.status;
+        if !changed && status.role == role && status.health == self.published.health {
             return;
         }
-        let role = role(&self.me, &self.store);
-        let status = &self.published.status;
-        if status.role != role || status.health != self.published.health {
-            let health = self.published.health.clone();
-            let status = Arc::make_mut(&mut self.published.status);
-            status.role = role;
-            status.health = health;
+        let (health, counts) = (self.published.health.clone(), self.members.counts());
+        let alarms = self.alarms();
+        let status = Arc::make_mut(&mut self.published.status);
+        status.role = role;
+        status.health = health;
+        status.counts = counts;
+        if *status.alarms != *alarms {
+            status.alarms = alarms.into();
         }
     }
 
-    /// Renews contact times and a long list of members: once a second, less often when there are thousands.
+    fn alarms(&self) -> Vec<Alarm> {
+        let mut alarms = Vec::new();
+        if let Some(address) = self.me.double {
+            alarms.push(Alarm::DuplicateId { address });
+        }
+        if let Some((node, ms)) = self.published.held_back_by
+            && ms >= HELD_BACK_ALARM_MS
+        {
+            alarms.push(Alarm::CollectionHeldBack { node });
+        }
+        alarms
+    }
+
+    /// Renews when members were last heard: once a probe.
     pub(crate) fn refresh_contact(&mut self) {
-        self.rebuild_status();
         self.write_down_peers();
-        let pause_ms = 1_000.max(self.members.len() as u64);
-        self.timers
-            .set(self.now.mono().after_ms(pause_ms), Timer::Status);
+        self.published.held_back_by = self.stability.held_back_by(self.now.mono());
+        self.published.isolated = self.is_isolated();
+        let contact_at = self.contact_at();
+        if self.published.status.contact_at != contact_at {
+            Arc::make_mut(&mut self.published.status).contact_at = contact_at;
+        }
     }
 
-    fn rebuild_status(&mut self) {
-        self.published.members_changed = false;
-        let mut counts = MemberCounts {
-            alive: 1,
-            suspect: 0,
-            down: 0,
-        };
-        let mut contact_at: Option<Mono> = None;
-        for (_, record) in self.members.iter() {
-            match record.state() {
-                MemberState::Alive => {
-                    counts.alive += 1;
-                    if let Some(heard_at) = record.heard_at {
-                        contact_at = Some(contact_at.map_or(heard_at, |least| least.min(heard_at)));
-                    }
-                }
-                MemberState::Suspect => counts.suspect += 1,
-                MemberState::Down => counts.down += 1,
-                MemberState::Left => {}
-            }
+    /// When the least recently heard live member was heard. Of many, that is since when all were probed.
+    fn contact_at(&self) -> Option<Mono> {
+        if self.members.len() > EXACT_MEMBERS_MAX {
+            return self.probes.all_probed_since();
         }
-        self.published.status = Arc::new(Status {
-            mode: Mode::Eventual,
-            cluster: self.config.cluster,
-            node: self.config.node,
-            epoch: self.config.epoch,
-            health: self.published.health.clone(),
-            role: role(&self.me, &self.store),
-            counts,
-            contact_at,
-            members: self.members.publish(myself(&self.config, &self.me)),
-            alarms: Arc::from([]),
-        });
+        let alive = self.members.iter().map(|(_, record)| record);
+        alive
+            .filter(|record| record.state == MemberState::Alive)
+            .filter_map(|record| record.heard_at)
+            .min()
+    }
+
+    /// The members for who asks.
+    pub(crate) fn list_members(&self) -> Vec<Member> {
+        self.members.publish(myself(&self.config, &self.me))
     }
 
     /// The wait for the first sync is over.

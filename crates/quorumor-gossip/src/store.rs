@@ -7,13 +7,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use imbl::OrdMap;
-use quorumor_core::{ChangeEvent, Entry, Key, LogId, NodeId, Seq, VersionVector};
+use quorumor_core::{ChangeEvent, Entry, Key, LogId, NodeId, Plant, Planted, Seq, VersionVector};
 
 use crate::event::Event;
+use crate::lease_table::LeaseTable;
 use crate::ledger::Ledger;
 use crate::log::Log;
-use crate::register::Register;
+use crate::register::{Policy, Register};
+use crate::system_key::SystemKey;
 use crate::vector::Known;
+
+mod collection;
 
 /// Events that came before their predecessors and wait for them.
 const HELD_MAX: usize = 4_096;
@@ -63,12 +67,23 @@ pub(crate) struct Store {
     held_count: usize,
     held_bytes: usize,
     ledger: Ledger,
+    leases: LeaseTable,
+    /// Prefixes of keys that keep all their concurrent values.
+    siblings: Vec<String>,
     tombstones: u64,
+    /// Keys whose context is so wide that it should be looked through.
+    wide: u64,
+    /// Everyone whom a cut asked has what this covers, and deletes within it are collected: a peer that lacks any of it takes
+    /// whole states.
+    floor: VersionVector,
+    /// This node's wall clock, for the ledger alone.
+    wall_ms: u64,
+    planted: Planted,
     step: Step,
 }
 
 impl Store {
-    pub(crate) fn new(log_bytes_max: usize) -> Self {
+    pub(crate) fn new(log_bytes_max: usize, siblings: Vec<String>) -> Self {
         Self {
             registers: OrdMap::new(),
             entries: OrdMap::new(),
@@ -78,7 +93,13 @@ impl Store {
             held_count: 0,
             held_bytes: 0,
             ledger: Ledger::default(),
+            leases: LeaseTable::default(),
+            siblings,
             tombstones: 0,
+            wide: 0,
+            floor: VersionVector::new(),
+            wall_ms: 0,
+            planted: Planted::default(),
             step: Step::default(),
         }
     }
@@ -93,6 +114,44 @@ impl Store {
 
     pub(crate) const fn ledger(&self) -> &Ledger {
         &self.ledger
+    }
+
+    pub(crate) const fn leases(&self) -> &LeaseTable {
+        &self.leases
+    }
+
+    pub(crate) const fn leases_mut(&mut self) -> &mut LeaseTable {
+        &mut self.leases
+    }
+
+    pub(crate) const fn floor(&self) -> &VersionVector {
+        &self.floor
+    }
+
+    /// The time that conflicts found from now on are listed with.
+    pub(crate) const fn set_wall(&mut self, wall_ms: u64) {
+        self.wall_ms = wall_ms;
+    }
+
+    /// With a defect, for tests of what finds it.
+    pub(crate) const fn with_planted(mut self, planted: Planted) -> Self {
+        self.planted = planted;
+        self
+    }
+
+    /// What a key does with concurrent values.
+    pub(crate) fn policy(&self, key: &Key) -> Policy {
+        let keeps = |prefix: &String| key.as_str().starts_with(prefix.as_str());
+        if self.siblings.iter().any(keeps) {
+            Policy::Siblings
+        } else {
+            Policy::Lww
+        }
+    }
+
+    /// Whether cuts have something to collect: deletes, or what contexts needn't say any more.
+    pub(crate) const fn has_to_collect(&self) -> bool {
+        self.tombstones > 0 || self.wide > 0
     }
 
     pub(crate) const fn tombstones(&self) -> u64 {
@@ -130,55 +189,54 @@ impl Store {
         Merged::New
     }
 
-    /// Joins a peer's registers and then everything that it knew: both or nothing, so a prefix of every log is seen.
-    pub(crate) fn install(&mut self, registers: &[Register], vector: &VersionVector) {
-        for register in registers {
-            let Some(key) = register.winner().map(|winner| winner.key.clone()) else {
-                continue;
-            };
-            self.update(key, |mine| mine.merge(register));
-        }
-        for (writer, log_id, seq) in vector.rows() {
-            if self.known.raise(writer, log_id, seq) {
-                self.log.restart(writer, log_id, seq);
-                self.step.raised.push((writer, log_id));
-            }
-        }
-        for row in self.held.keys().copied().collect::<Vec<_>>() {
-            self.release(row);
-        }
-        self.step.installed = true;
-    }
-
     /// Puts back what a checkpoint held, counted marks included. Only before anything else was merged.
     pub(crate) fn restore(
         &mut self,
         registers: Vec<Register>,
         vector: &VersionVector,
-        conflicts: u64,
+        floor: VersionVector,
+        ledger: Ledger,
     ) {
-        for register in registers {
-            let Some(winner) = register.winner() else {
-                continue;
-            };
-            let key = winner.key.clone();
-            if let Some(entry) = register.entry() {
-                self.entries.insert(key.clone(), Arc::new(entry));
-            }
-            self.tombstones += u64::from(register.is_tombstone());
-            self.registers.insert(key, Arc::new(register));
-        }
         for (writer, log_id, seq) in vector.rows() {
             self.known.raise(writer, log_id, seq);
             self.log.restart(writer, log_id, seq);
         }
-        self.ledger.restore(conflicts);
+        self.floor = floor;
+        for register in registers {
+            if let Some(key) = register.winner().map(|winner| winner.key.clone()) {
+                self.put_register(key, register);
+            }
+        }
+        // The registers of a checkpoint have lost nothing since.
+        self.ledger = ledger;
+    }
+
+    /// A node is held to be gone: the entries of its leases are hidden at once.
+    pub(crate) fn hide_owner(&mut self, owner: NodeId) {
+        if self.leases.hide(owner) {
+            self.republish(owner);
+        }
+    }
+
+    /// A node is back: the entries of its leases are shown.
+    pub(crate) fn show_owner(&mut self, owner: NodeId) {
+        if self.leases.show(owner) {
+            self.republish(owner);
+        }
+    }
+
+    fn republish(&mut self, owner: NodeId) {
+        for key in self.leases.keys_of_owner(owner) {
+            if let Some(register) = self.registers.get(&key).map(Arc::clone) {
+                self.publish(&key, &register);
+            }
+        }
     }
 
     fn apply(&mut self, event: Arc<Event>) {
-        self.update(event.key.clone(), |register| register.merge_event(&event));
         self.known
             .raise(event.dot.writer, event.dot.log_id, event.dot.seq);
+        self.update(event.key.clone(), |register| register.merge_event(&event));
         self.log.push(Arc::clone(&event));
         self.step.raised.push((event.dot.writer, event.dot.log_id));
         self.step.applied.push(event);
@@ -190,52 +248,98 @@ impl Store {
             .get(&key)
             .map(|known| Register::clone(known))
             .unwrap_or_default();
-        let was_tombstone = register.is_tombstone();
         merge(&mut register);
-        for lost in register.count_losers() {
-            self.ledger.add(&lost);
+        self.put_register(key, register);
+    }
+
+    /// Takes a register's new content in, wherever something of it is kept.
+    fn put_register(&mut self, key: Key, mut register: Register) {
+        let policy = self.policy(&key);
+        for lost in register.tidy(policy, &self.floor) {
+            if !self.planted.is(Plant::SilentLedger) {
+                self.ledger.add(lost, self.wall_ms);
+            }
         }
+        if self.planted.is(Plant::DroppedTombstone) && register.is_tombstone() {
+            register = Register::default();
+        }
+        let before = self.registers.get(&key);
+        let bound = |register: &Register| {
+            let shown = register.shown(policy)?;
+            Some((shown.dot.writer, shown.lease?))
+        };
+        let was_bound = before.and_then(|before| bound(before));
+        self.tombstones -= u64::from(before.is_some_and(|before| before.is_tombstone()));
         self.tombstones += u64::from(register.is_tombstone());
-        self.tombstones -= u64::from(was_tombstone);
+        self.wide -= u64::from(before.is_some_and(|before| before.is_wide()));
+        self.wide += u64::from(register.is_wide());
+        self.leases.rebind(&key, was_bound, bound(&register));
         self.publish(&key, &register);
-        self.registers.insert(key, Arc::new(register));
+        if register.is_empty() {
+            self.registers.remove(&key);
+        } else {
+            self.registers.insert(key, Arc::new(register));
+        }
     }
 
     fn publish(&mut self, key: &Key, register: &Register) {
-        let before = self.entries.get(key).map(|entry| entry.version.clone());
-        let entry = register.entry().map(Arc::new);
-        let changed = match (&before, &entry) {
-            (None, None) => false,
-            (Some(before), Some(entry)) => dot_of(before) != dot_of(&entry.version),
-            (None, Some(_)) | (Some(_), None) => true,
-        };
-        match &entry {
+        let policy = self.policy(key);
+        if let Some(SystemKey::Lease(lease)) = SystemKey::of(key) {
+            self.leases.set(lease, register.shown(policy));
+            return;
+        }
+        let is_hidden = register
+            .shown(policy)
+            .is_some_and(|shown| shown.lease.is_some() && self.leases.is_hidden(shown.dot.writer));
+        let entry = register.entry(policy).filter(|_| !is_hidden).map(Arc::new);
+        let before = match &entry {
             Some(entry) => self.entries.insert(key.clone(), Arc::clone(entry)),
             None => self.entries.remove(key),
         };
+        let changed = match (&before, &entry) {
+            (None, None) => false,
+            (Some(before), Some(entry)) => {
+                dot_of(&before.version) != dot_of(&entry.version)
+                    || before.siblings != entry.siblings
+            }
+            (None, Some(_)) | (Some(_), None) => true,
+        };
         if changed {
-            self.note_change(key, register, entry);
+            self.note_change(key, register, before, entry);
         }
     }
 
-    fn note_change(&mut self, key: &Key, register: &Register, entry: Option<Arc<Entry>>) {
+    fn note_change(
+        &mut self,
+        key: &Key,
+        register: &Register,
+        before: Option<Arc<Entry>>,
+        entry: Option<Arc<Entry>>,
+    ) {
         if self.step.changes.len() >= CHANGES_MAX {
             self.step.changes = vec![ChangeEvent::Reset];
         }
         if self.step.changes == [ChangeEvent::Reset] {
             return;
         }
-        self.step.changes.push(match (entry, register.winner()) {
-            (Some(entry), _) => ChangeEvent::Put {
+        let deleted_by = || match register.winner() {
+            Some(winner) => Some(register.version(winner)),
+            // Dropped with a whole state: what went is all that is known.
+            None => before.as_ref().map(|before| before.version.clone()),
+        };
+        self.step.changes.push(match entry {
+            Some(entry) => ChangeEvent::Put {
                 entry,
                 previous: None,
             },
-            (None, Some(winner)) => ChangeEvent::Deleted {
-                key: key.clone(),
-                version: register.version(winner),
-                previous: None,
+            None => match deleted_by() {
+                Some(version) => ChangeEvent::Deleted {
+                    key: key.clone(),
+                    version,
+                    previous: None,
+                },
+                None => ChangeEvent::Reset,
             },
-            (None, None) => ChangeEvent::Reset,
         });
     }
 

@@ -1,9 +1,14 @@
 //! Stories about a few nodes, told through the replica's contract alone.
 
+mod acks;
 mod chaos;
+mod forwarding;
+mod guards;
+mod leases;
 mod members;
 mod own_log;
 mod repair;
+mod told;
 mod writes;
 
 use crate::harness::World;

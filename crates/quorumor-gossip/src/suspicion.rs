@@ -7,29 +7,56 @@ use quorumor_core::{Mono, NodeId};
 /// Confirmations by distinct members that bring a suspicion down to its least time (Lifeguard's K).
 const CONFIRMATIONS: usize = 2;
 
+/// How many times shorter a suspicion is if every accuser that it needs was refused by the member's host. The rest is for a
+/// process that is just being restarted.
+const EVIDENT_SPEEDUP: u64 = 2;
+
 /// The doubt about one member at one generation and incarnation.
 #[derive(Clone, Debug)]
 pub(crate) struct Suspicion {
     pub(crate) since: Mono,
-    /// Who accused: the first, and then who confirmed.
-    pub(crate) accusers: Vec<NodeId>,
+    /// Who accused: the first, and then who confirmed; and whether the member's own host said to that one that nobody listens
+    /// there.
+    accusers: Vec<(NodeId, bool)>,
 }
 
 impl Suspicion {
-    pub(crate) fn new(since: Mono, accuser: NodeId) -> Self {
+    pub(crate) fn new(since: Mono, accuser: NodeId, refused: bool) -> Self {
         Self {
             since,
-            accusers: vec![accuser],
+            accusers: vec![(accuser, refused)],
         }
     }
 
-    /// Adds a distinct accuser; whether that shortens the time.
-    pub(crate) fn confirm(&mut self, accuser: NodeId) -> bool {
-        if self.accusers.contains(&accuser) || self.accusers.len() > CONFIRMATIONS {
-            return false;
+    /// Adds a distinct accuser, or a known one's better evidence; whether that shortens the time.
+    pub(crate) fn confirm(&mut self, accuser: NodeId, refused: bool) -> bool {
+        let known = self.accusers.iter_mut().find(|(node, _)| *node == accuser);
+        if let Some((_, evidence)) = known {
+            let better = refused && !*evidence;
+            *evidence |= refused;
+            return better;
         }
-        self.accusers.push(accuser);
-        true
+        if self.accusers.len() <= CONFIRMATIONS {
+            self.accusers.push((accuser, refused));
+            return true;
+        }
+        // Enough accuse; evidence takes the place of mere silence.
+        let silent = self
+            .accusers
+            .iter_mut()
+            .find(|(_, evidence)| refused && !evidence);
+        silent.is_some_and(|place| {
+            *place = (accuser, refused);
+            true
+        })
+    }
+
+    /// In whose name this node tells of it, and with what evidence.
+    pub(crate) fn told_by(&self, me: NodeId) -> (NodeId, bool) {
+        let mine = self.accusers.iter().find(|(node, _)| *node == me);
+        mine.or(self.accusers.last())
+            .copied()
+            .unwrap_or((me, false))
     }
 
     /// When it runs out, in a cluster of `members`.
@@ -37,7 +64,13 @@ impl Suspicion {
         // With so few others that they can't all confirm, fewer confirmations do.
         let needed = CONFIRMATIONS.min(members.saturating_sub(2));
         let confirmed = self.accusers.len() - 1;
-        self.since.after_ms(times.timeout_ms(confirmed, needed))
+        let evident = self.accusers.iter().filter(|(_, refused)| *refused).count();
+        let timeout_ms = times.timeout_ms(confirmed, needed);
+        if evident > needed {
+            // As many as could end it sooner have heard from the host itself that the process is gone.
+            return self.since.after_ms(timeout_ms / EVIDENT_SPEEDUP);
+        }
+        self.since.after_ms(timeout_ms)
     }
 }
 
@@ -147,24 +180,24 @@ mod tests {
     fn confirmations_shorten_the_time() {
         let times = SuspicionTimes::new(4, 6, 1_000, 5);
         assert_eq!((times.min_ms, times.max_ms), (4_000, 24_000));
-        let mut suspicion = Suspicion::new(Mono(0), node(1));
+        let mut suspicion = Suspicion::new(Mono(0), node(1), false);
         assert_eq!(suspicion.deadline(times, 5), Mono(0).after_ms(24_000));
-        assert!(suspicion.confirm(node(2)));
-        assert!(!suspicion.confirm(node(2)));
+        assert!(suspicion.confirm(node(2), false));
+        assert!(!suspicion.confirm(node(2), false));
         let once = suspicion.deadline(times, 5);
         assert!(
             once > Mono(0).after_ms(11_000) && once < Mono(0).after_ms(12_000),
             "{once}"
         );
-        assert!(suspicion.confirm(node(3)));
+        assert!(suspicion.confirm(node(3), false));
         assert_eq!(suspicion.deadline(times, 5), Mono(0).after_ms(4_000));
-        assert!(!suspicion.confirm(node(4)));
+        assert!(!suspicion.confirm(node(4), false));
     }
 
     #[test]
     fn two_nodes_have_nobody_to_confirm() {
         let times = SuspicionTimes::new(4, 6, 1_000, 2);
-        let suspicion = Suspicion::new(Mono(0), node(1));
+        let suspicion = Suspicion::new(Mono(0), node(1), false);
         assert_eq!(suspicion.deadline(times, 2), Mono(0).after_ms(4_000));
     }
 }

@@ -1,25 +1,26 @@
-//! Members: who is there, who isn't, and how a node defends itself (SWIM, Das et al. 2002; Lifeguard, arXiv 1707.00788).
+//! Probing: who answers and who doesn't (SWIM, Das et al. 2002; Lifeguard, arXiv 1707.00788). What is made of it is in
+//! `beliefs.rs`.
 //!
 //! ```text
 //! A --ping--> B            B answers: ack
 //! A --ping--> B (lost)     half a period later: A --indirect ping--> C, D, E --ping--> B, and a ping by stream
-//! nobody heard B           A suspects B, tells B first; unless B refutes in time, A holds B to be down
+//! nobody heard B           A suspects B, quietly at first; then B hears it, and all: unless it refutes in time it is down
 //! ```
 
-use quorumor_core::{Destination, Incarnation, MemberState, NodeId, Output, StreamClass};
+use quorumor_core::{Destination, MemberState, NodeId, Output, StreamClass};
 
 use crate::codec::encode_part;
-use crate::member::{Belief, Outcome, life_hash};
-use crate::message::{Part, Summary, Update};
+use crate::member::life_hash;
+use crate::message::{Life, Part, Summary, Update};
+use crate::notice::Notice;
 use crate::probe::{Probe, Relay};
 use crate::replica::{GossipReplica, Via};
-use crate::suspicion::SuspicionTimes;
 use crate::timers::Timer;
 
-/// An accuser's incarnation further than this above the own one is refused.
-const INCARNATION_JUMP_MAX: u64 = 1 << 16;
-/// A generation of this id further than this above the wall clock is refused, in milliseconds.
-const GENERATION_AHEAD_MS_MAX: u64 = 24 * 3_600 * 1_000;
+/// After so long everyone has heard of this node, in milliseconds since its start.
+const KNOWN_AFTER_MS: u64 = 30_000;
+/// Members that are probed at once because a host said that they are gone, at most one each so many milliseconds.
+const URGENT_PAUSE_MS: u64 = 100;
 
 impl GossipReplica {
     /// Members that are alive or suspect, this node included.
@@ -28,17 +29,23 @@ impl GossipReplica {
     }
 
     pub(crate) fn summary(&self) -> Summary {
-        let gone = if self.me.has_left { 2 } else { 0 };
-        let me = life_hash(
-            self.config.node,
-            self.me.generation,
-            self.me.incarnation,
-            gone,
-        );
         Summary {
             state: self.store.known().hash(),
-            members: self.members.hash() ^ me,
+            members: self.members.hash() ^ self.my_life_hash(),
         }
+    }
+
+    /// This node's part of the members' hash; nothing once it has left.
+    pub(crate) fn my_life_hash(&self) -> u64 {
+        if self.me.has_left {
+            return 0;
+        }
+        let (generation, incarnation) = self.my_life();
+        life_hash(self.config.node, generation, incarnation)
+    }
+
+    pub(crate) const fn my_life(&self) -> Life {
+        (self.me.generation, self.me.incarnation)
     }
 
     pub(crate) fn my_update(&self) -> Update {
@@ -52,6 +59,7 @@ impl GossipReplica {
             generation: self.me.generation,
             incarnation: self.me.incarnation,
             accuser: self.config.node,
+            refused: false,
             address: self.config.peer_address,
             client_address: self.me.client_address.clone(),
         }
@@ -67,13 +75,13 @@ impl GossipReplica {
 
     /// Begins to tell everyone what is believed of a member.
     pub(crate) fn spread_news_of(&mut self, node: NodeId) {
-        self.member_rumors.add(node, (), None);
+        self.member_rumors.add(node, (), None, 0);
         self.schedule_gossip(self.now.mono().after_ms(self.config.gossip_interval_ms));
-        self.published.members_changed = true;
+        self.published.changed = true;
     }
 
     /// Tells one node what is believed of a member.
-    fn tell(&mut self, to: NodeId, node: NodeId) {
+    pub(crate) fn tell(&mut self, to: NodeId, node: NodeId) {
         if let Some(update) = self.update_about(node) {
             self.outbox
                 .push_bare(Destination::Node(to), &Part::Members(vec![update]));
@@ -86,33 +94,75 @@ impl GossipReplica {
         self.judge_probe();
         let stretch = self.probes.stretch();
         let now = self.now.mono();
-        if let Some(target) = self.probes.ring.next(&self.members, &mut self.rng) {
-            let number = self.probes.number();
-            self.probes.current = Some(Probe {
-                number,
-                target,
-                acked: false,
-                asked: 0,
-                nacks: 0,
-            });
-            let ping = self.ping(number, Some(target), false);
-            self.outbox.push(Destination::Node(target), &ping);
-            let ack_by = now.after_ms(self.config.probe_timeout_ms * stretch);
-            self.timers.set(ack_by, Timer::ProbeAck(number));
+        if let Some((target, begins)) = self.members.next_of_round(&mut self.rng) {
+            if begins {
+                self.probes.begin_round(now);
+            }
+            self.probe(target, stretch);
         }
         self.timers.set(
             now.after_ms(self.config.probe_interval_ms * stretch),
             Timer::Probe,
         );
+        self.refresh_contact();
+        self.reap_the_gone();
+        self.tick_stability();
     }
 
+    fn probe(&mut self, target: NodeId, stretch: u64) {
+        self.counters.probes += 1;
+        let number = self.probes.number();
+        self.probes.current = Some(Probe {
+            number,
+            target,
+            acked: false,
+            refused: false,
+            asked: 0,
+            nacks: 0,
+        });
+        let ping = self.ping(number, Some(target), false);
+        self.outbox.push(Destination::Node(target), &ping);
+        let ack_by = self
+            .now
+            .mono()
+            .after_ms(self.config.probe_timeout_ms * stretch);
+        self.timers.set(ack_by, Timer::ProbeAck(number));
+    }
+
+    /// Looks at once, by stream, for a member of which a host said that it is gone. Beside the probe of the period.
+    pub(crate) fn probe_urgently(&mut self) {
+        let Some(target) = self.probes.urgent else {
+            return;
+        };
+        let now = self.now.mono();
+        if self
+            .probes
+            .looked_at
+            .is_some_and(|at| now.since_us(at) < URGENT_PAUSE_MS * 1_000)
+        {
+            return;
+        }
+        self.probes.urgent = None;
+        self.probes.looked_at = Some(now);
+        if self.members.is_present(target) {
+            self.probes.looking_for = Some(target);
+            let number = self.probes.number();
+            let ping = self.ping(number, Some(target), false);
+            self.send_stream(target, StreamClass::Control, &[ping]);
+        }
+    }
+
+    /// A ping; with all about this node for who may not know it.
     pub(crate) fn ping(&self, number: u64, target: Option<NodeId>, join: bool) -> Part {
+        let known_by_all = self.now.mono().0 > KNOWN_AFTER_MS * 1_000;
+        let is_met = target.is_some_and(|target| self.members.is_met(target, known_by_all));
         Part::Ping {
             number,
             target,
             join,
             summary: self.summary(),
-            me: self.my_update(),
+            life: self.my_life(),
+            me: (join || !is_met).then(|| self.my_update()),
         }
     }
 
@@ -129,16 +179,85 @@ impl GossipReplica {
         } else {
             probe.asked - probe.nacks
         });
-        let Some(mut update) = self.update_about(probe.target) else {
-            return;
-        };
-        if !self.members.is_present(probe.target) {
+        self.accuse(probe.target, probe.refused);
+    }
+
+    fn accuse(&mut self, target: NodeId, refused: bool) {
+        if !self.members.is_present(target) {
             return;
         }
+        let Some(mut update) = self.update_about(target) else {
+            return;
+        };
         update.state = MemberState::Suspect;
         update.accuser = self.config.node;
+        update.refused = refused;
         self.counters.suspicions += 1;
-        self.merge_news(&update, self.config.node);
+        if refused {
+            self.merge_news(&update, self.config.node);
+            self.push_now = true;
+        } else {
+            self.accuse_quietly(target, &update);
+        }
+    }
+
+    /// Suspects a member without telling anyone for a while: under loss most such suspicions are wrong, and an answer that is
+    /// only late ends them. What nobody has heard needs no refutation.
+    fn accuse_quietly(&mut self, target: NodeId, update: &Update) {
+        let was_alive = self.members.is_alive(target);
+        let is_told = self.member_rumors.contains(target);
+        self.merge_news(update, self.config.node);
+        if !was_alive {
+            return;
+        }
+        if !is_told {
+            self.member_rumors.remove(target);
+        }
+        self.probes.quiet.insert(target);
+        let number = self.probes.number();
+        let ping = self.ping(number, Some(target), false);
+        self.outbox.push(Destination::Node(target), &ping);
+        let quiet_ms = self.suspicion_times().min_ms / 4;
+        let at = self.now.mono().after_ms(quiet_ms);
+        self.timers.set(at, Timer::Accuse(target));
+    }
+
+    /// It hasn't answered: the accused hears it first, and then everyone.
+    pub(crate) fn accuse_aloud(&mut self, target: NodeId) {
+        if self.probes.quiet.remove(&target)
+            && self.members.state(target) == Some(MemberState::Suspect)
+        {
+            self.tell(target, target);
+            self.spread_news_of(target);
+        }
+    }
+
+    /// A member that only this node suspected has answered.
+    fn pardon(&mut self, node: NodeId) {
+        if self.probes.quiet.remove(&node) && self.members.pardon(node, &mut self.rng) {
+            self.note(Notice::Revived { node });
+            self.published.changed = true;
+        }
+    }
+
+    /// The host says that nobody listens where a member was: worth an accusation at once if it doesn't answer probes either,
+    /// but no proof that it is gone for good.
+    pub(crate) fn handle_refusal(&mut self, peer: NodeId) {
+        let probing = self.probes.current.as_mut();
+        let unanswered =
+            probing.filter(|probe| probe.target == peer && !probe.acked && probe.asked > 0);
+        if let Some(probe) = unanswered {
+            probe.refused = true;
+            probe.acked = true;
+            self.accuse(peer, true);
+        } else if self.probes.looking_for == Some(peer) {
+            self.probes.looking_for = None;
+            if self.members.state(peer) == Some(MemberState::Suspect) {
+                self.accuse(peer, true);
+            }
+        } else {
+            self.members.hasten(peer);
+        }
     }
 
     pub(crate) fn probe_indirectly(&mut self, number: u64) {
@@ -149,12 +268,11 @@ impl GossipReplica {
             return;
         }
         let target = probe.target;
-        let helpers = self.gossip_ring.some(
-            self.config.indirect_probes,
-            Some(target),
-            &self.members,
-            &mut self.rng,
-        );
+        self.counters.probes_helped += 1;
+        self.members.part(target);
+        let helpers = self
+            .members
+            .some(self.config.indirect_probes, Some(target), &mut self.rng);
         for helper in &helpers {
             let part = Part::IndirectPing { number, target };
             self.outbox.push(Destination::Node(*helper), &part);
@@ -166,12 +284,24 @@ impl GossipReplica {
         self.send_stream(target, StreamClass::Control, &[ping]);
     }
 
-    pub(crate) fn handle_ping(&mut self, from: NodeId, number: u64, me: &Update, via: Via) {
-        self.hear_from(from, me);
+    pub(crate) fn handle_ping(
+        &mut self,
+        from: NodeId,
+        number: u64,
+        (life, me): (Life, Option<&Update>),
+        via: Via,
+    ) {
+        self.hear_from(from, life, me);
+        if me.is_none() {
+            // It takes this node for one that knows it, and so it knows this one.
+            self.members.meet(from);
+        }
         let ack = Part::Ack {
             number,
             summary: self.summary(),
-            me: self.my_update(),
+            life: self.my_life(),
+            // Who introduces itself may not know this node either.
+            me: me.map(|_| self.my_update()),
         };
         match via {
             Via::Datagram => self.outbox.push(Destination::Node(from), &ack),
@@ -179,9 +309,22 @@ impl GossipReplica {
         }
     }
 
-    pub(crate) fn handle_ack(&mut self, from: NodeId, number: u64, me: &Update) {
-        self.hear_from(from, me);
+    pub(crate) fn handle_ack(
+        &mut self,
+        from: NodeId,
+        number: u64,
+        life: Life,
+        me: Option<&Update>,
+    ) {
+        self.hear_from(from, life, me);
+        // It could answer, so it knows where this node is.
+        self.members.meet(from);
         self.note_seed(from, number);
+        self.pardon(from);
+        let current = self.probes.current.as_ref();
+        if current.is_some_and(|probe| probe.number == number && probe.target != from) {
+            return;
+        }
         if let Some(relay) = self.probes.take_relay(number) {
             let part = Part::IndirectAck {
                 number: relay.number,
@@ -191,12 +334,26 @@ impl GossipReplica {
         self.handle_probe_success(number);
     }
 
-    fn hear_from(&mut self, from: NodeId, me: &Update) {
-        if me.node == from && me.state == MemberState::Alive {
-            self.merge_news(me, from);
-        } else {
-            self.counters.refused_news += 1;
+    /// The sender's life, and what it says of itself.
+    pub(crate) fn hear_from(&mut self, from: NodeId, life: Life, me: Option<&Update>) {
+        match me {
+            Some(me) if me.node == from && me.state == MemberState::Alive => {
+                self.merge_news(me, from);
+            }
+            Some(_) => self.counters.refused_news += 1,
+            None => match self.members.life(from) {
+                Some(known) if known < life => {
+                    self.outbox.push_bare(Destination::Node(from), &Part::Who);
+                }
+                Some(known) if known > life => self.tell(from, from),
+                Some(_) | None => {}
+            },
         }
+    }
+
+    /// Somebody knows an older life of this node.
+    pub(crate) fn handle_who(&mut self, from: NodeId) {
+        self.tell(from, self.config.node);
     }
 
     pub(crate) fn handle_probe_success(&mut self, number: u64) {
@@ -215,11 +372,15 @@ impl GossipReplica {
             && probe.nacks < probe.asked
         {
             probe.nacks += 1;
+            if probe.nacks == probe.asked && !probe.acked {
+                // Nobody could reach it: there is nothing to wait for.
+                self.judge_probe();
+            }
         }
     }
 
     pub(crate) fn handle_indirect_ping(&mut self, from: NodeId, number: u64, target: NodeId) {
-        if self.members.record(target).is_none() || target == self.config.node {
+        if !self.members.knows(target) || target == self.config.node {
             return;
         }
         let own = self.probes.number();
@@ -251,15 +412,9 @@ impl GossipReplica {
     /// Looks whether one of those held to be down answers: how a healed partition is found.
     pub(crate) fn probe_down(&mut self) {
         let now = self.now.mono();
-        if let Some(node) = self.probes.some_down(&self.members, &mut self.rng) {
-            let since = self
-                .members
-                .record(node)
-                .and_then(|record| match record.belief {
-                    Belief::Down { since } => Some(since),
-                    Belief::Alive | Belief::Suspect(_) | Belief::Left => None,
-                });
+        if let Some(node) = self.members.some_down(&mut self.rng) {
             let limit_us = self.config.down_probe_ms_max.saturating_mul(1_000);
+            let since = self.members.down_since(node);
             if since.is_some_and(|since| now.since_us(since) <= limit_us) {
                 let number = self.probes.number();
                 let ping = self.ping(number, Some(node), false);
@@ -272,142 +427,9 @@ impl GossipReplica {
             .set(now.after_us(pause_us * 3 / 4 + jitter), Timer::DownProbe);
     }
 
-    // ---- beliefs
-
-    /// Merges news, whoever it is about.
-    pub(crate) fn merge_news(&mut self, news: &Update, from: NodeId) {
-        if news.node == self.config.node {
-            self.hear_about_me(news, from);
-            return;
-        }
-        match self.members.merge(news, self.now.mono(), self.now.wall_ms) {
-            Outcome::Refused => self.counters.refused_news += 1,
-            Outcome::Known => {}
-            Outcome::Stale => self.tell(from, news.node),
-            Outcome::Confirmed => {
-                self.spread_news_of(news.node);
-                self.arm_suspicion(news.node);
-            }
-            Outcome::Changed { before, moved } => {
-                if moved {
-                    self.sync.peers_changed = true;
-                    self.outputs.push_back(Output::PeerAddress {
-                        peer: news.node,
-                        address: news.address,
-                    });
-                }
-                self.spread_news_of(news.node);
-                self.enter_state(news.node, news.state, before);
-            }
-        }
-    }
-
-    fn enter_state(&mut self, node: NodeId, state: MemberState, before: Option<MemberState>) {
-        let was_present = matches!(before, Some(MemberState::Alive | MemberState::Suspect));
-        match state {
-            MemberState::Alive | MemberState::Suspect => {
-                if !was_present {
-                    self.probes.ring.insert(node, &mut self.rng);
-                    self.gossip_ring.insert(node, &mut self.rng);
-                }
-                if before == Some(MemberState::Down) {
-                    self.ask(node, true);
-                }
-                if state == MemberState::Suspect {
-                    self.arm_suspicion(node);
-                }
-            }
-            MemberState::Down => {
-                self.counters.downs += 1;
-                self.probes.watch_down(node);
-                self.forget_peer(node);
-            }
-            MemberState::Left => self.forget_peer(node),
-        }
-    }
-
-    fn suspicion_times(&self) -> SuspicionTimes {
-        SuspicionTimes::new(
-            self.config.suspicion_multiplier,
-            self.config.suspicion_max_multiplier,
-            self.config.probe_interval_ms,
-            self.cluster_size(),
-        )
-    }
-
-    fn arm_suspicion(&mut self, node: NodeId) {
-        let Some(record) = self.members.record(node) else {
-            return;
-        };
-        if let Belief::Suspect(suspicion) = &record.belief {
-            let deadline = suspicion.deadline(self.suspicion_times(), self.cluster_size());
-            self.timers.set(deadline, Timer::Suspicion(node));
-        }
-    }
-
-    /// A suspicion's time is up, unless it was refuted or belongs to a later life.
-    pub(crate) fn judge_suspicion(&mut self, node: NodeId) {
-        let Some(record) = self.members.record(node) else {
-            return;
-        };
-        let Belief::Suspect(suspicion) = &record.belief else {
-            return;
-        };
-        let deadline = suspicion.deadline(self.suspicion_times(), self.cluster_size());
-        if deadline > self.now.mono() {
-            // Fewer members than at its start may have made it longer; a confirmation has set its own timer.
-            self.timers.set(deadline, Timer::Suspicion(node));
-            return;
-        }
-        if let Some(mut update) = self.update_about(node) {
-            update.state = MemberState::Down;
-            update.accuser = self.config.node;
-            self.merge_news(&update, self.config.node);
-        }
-    }
-
-    /// Someone says something about this node: refute what is wrong, correct what is old.
-    fn hear_about_me(&mut self, news: &Update, from: NodeId) {
-        if self.me.has_left {
-            return;
-        }
-        let jump = news
-            .incarnation
-            .as_u64()
-            .saturating_sub(self.me.incarnation.as_u64());
-        let ahead = self.now.wall_ms.saturating_add(GENERATION_AHEAD_MS_MAX);
-        if news.generation < self.me.generation {
-            self.tell(from, self.config.node);
-        } else if jump > INCARNATION_JUMP_MAX || news.generation.as_u64() > ahead {
-            self.counters.refused_news += 1;
-        } else if news.generation > self.me.generation {
-            // A life of this id that this disk doesn't remember: live above it.
-            self.me.generation = news.generation.next();
-            self.me.incarnation = Incarnation::ZERO;
-            self.persist_identity();
-            self.spread_news_of(self.config.node);
-        } else if self.is_wrong_about_me(news) {
-            self.me.incarnation = news.incarnation.next();
-            self.counters.refutations += 1;
-            self.probes.worsen(1);
-            self.spread_news_of(self.config.node);
-            self.tell(from, self.config.node);
-            self.push_now = true;
-        }
-    }
-
-    fn is_wrong_about_me(&self, news: &Update) -> bool {
-        match news.state {
-            MemberState::Alive => news.incarnation > self.me.incarnation,
-            MemberState::Suspect | MemberState::Down | MemberState::Left => {
-                news.incarnation >= self.me.incarnation
-            }
-        }
-    }
-
     /// Sends parts as one message on a stream.
     pub(crate) fn send_stream(&mut self, to: NodeId, class: StreamClass, parts: &[Part]) {
-        if self.me.silent_until.is_some() || self.members.record(to).is_none() {
+        if self.me.silent_until.is_some() || !self.members.knows(to) {
             return;
         }
         let payload: Vec<u8> = parts.iter().flat_map(encode_part).collect();

@@ -17,6 +17,8 @@ pub(crate) enum Timer {
     Relay(u64),
     /// A suspicion of this member may have run out.
     Suspicion(NodeId),
+    /// A member that this node accused may have refuted; else everyone hears of it.
+    Accuse(NodeId),
     /// Push rumors.
     Gossip,
     /// Look whether a member that is held to be down answers.
@@ -27,22 +29,32 @@ pub(crate) enum Timer {
     Flush,
     /// Fetch again what waiting callers need.
     Fetch,
+    /// Compare the members with another peer: the last one knew more than it could tell.
+    Exchange,
     /// Waiting for the first sync ends.
     Starting,
     /// Tell others that this node has news beyond its rumors.
     Beacon,
-    /// Bring the published status up to date.
-    Status,
+    /// An own lease may have expired.
+    Lease,
+    /// Tell writes again whose callers wait until others hold them.
+    Acks,
+    /// Ask others again how far they are.
+    Sample,
+    /// Sync what was acknowledged unsynced.
+    Sync,
 }
 
 impl Timer {
     const fn reason(self) -> WakeReason {
         match self {
             Self::Probe | Self::ProbeAck(_) | Self::Relay(_) | Self::DownProbe => WakeReason::Probe,
-            Self::Suspicion(_) => WakeReason::Suspicion,
+            Self::Suspicion(_) | Self::Accuse(_) => WakeReason::Suspicion,
             Self::Gossip => WakeReason::Rumor,
-            Self::Seed | Self::Beacon | Self::Starting => WakeReason::Sync,
-            Self::Flush | Self::Fetch | Self::Status => WakeReason::Limit,
+            Self::Seed | Self::Beacon | Self::Exchange | Self::Starting => WakeReason::Sync,
+            Self::Flush | Self::Fetch | Self::Lease | Self::Acks | Self::Sample | Self::Sync => {
+                WakeReason::Limit
+            }
         }
     }
 }
@@ -64,6 +76,12 @@ impl Timers {
     pub(crate) fn pop(&mut self, now: Mono) -> Option<Timer> {
         let entry = self.due.first_entry()?;
         (entry.key().0 <= now).then(|| entry.remove())
+    }
+
+    /// How often this timer is set.
+    #[cfg(test)]
+    pub(crate) fn count(&self, timer: Timer) -> usize {
+        self.due.values().filter(|due| **due == timer).count()
     }
 
     pub(crate) fn next(&self) -> Option<(Mono, WakeReason)> {

@@ -9,7 +9,7 @@ use quorumor_core::{Key, Mono, NodeId, StreamClass, VersionVector};
 
 use crate::anti_entropy::is_recent;
 use crate::durability::registers_after;
-use crate::message::{Part, StateChunk};
+use crate::message::{Floor, Part, StateChunk};
 use crate::register::Register;
 use crate::replica::GossipReplica;
 
@@ -46,6 +46,8 @@ struct Donor {
     registers: OrdMap<Key, Arc<Register>>,
     vector: VersionVector,
     theirs: VersionVector,
+    /// With a whole state: up to where this node has collected.
+    floor: Option<Floor>,
     after: Option<Key>,
     index: u64,
     touched: Mono,
@@ -62,8 +64,9 @@ struct Incoming {
 }
 
 impl GossipReplica {
-    /// Offers the registers that a peer lacks; it pulls them piece by piece.
-    pub(crate) fn donate(&mut self, to: NodeId, theirs: &VersionVector) {
+    /// Offers the registers that a peer lacks; it pulls them piece by piece. All of them to one that is below the floor: it can't
+    /// know what was deleted and collected.
+    pub(crate) fn donate(&mut self, to: NodeId, theirs: &VersionVector, whole: bool) {
         let now = self.now.mono();
         self.sync
             .transfers
@@ -85,6 +88,10 @@ impl GossipReplica {
             registers: self.store.registers().clone(),
             vector: self.store.known().vector().clone(),
             theirs: theirs.clone(),
+            floor: whole.then(|| Floor {
+                vector: self.store.floor().clone(),
+                stable: self.stability.stable().clone(),
+            }),
             after: None,
             index: 0,
             touched: now,
@@ -99,10 +106,10 @@ impl GossipReplica {
         let Some(donor) = self.sync.transfers.donors.get_mut(&to) else {
             return;
         };
-        let theirs = &donor.theirs;
+        let (theirs, whole) = (&donor.theirs, donor.floor.is_some());
         let registers =
             registers_after(&donor.registers, &mut donor.after, bytes_max, |register| {
-                !register.is_within(theirs)
+                whole || !register.is_within(theirs)
             });
         let is_last = registers.is_empty();
         let chunk = StateChunk {
@@ -113,6 +120,7 @@ impl GossipReplica {
                 .map(|register| Register::clone(register))
                 .collect(),
             vector: is_last.then(|| donor.vector.clone()),
+            floor: donor.floor.clone().filter(|_| is_last),
         };
         donor.index += 1;
         donor.touched = now;
@@ -159,9 +167,14 @@ impl GossipReplica {
         incoming.index += 1;
         incoming.touched = now;
         if let Some(vector) = chunk.vector {
-            self.check_own_seq(vector.seq(self.config.node, self.me.log_id));
-            self.trust_own_log();
-            self.store.install(&incoming.registers, &vector);
+            self.hear_of_own_log(vector.seq(self.config.node, self.me.log_id));
+            let whole = chunk.floor.as_ref().map(|floor| &floor.vector);
+            self.store.install(&incoming.registers, &vector, whole);
+            if let Some(floor) = chunk.floor
+                && floor.stable.id > self.stability.stable().id
+            {
+                self.adopt_stable(floor.stable);
+            }
             self.counters.states_installed += 1;
             self.schedule_beacon();
         } else {

@@ -1,6 +1,8 @@
 //! Version vectors in two shapes: small sorted rows for one key's context, and this node's whole knowledge with its
 //! incremental hash.
 
+use std::hash::Hasher;
+
 use quorumor_core::{Dot, LogId, NodeId, Seq, VersionVector};
 
 /// The writes of one key that something has seen. Few rows, so a sorted list.
@@ -51,6 +53,12 @@ impl Context {
         }
     }
 
+    /// Forgets the rows that the vector covers.
+    pub(crate) fn retain_beyond(&mut self, vector: &VersionVector) {
+        self.0
+            .retain(|&(writer, log_id, seq)| vector.seq(writer, log_id) < seq);
+    }
+
     /// Whether the vector covers every row.
     pub(crate) fn is_within(&self, vector: &VersionVector) -> bool {
         self.0
@@ -73,6 +81,17 @@ impl Context {
 pub(crate) struct Known {
     vector: VersionVector,
     hash: u64,
+    /// The parts of the hash, once there is a row.
+    hashes: Option<Box<[u64; BUCKETS]>>,
+}
+
+/// Parts of the vector's hash that are compared one by one.
+pub(crate) const BUCKETS: usize = 256;
+
+/// The bucket of a writer's log.
+pub(crate) fn bucket_of(writer: NodeId, log_id: LogId) -> u8 {
+    let hash = mix(mix(writer.as_u64()) ^ log_id.as_u64());
+    u8::try_from(hash >> 56).expect("eight bits")
 }
 
 impl Known {
@@ -96,8 +115,29 @@ impl Known {
             return false;
         }
         self.vector.raise(writer, log_id, seq);
-        self.hash ^= row_hash(writer, log_id, before) ^ row_hash(writer, log_id, seq);
+        let change = row_hash(writer, log_id, before) ^ row_hash(writer, log_id, seq);
+        self.hash ^= change;
+        let hashes = self.hashes.get_or_insert_with(|| Box::new([0; BUCKETS]));
+        hashes[usize::from(bucket_of(writer, log_id))] ^= change;
         true
+    }
+
+    /// The hash of one bucket's rows.
+    pub(crate) fn bucket_hash(&self, bucket: u8) -> u64 {
+        self.hashes
+            .as_ref()
+            .map_or(0, |hashes| hashes[usize::from(bucket)])
+    }
+
+    /// The rows in these buckets, which are in order.
+    pub(crate) fn rows_in(&self, buckets: &[u8]) -> VersionVector {
+        let mut within = VersionVector::new();
+        for (writer, log_id, seq) in self.vector.rows() {
+            if buckets.binary_search(&bucket_of(writer, log_id)).is_ok() {
+                within.raise(writer, log_id, seq);
+            }
+        }
+        within
     }
 }
 
@@ -114,6 +154,26 @@ pub(crate) const fn mix(number: u64) -> u64 {
     let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     number ^ (number >> 31)
+}
+
+/// Hashes ids by [`mix`], alike on every run: for maps that are looked up in and never listed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Mixer(u64);
+
+impl Hasher for Mixer {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = mix(self.0 ^ number);
+    }
 }
 
 #[cfg(test)]

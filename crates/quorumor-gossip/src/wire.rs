@@ -96,6 +96,10 @@ impl<'a> Reader<'a> {
         Ok(u64::from_le_bytes(self.array()?))
     }
 
+    pub(crate) fn fixed_u32(&mut self) -> Result<u32, Malformed> {
+        Ok(u32::from_le_bytes(self.array()?))
+    }
+
     pub(crate) fn node(&mut self) -> Result<NodeId, Malformed> {
         NodeId::try_from(self.number()?).map_err(|_| Malformed("node id 0"))
     }

@@ -1,20 +1,25 @@
 //! Every message comes back as it was; nothing that comes in can do more than be refused.
 
+use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use proptest::prelude::*;
 use quorumor_core::{
-    Dot, Generation, Incarnation, Input, LogId, MemberState, NodeId, Now, Replica, Seq, Stamp,
-    StreamClass, Value, VersionVector,
+    Dot, Generation, Incarnation, Input, LeaseAction, LeaseId, LogId, MemberState, NodeId, Now,
+    Operation, OperationResult, Replica, Seq, Stamp, StreamClass, Value, VersionVector,
 };
 
-use super::{decode, encode_part};
+use super::update::encode_update;
+use super::{decode, encode_part, update_bytes};
 use crate::event::Event;
+use crate::forward::{Failure, Forwarded, Outcome};
 use crate::harness::{World, address, key, node, put};
-use crate::message::{Part, StateChunk, Summary, Update};
+use crate::message::{BucketLives, Floor, Life, Offer, Part, StateChunk, Summary, Update};
 use crate::register::{Loser, Register};
+use crate::stability::{Cut, CutId, Stable};
 use crate::vector::Context;
+use crate::wire::Writer;
 
 fn some_node() -> impl Strategy<Value = NodeId> {
     prop_oneof![1..5u64, Just(u64::MAX)].prop_map(node)
@@ -34,8 +39,9 @@ fn vector() -> impl Strategy<Value = VersionVector> {
 
 fn event() -> impl Strategy<Value = Arc<Event>> {
     let value = prop::option::of(prop::collection::vec(any::<u8>(), 0..40));
-    (dot(), any::<u64>(), "[a-zé]{1,12}", value, vector()).prop_map(
-        |(dot, stamp, name, value, context)| {
+    let lease = prop::option::of(1..u64::MAX);
+    (dot(), any::<u64>(), "[a-zé]{1,12}", value, vector(), lease).prop_map(
+        |(dot, stamp, name, value, context, lease)| {
             let mut context = Context::from_vector(&context);
             if context.covers(dot) {
                 context = Context::default();
@@ -45,7 +51,7 @@ fn event() -> impl Strategy<Value = Arc<Event>> {
                 dot,
                 Stamp::from_u64(stamp),
                 key(&name),
-                value,
+                (value, lease.map(LeaseId::new)),
                 context,
             ))
         },
@@ -76,7 +82,12 @@ fn update() -> impl Strategy<Value = Update> {
                 generation: Generation::new(generation),
                 incarnation: Incarnation::new(incarnation),
                 accuser,
-                address: address(port),
+                refused: state == MemberState::Suspect && port % 2 == 0,
+                address: if port % 3 == 0 {
+                    SocketAddr::new(Ipv6Addr::LOCALHOST.into(), address(port).port())
+                } else {
+                    address(port)
+                },
                 client_address: client.map(Into::into),
             },
         )
@@ -87,11 +98,23 @@ fn summary() -> impl Strategy<Value = Summary> {
 }
 
 fn register() -> impl Strategy<Value = Register> {
-    let loser = (dot(), any::<u64>(), any::<bool>()).prop_map(|(dot, stamp, counted)| Loser {
-        dot,
-        stamp: Stamp::from_u64(stamp),
+    let bare = (dot(), any::<u64>(), any::<bool>(), any::<bool>()).prop_map(
+        |(dot, stamp, counted, deleted)| Loser {
+            dot,
+            stamp: Stamp::from_u64(stamp),
+            deleted,
+            counted,
+            event: None,
+        },
+    );
+    let whole = (event(), any::<bool>()).prop_map(|(event, counted)| Loser {
+        dot: event.dot,
+        stamp: event.stamp,
+        deleted: event.value.is_none(),
         counted,
+        event: Some(event),
     });
+    let loser = prop_oneof![bare, whole];
     (event(), vector(), prop::collection::vec(loser, 0..4)).prop_map(
         |(event, superseded, losers)| {
             let mut superseded = Context::from_vector(&superseded);
@@ -110,20 +133,25 @@ fn part() -> impl Strategy<Value = Part> {
             prop::option::of(some_node()),
             any::<bool>(),
             summary(),
-            update()
+            life(),
+            prop::option::of(update())
         )
-            .prop_map(|(number, target, join, summary, me)| Part::Ping {
+            .prop_map(|(number, target, join, summary, life, me)| Part::Ping {
                 number,
                 target,
                 join,
                 summary,
+                life,
                 me
             }),
-        (any::<u64>(), summary(), update()).prop_map(|(number, summary, me)| Part::Ack {
-            number,
-            summary,
-            me
-        }),
+        (any::<u64>(), summary(), life(), prop::option::of(update())).prop_map(
+            |(number, summary, life, me)| Part::Ack {
+                number,
+                summary,
+                life,
+                me
+            }
+        ),
         (any::<u64>(), some_node())
             .prop_map(|(number, target)| Part::IndirectPing { number, target }),
         any::<u64>().prop_map(|number| Part::IndirectAck { number }),
@@ -140,19 +168,165 @@ fn part() -> impl Strategy<Value = Part> {
             any::<u64>(),
             any::<u64>(),
             prop::collection::vec(register(), 0..4),
-            prop::option::of(vector())
+            prop::option::of(vector()),
+            prop::option::of(floor())
         )
-            .prop_map(|(transfer, index, registers, vector)| {
+            .prop_map(|(transfer, index, registers, vector, floor)| {
                 Part::State(StateChunk {
                     transfer,
                     index,
                     registers,
                     vector,
+                    floor,
                 })
             }),
         (any::<u64>(), any::<u64>())
             .prop_map(|(transfer, index)| Part::StatePull { transfer, index }),
+        later_part(),
+        talk(),
     ]
+}
+
+fn lives() -> impl Strategy<Value = Vec<BucketLives>> {
+    let some = (any::<u8>(), prop::collection::vec(any::<u32>(), 0..5));
+    let lives = some.prop_map(|(bucket, lives)| BucketLives { bucket, lives });
+    prop::collection::vec(lives, 0..4).prop_map(|mut buckets| {
+        buckets.sort_by_key(|lives| lives.bucket);
+        buckets.dedup_by_key(|lives| lives.bucket);
+        buckets
+    })
+}
+
+fn later_part() -> impl Strategy<Value = Part> {
+    let offer = (dot(), any::<u64>(), any::<u64>(), any::<[u8; 32]>()).prop_map(
+        |(dot, stamp, bytes, hash)| Offer {
+            dot,
+            key: key("offered"),
+            stamp: Stamp::from_u64(stamp),
+            bytes,
+            hash,
+        },
+    );
+    prop_oneof![
+        Just(Part::Who),
+        prop::collection::vec(offer, 0..4).prop_map(Part::Offers),
+        prop::collection::vec(dot(), 0..4).prop_map(Part::Pull),
+        any::<u32>().prop_map(|hash| Part::Table(Box::new([hash; 256]))),
+        lives().prop_map(Part::TableHeld),
+        lives().prop_map(Part::TableLacked),
+        (any::<bool>(), any::<u64>()).prop_map(|(half, hash)| Part::Buckets {
+            half,
+            hashes: vec![hash; 128]
+        }),
+        (any::<bool>(), buckets(), vector()).prop_map(|(reply, buckets, vector)| Part::Rows {
+            reply,
+            buckets,
+            vector
+        }),
+    ]
+}
+
+fn cut_id() -> impl Strategy<Value = CutId> {
+    (any::<u64>(), prop::option::of(some_node()), any::<u64>()).prop_map(
+        |(number, proposer, nonce)| CutId {
+            number,
+            proposer,
+            nonce,
+        },
+    )
+}
+
+fn stable() -> impl Strategy<Value = Stable> {
+    (cut_id(), cut_id(), vector(), vector()).prop_map(|(id, before, collects, vector)| Stable {
+        id,
+        before,
+        collects,
+        vector,
+    })
+}
+
+fn floor() -> impl Strategy<Value = Floor> {
+    (vector(), stable()).prop_map(|(vector, stable)| Floor { vector, stable })
+}
+
+fn cut() -> impl Strategy<Value = Cut> {
+    let members = prop::collection::btree_set(1..500u64, 0..20);
+    (cut_id(), stable(), vector(), members).prop_map(|(id, base, vector, members)| Cut {
+        id,
+        base,
+        vector,
+        bits: vec![5; members.len().div_ceil(8)],
+        members: members.into_iter().map(node).collect(),
+    })
+}
+
+fn operation() -> impl Strategy<Value = Operation> {
+    let put =
+        (prop::option::of(vector()), prop::option::of(1..u64::MAX)).prop_map(|(context, lease)| {
+            Operation::Put {
+                key: key("put"),
+                value: Value::parse(Bytes::from_static(b"value")).unwrap(),
+                context,
+                lease: lease.map(LeaseId::new),
+            }
+        });
+    prop_oneof![
+        put,
+        Just(Operation::Delete { key: key("gone") }),
+        Just(Operation::Get { key: key("read") }),
+    ]
+}
+
+fn talk() -> impl Strategy<Value = Part> {
+    let id = || (1..u64::MAX).prop_map(LeaseId::new);
+    let request = prop_oneof![
+        id().prop_map(|id| Forwarded::Lease(LeaseAction::KeepAlive { id })),
+        id().prop_map(|id| Forwarded::Lease(LeaseAction::Look { id })),
+        id().prop_map(|id| Forwarded::Lease(LeaseAction::Revoke { id, client: None })),
+        (prop::collection::vec(operation(), 0..4), any::<u32>())
+            .prop_map(|(operations, acks)| Forwarded::Write { operations, acks }),
+    ];
+    let outcome = prop_oneof![
+        any::<u64>().prop_map(|ttl_ms| Outcome::Kept { ttl_ms }),
+        any::<u64>().prop_map(|ttl_ms| Outcome::Seen {
+            ttl_ms,
+            remaining_ms: 7
+        }),
+        id().prop_map(|id| Outcome::Failed(Failure::NotFound(id))),
+        Just(Outcome::Failed(Failure::DiskFull)),
+        (vector(), prop::option::of(dot())).prop_map(|(position, dot)| Outcome::Written {
+            results: vec![OperationResult::Deleted { previous: None }],
+            position,
+            dot: dot.map(|dot| (dot, Stamp::from_u64(9))),
+        }),
+    ];
+    prop_oneof![
+        (any::<u64>(), request).prop_map(|(number, request)| Part::Forward { number, request }),
+        (any::<u64>(), outcome).prop_map(|(number, outcome)| Part::Outcome { number, outcome }),
+        (any::<u64>(), summary()).prop_map(|(number, summary)| Part::Catch { number, summary }),
+        (any::<u64>(), prop::option::of(vector()))
+            .prop_map(|(number, vector)| Part::Caught { number, vector }),
+        cut().prop_map(|cut| Part::Cut(Box::new(cut))),
+        (
+            cut_id(),
+            any::<u64>(),
+            prop::collection::vec(any::<u8>(), 0..20)
+        )
+            .prop_map(|(cut, offset, bits)| Part::CutBits { cut, offset, bits }),
+        Just(Part::CutAsk),
+        stable().prop_map(|stable| Part::Stable(Box::new(stable))),
+        vector().prop_map(|vector| Part::Whole { vector }),
+    ]
+}
+
+fn buckets() -> impl Strategy<Value = Vec<u8>> {
+    prop::collection::btree_set(any::<u8>(), 0..9).prop_map(|buckets| buckets.into_iter().collect())
+}
+
+fn life() -> impl Strategy<Value = Life> {
+    (any::<u64>(), any::<u64>()).prop_map(|(generation, incarnation)| {
+        (Generation::new(generation), Incarnation::new(incarnation))
+    })
 }
 
 fn message() -> impl Strategy<Value = Vec<u8>> {
@@ -161,6 +335,13 @@ fn message() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
+    #[test]
+    fn an_update_weighs_its_bytes(update in update()) {
+        let mut bytes = Writer::default();
+        encode_update(&update, &mut bytes);
+        prop_assert_eq!(bytes.0.len(), update_bytes(&update));
+    }
+
     #[test]
     fn messages_come_back_as_they_were(parts in prop::collection::vec(part(), 0..6)) {
         let bytes: Vec<u8> = parts.iter().flat_map(encode_part).collect();

@@ -1,11 +1,13 @@
 //! What a story asks of a world's nodes.
 
 use quorumor_core::{
-    Bound, CallId, Command, Error, Input, Level, MemberState, Operation, Position, Reply, Request,
-    RequestId, Role, Version, VersionVector,
+    Bound, CallId, Command, Error, Input, LeaseAction, LeaseId, Level, MemberState, Operation,
+    Position, Reply, Request, RequestId, Role, StreamClass, Version, VersionVector,
 };
 
 use super::{World, key, node};
+use crate::codec::encode_part;
+use crate::message::Part;
 
 impl World {
     pub(crate) fn request(&mut self, id: u64, command: Command, after: Option<Position>) -> CallId {
@@ -22,6 +24,20 @@ impl World {
 
     pub(crate) fn input(&mut self, id: u64, input: Input) {
         self.give(node(id), input);
+    }
+
+    /// A node hears something from another, whether that one said it or not.
+    pub(crate) fn tell(&mut self, to: u64, from: u64, part: &Part) {
+        let class = StreamClass::Bulk;
+        let (from, payload) = (node(from), encode_part(part));
+        self.input(
+            to,
+            Input::Stream {
+                from,
+                class,
+                payload,
+            },
+        );
     }
 
     pub(crate) fn answer(&self, id: u64, call: CallId) -> Option<&Result<Reply, Error>> {
@@ -45,6 +61,34 @@ impl World {
             })) => vector.clone(),
             other => panic!("{other:?}"),
         }
+    }
+
+    /// A write whose caller waits until so many members hold it.
+    pub(crate) fn begin_held(&mut self, id: u64, operation: Operation, acks: u32) -> CallId {
+        let command = Command::write_held(vec![operation], None, acks).unwrap();
+        self.request(id, command, None)
+    }
+
+    /// Grants a lease and waits until it is everywhere.
+    pub(crate) fn grant(&mut self, id: u64, ttl_ms: u64) -> LeaseId {
+        let action = LeaseAction::Grant {
+            id: None,
+            ttl_ms,
+            client: None,
+        };
+        let call = self.request(id, Command::Lease(action), None);
+        self.until("a lease is granted", 1_000, |world| {
+            world.answer(id, call).is_some()
+        });
+        let Some(Ok(Reply::LeaseGranted { id: lease, .. })) = self.answer(id, call) else {
+            panic!("{:?}", self.answer(id, call))
+        };
+        let lease = *lease;
+        self.until("the grant is everywhere", 1_000, |world| {
+            let mut ids = world.ids().into_iter();
+            ids.all(|id| world.view(id).leases.contains_key(&lease))
+        });
+        lease
     }
 
     pub(crate) fn barrier(&mut self, id: u64, after: &VersionVector) -> CallId {
@@ -79,21 +123,26 @@ impl World {
         }
     }
 
+    pub(crate) fn tombstones(&self, id: u64) -> u64 {
+        match self.view(id).status.role {
+            Role::Eventual { tombstones, .. } => tombstones,
+            Role::Strong { .. } => panic!("a strong role"),
+        }
+    }
+
     // ---- members
 
     pub(crate) fn state(&self, at: u64, of: u64) -> Option<MemberState> {
-        let view = self.view(at);
-        view.status
-            .members
+        let members = self.replica(at).list_members();
+        members
             .iter()
             .find(|member| member.node == node(of))
             .map(|member| member.state)
     }
 
     pub(crate) fn count(&self, at: u64, state: MemberState) -> usize {
-        self.view(at)
-            .status
-            .members
+        self.replica(at)
+            .list_members()
             .iter()
             .filter(|member| member.state == state)
             .count()

@@ -6,6 +6,7 @@ use quorumor_core::{Generation, Incarnation, MemberState, Mono};
 use super::{Members, Outcome};
 use crate::harness::{address, node};
 use crate::message::Update;
+use crate::rng::Rng;
 
 const WALL_MS: u64 = 1_000_000;
 
@@ -16,13 +17,14 @@ fn news(state: MemberState, generation: u64, incarnation: u64) -> Update {
         generation: Generation::new(generation),
         incarnation: Incarnation::new(incarnation),
         accuser: node(1),
+        refused: false,
         address: address(7),
         client_address: None,
     }
 }
 
 fn merge(members: &mut Members, update: &Update) -> Outcome {
-    members.merge(update, Mono(0), WALL_MS)
+    members.merge(update, false, Mono(0), WALL_MS, &mut Rng::new(1))
 }
 
 #[test]
@@ -105,8 +107,8 @@ proptest! {
             for (state, generation, incarnation) in heard {
                 merge(&mut members, &news(*state, *generation, *incarnation));
             }
-            let record = members.record(node(7)).unwrap().clone();
-            (record.generation, record.incarnation, record.state(), members.hash(), members.present())
+            let record = members.record(node(7)).unwrap();
+            (record.generation, record.incarnation, record.state, members.hash(), members.present())
         };
         prop_assert_eq!(hear(&news_heard), hear(&shuffled));
     }

@@ -1,12 +1,16 @@
 //! Stories about a node's own log: when it goes on, when it may not, and that no dot is used twice.
 
-use quorumor_core::{Error, Input, LogId, Reply, Seq, StreamClass, VersionVector};
+use std::sync::Arc;
+
+use quorumor_core::{Dot, Error, Input, LogId, Reply, Seq, Stamp, VersionVector};
 
 use super::everyone_reads;
-use crate::codec::encode_part;
-use crate::harness::{World, node, put};
+use crate::event::Event;
+use crate::harness::{World, key, node, put, value};
 use crate::message::{Part, StateChunk};
 use crate::rng::Rng;
+use crate::spread::offer;
+use crate::vector::{Context, bucket_of};
 
 fn log_of(vector: &VersionVector, writer: u64) -> LogId {
     let mut rows = vector.rows();
@@ -124,19 +128,13 @@ fn a_state_that_knows_more_of_this_log_than_this_node_ends_the_log() {
     let mut vector = before.clone();
     vector.raise(node(1), log, Seq::new(2));
     let chunk = StateChunk {
+        floor: None,
         transfer: 1,
         index: 0,
         registers: Vec::new(),
         vector: Some(vector),
     };
-    world.input(
-        1,
-        Input::Stream {
-            from: node(2),
-            class: StreamClass::Bulk,
-            payload: encode_part(&Part::State(chunk)),
-        },
-    );
+    world.tell(1, 2, &Part::State(chunk));
     assert!(matches!(
         world.answer(1, open),
         Some(Err(Error::OutcomeUnknown { .. }))
@@ -145,6 +143,70 @@ fn a_state_that_knows_more_of_this_log_than_this_node_ends_the_log() {
     let after = world.write(1, vec![put("b", "2")]);
     assert!(log_of(&after, 1) > log);
     assert_eq!(world.read(1, "b").as_deref(), Some("2"));
+}
+
+#[test]
+fn a_peer_that_lags_does_not_say_that_the_log_is_whole() {
+    let mut world = World::cluster(2, 40);
+    world.run_ms(1_500);
+    let less = world.write(1, vec![put("a", "1")]);
+    let all = world.write(1, vec![put("a", "2")]);
+    world.partition(&[1], &[2]);
+    world.crash(1);
+    world.restart(1);
+    let call = world.begin_write(1, vec![put("a", "3")]);
+    let knows = |vector: &VersionVector| Part::Vector {
+        reply: false,
+        vector: vector.clone(),
+    };
+    world.tell(1, 2, &knows(&less));
+    world.run_ms(500);
+    assert!(world.answer(1, call).is_none());
+    world.tell(1, 2, &knows(&all));
+    world.run_ms(500);
+    let Some(Ok(Reply::Written { dot, .. })) = world.answer(1, call) else {
+        panic!("{:?}", world.answer(1, call))
+    };
+    assert_eq!(dot.unwrap().0.log_id, log_of(&all, 1));
+}
+
+#[test]
+fn however_a_peer_shows_more_of_this_log_than_this_node_has_the_log_ends() {
+    let shown: [fn(&Arc<Event>) -> Part; 6] = [
+        |event| Part::Rumors(vec![Arc::clone(event)]),
+        |event| Part::Announce(vec![event.dot]),
+        |event| Part::Offers(vec![offer(event)]),
+        |event| Part::Delta {
+            more: false,
+            events: vec![Arc::clone(event)],
+        },
+        |event| Part::Vector {
+            reply: false,
+            vector: [event.dot].into_iter().collect(),
+        },
+        |event| Part::Rows {
+            reply: false,
+            buckets: vec![bucket_of(event.dot.writer, event.dot.log_id)],
+            vector: [event.dot].into_iter().collect(),
+        },
+    ];
+    for (at, part) in shown.into_iter().enumerate() {
+        let mut world = World::cluster(2, 41);
+        let before = world.write(1, vec![put("a", "1")]);
+        let log_id = log_of(&before, 1);
+        let dot = Dot {
+            writer: node(1),
+            log_id,
+            seq: Seq::new(2),
+        };
+        let stamp = Stamp::from_wall_ms(1_700_000_000_000);
+        let lost = (Some(value("lost")), None);
+        let event = Arc::new(Event::new(dot, stamp, key("b"), lost, Context::default()));
+        world.tell(1, 2, &part(&event));
+        assert_eq!(world.replica(1).counters().logs_lost, 1, "part {at}");
+        let after = world.write(1, vec![put("b", "2")]);
+        assert!(log_of(&after, 1) > log_id, "part {at}");
+    }
 }
 
 #[test]

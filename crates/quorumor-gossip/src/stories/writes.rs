@@ -37,7 +37,9 @@ fn concurrent_puts_converge_and_the_loser_is_counted_once() {
     );
     for id in world.ids() {
         assert_eq!(world.conflicts(id), 1, "node {id}");
-        let conflict = world.replica(id).conflicts().next().unwrap();
+        let conflicts = world.view(id).conflicts;
+        let conflict = conflicts.listed.front().unwrap();
+        assert_eq!(conflict.value, Some(value("left")));
         assert_eq!(
             (conflict.loser.writer, conflict.winner.writer),
             (node(1), node(4))
