@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use quorumor_core::limits::VOTERS_MAX;
-use quorumor_core::{ClusterId, DataEpoch, NodeId, StoreId};
+use quorumor_core::{ClusterId, DataEpoch, NodeId, Planted, StoreId};
 
 use crate::hash::{mix, text};
 
@@ -164,6 +164,7 @@ pub struct RaftConfig {
     timing: Timing,
     compaction: Compaction,
     history: HistoryWindow,
+    planted: Planted,
 }
 
 impl RaftConfig {
@@ -193,6 +194,7 @@ impl RaftConfig {
             timing: Timing::default(),
             compaction: Compaction::default(),
             history: HistoryWindow::default(),
+            planted: Planted::default(),
         })
     }
 
@@ -211,6 +213,7 @@ impl RaftConfig {
             timing: Timing::default(),
             compaction: Compaction::default(),
             history: HistoryWindow::default(),
+            planted: Planted::default(),
         }
     }
 
@@ -272,6 +275,19 @@ impl RaftConfig {
     pub const fn with_history(mut self, window: HistoryWindow) -> Self {
         self.history = window;
         self
+    }
+
+    /// With a defect, for tests of what finds it.
+    #[must_use]
+    pub const fn with_planted(mut self, planted: Planted) -> Self {
+        self.planted = planted;
+        self
+    }
+
+    /// Which defect is planted.
+    #[must_use]
+    pub const fn planted(&self) -> Planted {
+        self.planted
     }
 
     /// Who this replica is.

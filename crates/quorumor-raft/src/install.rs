@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use quorumor_core::{
-    Change, ChangeEvent, Error, NodeId, Output, Persist, PersistToken, Position, StreamClass,
+    Change, ChangeEvent, Error, NodeId, Output, Persist, PersistToken, Plant, Position, StreamClass,
 };
 use raft::eraftpb::{HardState, Message, MessageType};
 use raft::{Ready, SnapshotStatus};
@@ -16,6 +16,7 @@ use crate::codec::checkpoint::StateSource;
 use crate::codec::message::{Chunk, ChunkAck, PeerMessage, TransferState};
 use crate::pending::Stage;
 use crate::replica::RaftReplica;
+use crate::state_machine::StateMachine;
 use crate::transfer::{self, Outgoing, Pieces, Received};
 
 /// A log of this many checkpoints' size means that the disk can't keep up: a leader refuses writes then.
@@ -204,7 +205,7 @@ impl RaftReplica {
         let records = log.records(at.index);
         self.outputs
             .push_back(Output::Persist(Persist::Compact { token, records }));
-        self.state = staged.state;
+        self.take_state(staged.state);
         self.clock.observe(self.state.log_time);
         self.digests.forget();
         self.installing = Some(Installing {
@@ -215,6 +216,16 @@ impl RaftReplica {
         });
         self.tell_of_reset();
         token
+    }
+
+    fn take_state(&mut self, state: StateMachine) {
+        let planted = self.config.planted();
+        self.state = StateMachine { planted, ..state };
+        if planted.is(Plant::HalfInstalled)
+            && let Some(lost) = self.state.entries.keys().next().cloned()
+        {
+            self.state.entries.remove(&lost);
+        }
     }
 
     fn tell_of_reset(&mut self) {

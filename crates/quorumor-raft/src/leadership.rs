@@ -1,14 +1,15 @@
 //! Who leads, as this node knows it, and what follows when that changes: proposals, reads, handing over.
 
-use quorumor_core::{Error, LeaderHint, Mono, NodeId, StreamClass};
+use quorumor_core::{Error, LeaderHint, Mono, NodeId, Plant, StreamClass};
 use raft::eraftpb::{Entry, Message, MessageType};
 use raft::{RawNode, StateRole};
 
 use crate::codec::message::{PeerMessage, Refusal};
-use crate::codec::proposal::encode_time;
+use crate::codec::proposal::{Proposal, encode_time};
 use crate::log::Log;
 use crate::pending::{Queued, Stage};
 use crate::replica::RaftReplica;
+use crate::state_machine::{Mark, Results};
 
 /// Appends of a leader that may wait for its disk at once. Writes that come meanwhile share the next: one entry each, one
 /// proposal, one sync.
@@ -172,6 +173,26 @@ impl RaftReplica {
                 self.writes.proposed(queued.id.counter, term, index);
             }
         }
+        if self.config.planted().is(Plant::AckAtProposal) {
+            self.answer_at_proposal(group);
+        }
+    }
+
+    /// The planted defect: own callers are told what their writes will have done if nothing comes between.
+    fn answer_at_proposal(&mut self, group: &[Queued]) {
+        let mut state = self.state.clone();
+        let own = self.config.node();
+        for queued in group.iter().filter(|queued| queued.id.node == own) {
+            let Ok(proposal) = Proposal::decode(queued.data.clone()) else {
+                continue;
+            };
+            let at = Mark {
+                index: state.applied.index + 1,
+                term: self.standing.term,
+            };
+            let applied = state.apply(at, None, Some(proposal), Results::Wanted);
+            self.answer_own(queued.id.counter, applied.answer);
+        }
     }
 
     fn refuse_group(&mut self, group: &[Queued], refusal: Refusal) {
@@ -193,6 +214,11 @@ impl RaftReplica {
         let Some(context) = self.reads.next_context(self.now) else {
             return false;
         };
+        if self.standing.leads && self.config.planted().is(Plant::ReadIndexSkipped) {
+            let committed = self.raw.raft.raft_log.committed;
+            self.reads.confirm(&context, committed);
+            return true;
+        }
         self.raw.read_index(context.to_vec());
         true
     }
@@ -284,7 +310,7 @@ impl RaftReplica {
     /// Whether this node leads but no longer hears a majority. Raft finds that out at the end of its own period; requests
     /// that come meanwhile need not hang until then.
     pub(crate) fn leads_without_quorum(&self) -> bool {
-        if !self.standing.leads {
+        if !self.standing.leads || self.config.planted().is(Plant::ReadIndexSkipped) {
             return false;
         }
         let heard = self.quorum_heard_at().unwrap_or(self.standing.since);

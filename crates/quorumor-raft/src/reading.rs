@@ -1,6 +1,6 @@
 //! Requests that read, as they come in. Who waits for what is in `reads.rs`.
 
-use quorumor_core::{Bound, CallId, Error, Level, Position, Reply, Revision};
+use quorumor_core::{Bound, CallId, Error, Level, Mode, Plant, Position, Reply, Revision};
 
 use crate::replica::RaftReplica;
 
@@ -19,6 +19,12 @@ impl RaftReplica {
         self.check_room_for_read()?;
         match level {
             Level::Local => self.reads.wait_local(call, after),
+            Level::Linearizable if self.config.planted().is(Plant::StaleRead) => {
+                self.reads.wait_local(call, after);
+            }
+            Level::Sampled => {
+                return Err(Error::level_unavailable(Mode::Strong, Level::Sampled));
+            }
             Level::Bounded => return self.read_bounded(call, bound, after),
             Level::Linearizable => {
                 if self.is_cut_off() {

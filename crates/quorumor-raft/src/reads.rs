@@ -308,6 +308,7 @@ mod tests {
     fn a_bounded_read_is_served_by_another_reads_proof_while_that_is_fresh() {
         let mut reads = Reads::new(NodeId::try_from(1).unwrap(), 77);
         let bound = Bound {
+            members: 0,
             max_lag: 2,
             max_age_us: 100,
         };

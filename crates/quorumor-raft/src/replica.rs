@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use quorumor_core::{
     CallId, Command, Contact, DiskState, Error, Health, Input, Mode, Mono, NodeId, Now, Output,
-    PersistToken, Position, Recovered, Replica, Reply, Request, Revision, StreamClass, View,
+    PersistToken, Plant, Position, Recovered, Replica, Reply, Request, Revision, StreamClass, View,
     WakeReason,
 };
 use raft::eraftpb::Message;
@@ -217,6 +217,9 @@ impl RaftReplica {
             return Err(Error::Damaged { why });
         }
         let after = match request.after {
+            Some(Position::Strong(_)) if self.config.planted().is(Plant::TokenIgnored) => {
+                Revision::ZERO
+            }
             Some(Position::Strong(revision)) => revision,
             None => Revision::ZERO,
             Some(Position::Eventual(_)) => {
@@ -225,14 +228,21 @@ impl RaftReplica {
         };
         match request.command {
             // A write comes after everything that was ever acknowledged, and so after what its token has seen.
-            Command::Write { operations, client } => {
-                self.propose_for(call, Body::Write { operations, client })
-            }
+            Command::Write {
+                operations,
+                client,
+                acks: _,
+            } => self.propose_for(call, Body::Write { operations, client }),
             Command::Txn { txn, client } => self.propose_for(call, Body::Txn { txn, client }),
             Command::Lease(action) => self.lease(call, action),
             Command::Session(action) => self.session(call, action),
             Command::ReadBarrier { level, bound } => self.read(call, level, bound, after),
             Command::Backup => self.back_up(call, after),
+            Command::Members => Err(Error::GuaranteeUnavailable {
+                mode: Mode::Strong,
+                asked: "the members as a reply",
+                best_available: "the published status",
+            }),
             Command::Cluster(action) => match Asking::of(&action) {
                 Ok(asking) => self.change_cluster(call, asking),
                 Err(through) => self.propose_for(call, Body::Compact { through }),
@@ -498,7 +508,8 @@ fn first_state(config: &RaftConfig, pieces: Option<&[Bytes]>) -> Result<StateMac
         None => StateMachine::founding(config),
     };
     if state.cluster == config.identity().cluster {
-        return Ok(state);
+        let planted = config.planted();
+        return Ok(StateMachine { planted, ..state });
     }
     Err(OpenError::OtherCluster {
         found: state.cluster,
@@ -514,7 +525,7 @@ fn raft_config(config: &RaftConfig, applied: u64) -> raft::Config {
         applied,
         max_size_per_msg: APPEND_BYTES_MAX,
         max_inflight_msgs: APPENDS_IN_FLIGHT_MAX,
-        check_quorum: true,
+        check_quorum: !config.planted().is(Plant::ReadIndexSkipped),
         pre_vote: true,
         read_only_option: ReadOnlyOption::Safe,
         batch_append: true,

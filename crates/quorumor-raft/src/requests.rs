@@ -6,7 +6,7 @@ use quorumor_core::limits::{
     BATCH_OPERATIONS_MAX, LEASE_TTL_MS_MAX, SESSION_TTL_MS_MAX, TXN_OPERATIONS_MAX,
 };
 use quorumor_core::{
-    CallId, DiskState, Error, LeaseAction, LeaseId, NodeId, SessionAction, StreamClass,
+    CallId, DiskState, Error, LeaseAction, LeaseId, Mode, NodeId, Plant, SessionAction, StreamClass,
 };
 
 use crate::codec::message::{Forward, PeerMessage};
@@ -32,6 +32,11 @@ impl RaftReplica {
                 self.propose_for(call, Body::Revoke { id, client })
             }
             LeaseAction::KeepAlive { id } => self.keep_alive(call, id),
+            LeaseAction::Look { .. } => Err(Error::GuaranteeUnavailable {
+                mode: Mode::Strong,
+                asked: "a lease's time as a reply",
+                best_available: "the published view",
+            }),
         }
     }
 
@@ -120,12 +125,21 @@ impl RaftReplica {
     pub(crate) fn answer_own(&mut self, counter: u64, answer: Answer) {
         self.upkeep.applied(counter);
         if let Some(call) = self.writes.finish(counter) {
-            self.reply(call, answer.into_reply());
+            let reply = if self.denies(counter) {
+                Err(Error::NotLeader { hint: None })
+            } else {
+                answer.into_reply()
+            };
+            self.reply(call, reply);
         } else if let Ok(Outcome::Kept(kept)) = answer.result {
             for (call, result) in self.keep_alives.finish(counter, &kept) {
                 self.reply(call, result);
             }
         }
+    }
+
+    const fn denies(&self, counter: u64) -> bool {
+        self.config.planted().is(Plant::RefusalApplied) && counter.is_multiple_of(8)
     }
 
     /// Notes an applied entry; a tick's place is one where digests are compared.

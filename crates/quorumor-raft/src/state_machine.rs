@@ -15,8 +15,8 @@ use std::sync::Arc;
 use imbl::OrdMap;
 use quorumor_core::limits::{KEY_BYTES_MAX, LEASE_KEYS_MAX, VALUE_BYTES_MAX};
 use quorumor_core::{
-    Change, ClusterId, DataEpoch, Entry, History, Key, LeaseId, LogTime, NodeId, Operation,
-    Revision, Txn,
+    Change, ClusterId, DataEpoch, Entry, History, Key, LeaseId, LogTime, NodeId, Operation, Plant,
+    Planted, Revision, Txn,
 };
 
 use crate::codec::proposal::{Body, Proposal};
@@ -53,6 +53,7 @@ pub(crate) struct StateMachine {
     pub(crate) sessions: Sessions,
     /// The sum of the entries' hashes.
     pub(crate) sum: u64,
+    pub(crate) planted: Planted,
 }
 
 /// Whether anybody waits for results.
@@ -114,6 +115,7 @@ impl StateMachine {
             leases: Leases::default(),
             sessions: Sessions::default(),
             sum: 0,
+            planted: config.planted(),
         }
     }
 
@@ -190,7 +192,7 @@ impl StateMachine {
                 }
             }),
             Body::KeepAlive { leases } => {
-                let now = self.log_time;
+                let now = self.renewed_from();
                 let kept = leases
                     .into_iter()
                     .map(|id| (id, self.leases.keep_alive(id, now)))
@@ -223,7 +225,8 @@ impl StateMachine {
         results: Results,
         run: impl FnOnce(&mut Self, Results) -> Ran,
     ) -> Ran {
-        let Some(write) = numbered else {
+        let is_forgotten = self.planted.is(Plant::AppliedTwice);
+        let Some(write) = numbered.filter(|_| !is_forgotten) else {
             return run(self, results);
         };
         let (room, room_of_all) = match self.sessions.judge(write, self.log_time) {
@@ -259,6 +262,14 @@ impl StateMachine {
         }
         self.sessions.keep(write, answer);
         ran
+    }
+
+    /// From when a lease that is kept alive has its whole time again.
+    fn renewed_from(&self) -> LogTime {
+        if self.planted.is(Plant::LeaseCutShort) {
+            return LogTime::default();
+        }
+        self.log_time
     }
 
     fn write(&mut self, writer: NodeId, operations: Vec<Operation>, results: Results) -> Ran {

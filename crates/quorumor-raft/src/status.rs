@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use quorumor_core::{
-    Alarm, DiskState, Health, LogIndex, Member, MemberCounts, Position, Role, Status, Term, View,
+    Alarm, DiskState, Health, History, LogIndex, Member, MemberCounts, PastRevision, Plant,
+    Position, Role, Status, Term, View,
 };
 
 use crate::config::RaftConfig;
@@ -14,6 +15,7 @@ use crate::state_machine::StateMachine;
 /// The view before anything happened.
 pub(crate) fn first_view(config: &RaftConfig, state: &StateMachine) -> View {
     View {
+        conflicts: quorumor_core::Conflicts::default(),
         entries: state.entries.clone(),
         position: Position::Strong(state.revision),
         status: Arc::new(Status {
@@ -41,6 +43,16 @@ pub(crate) fn first_view(config: &RaftConfig, state: &StateMachine) -> View {
     }
 }
 
+/// The planted defect: a history that lacks every fifth revision, and doesn't say so.
+fn with_holes(whole: &History) -> History {
+    let mut shown = History::starting_at(whole.oldest());
+    let kept = |past: &&Arc<PastRevision>| !past.revision.as_u64().is_multiple_of(5);
+    for past in whole.iter().filter(kept) {
+        shown.push(PastRevision::clone(past));
+    }
+    shown
+}
+
 impl RaftReplica {
     /// Makes [`Self::view`](quorumor_core::Replica::view) what it must be after this input.
     pub(crate) fn refresh_view(&mut self) {
@@ -51,7 +63,11 @@ impl RaftReplica {
         }
         self.view.entries.clone_from(&self.state.entries);
         self.view.position = Position::Strong(self.state.revision);
-        self.view.history.clone_from(&self.state.history);
+        if self.config.planted().is(Plant::HistoryHole) {
+            self.view.history = with_holes(&self.state.history);
+        } else {
+            self.view.history.clone_from(&self.state.history);
+        }
         self.view.leases.clone_from(self.state.leases.table());
         self.view.log_time = self.clock.now().max(self.state.log_time);
     }

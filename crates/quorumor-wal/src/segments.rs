@@ -235,10 +235,6 @@ impl Segments {
             return Ok(());
         }
         let name = format!("{SPARE_NEW_PREFIX}{:016x}", self.active().number);
-        // One that was given up under this name, or left by a process that was killed, is worth nothing.
-        if store.list()?.contains(&name) {
-            store.remove(&name)?;
-        }
         match store.create_spare(&name) {
             Ok(()) => {}
             Err(WalError::Full { .. }) => return Ok(()),

@@ -273,6 +273,7 @@ pub(crate) fn wire_entry(entry: &Entry) -> WireKeyValue {
 /// An entry, from bytes. Its value is a copy, so that it doesn't keep all those bytes in memory.
 pub(crate) fn entry_of(wire: &WireKeyValue) -> Result<Entry, CodecError> {
     Ok(Entry {
+        siblings: None,
         key: Key::parse(&wire.key)?,
         value: Value::parse(Bytes::copy_from_slice(&wire.value))?,
         version: strong_version(wire.create, wire.modify, wire.count),

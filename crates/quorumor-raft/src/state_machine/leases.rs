@@ -62,6 +62,7 @@ impl Leases {
             id,
             ttl_ms,
             expires_at: now.after_ms(ttl_ms),
+            owner: None,
             keys: OrdSet::new(),
         });
         Ok(id)

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use quorumor_core::limits::{DELETE_RANGE_KEYS_MAX, LEASE_KEYS_MAX};
 use quorumor_core::{
     Change, ChangeEvent, Entry, Key, KeyRange, LeaseId, NodeId, Operation, OperationResult,
-    PastRevision, Position, Revision, Value, Version,
+    PastRevision, Plant, Position, Revision, Value, Version,
 };
 
 use super::outcome::Denial;
@@ -171,7 +171,8 @@ impl<'a> Batch<'a> {
                 lease,
             } => {
                 let current = self.state.entries.get(&key).cloned();
-                let succeeded = expected.matches(current.as_deref());
+                let succeeded = expected.matches(current.as_deref())
+                    || self.state.planted.is(Plant::CompareIgnored);
                 let entry = if succeeded {
                     Some(self.put(key, value, lease))
                 } else {
@@ -193,6 +194,7 @@ impl<'a> Batch<'a> {
         let (revision, writer) = (self.revision, self.writer);
         let make = |key: Key, create, count: u64| {
             Arc::new(Entry {
+                siblings: None,
                 key,
                 value,
                 version: Version::Strong {

@@ -199,6 +199,7 @@ fn a_slow_follower_disk_neither_stalls_reads_nor_deposes_the_leader() {
 
 fn bounded(net: &mut Net, node: u64, max_lag: u64, max_age_ms: u64) -> quorumor_core::CallId {
     let bound = Bound {
+        members: 0,
         max_lag,
         max_age_us: max_age_ms * 1_000,
     };

@@ -327,6 +327,31 @@ fn the_real_disk_keeps_a_log_with_truncations_checkpoints_and_releases() {
     );
 }
 
+/// Spare segments that were being made ahead, as the directory lists them.
+fn made_ahead(directory: &Path) -> Vec<String> {
+    let names = RealDisk::open(directory).unwrap().list().unwrap();
+    let ahead = |name: &String| name.starts_with("spare-new-");
+    names.into_iter().filter(ahead).collect()
+}
+
+/// Whoever is killed while a spare segment is made leaves it behind, under the name that the next start would give.
+#[test]
+fn a_spare_segment_that_was_being_made_is_gone_after_a_restart_and_made_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut written = 0;
+    for _ in 0..3 {
+        let (mut log, recovered) = open_real(directory.path());
+        assert_eq!(recovered.records.len() as u64, written);
+        assert_eq!(made_ahead(directory.path()), Vec::<String>::new());
+        while made_ahead(directory.path()).is_empty() {
+            assert!(written < 200, "no spare segment is ever made ahead");
+            written += 1;
+            log.append_and_sync(&[filled(1, written, 200)]).unwrap();
+            log.renew_floor().unwrap();
+        }
+    }
+}
+
 #[test]
 fn both_disks_keep_the_contract_of_a_disk() {
     let directory = tempfile::tempdir().unwrap();

@@ -9,7 +9,7 @@ use imbl::OrdMap;
 use prost::Message as _;
 use quorumor_core::limits::VOTERS_MAX;
 use quorumor_core::{
-    ClientId, ClusterId, DataEpoch, History, Lease, LeaseId, LogTime, NodeId, Revision,
+    ClientId, ClusterId, DataEpoch, History, Lease, LeaseId, LogTime, NodeId, Planted, Revision,
 };
 
 use super::events::Events;
@@ -131,6 +131,7 @@ impl Reading {
                 id,
                 ttl_ms: lease.ttl_ms,
                 expires_at: LogTime(lease.expires_at),
+                owner: None,
                 keys: imbl::OrdSet::new(),
             });
         }
@@ -240,6 +241,7 @@ fn state_of(header: WireHeader) -> Result<StateMachine, CodecError> {
         leases: Leases::default(),
         sessions: Sessions::default(),
         sum: 0,
+        planted: Planted::default(),
     })
 }
 

@@ -13,6 +13,7 @@ fn state(entries: u64, bytes: usize) -> StateMachine {
     let mut state = StateMachine::founding(&Net::new(3, 1).config(1, 1));
     for i in 0..entries {
         let entry = Entry {
+            siblings: None,
             key: key(&format!("k{i:06}")),
             value: Value::parse(vec![7; bytes].into()).unwrap(),
             version: Version::Strong {

@@ -215,6 +215,7 @@ fn all_sessions_together_keep_no_more_than_their_limit_and_give_room_back() {
     };
     let heavy = || {
         let entry = Entry {
+            siblings: None,
             key: key("a"),
             value: Value::parse(vec![0; 1 << 20].into()).unwrap(),
             version: Version::Strong {
