@@ -67,7 +67,7 @@ impl Class {
     pub(crate) const fn of_read(level: Level) -> Self {
         match level {
             Level::Linearizable => Self::LinearizableRead,
-            Level::Local | Level::Bounded => Self::LocalRead,
+            Level::Local | Level::Sampled | Level::Bounded => Self::LocalRead,
         }
     }
 
@@ -78,9 +78,13 @@ impl Class {
             | Command::Txn { .. }
             | Command::Session(_)
             | Command::Lease(LeaseAction::Grant { .. }) => Self::Write,
-            Command::Lease(LeaseAction::KeepAlive { .. } | LeaseAction::Revoke { .. }) => {
-                Self::KeepAlive
-            }
+            Command::Lease(
+                LeaseAction::KeepAlive { .. }
+                | LeaseAction::Revoke { .. }
+                | LeaseAction::Look { .. },
+            ) => Self::KeepAlive,
+            // Describe asks for them, which is never refused for load: it mustn't wait behind reads.
+            Command::Members => Self::Admin,
             Command::ReadBarrier { level, .. } => Self::of_read(*level),
             Command::Cluster(_) | Command::Backup => Self::Admin,
         }

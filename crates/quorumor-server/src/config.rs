@@ -6,17 +6,22 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use quorumor_core::limits::VOTERS_MAX;
-use quorumor_core::{Mode, NodeId};
+use quorumor_core::{Mode, NodeId, Planted};
+use quorumor_proto::PEER_PROTOCOL;
 use serde::Deserialize;
 
 use crate::data_dir::DataDir;
 use crate::tls::TlsFiles;
 
+mod eventual;
+mod planted;
 mod trust;
 
+pub use eventual::EventualConfig;
 pub use trust::TlsSettings;
 
 /// The client address where none is named.
@@ -64,14 +69,33 @@ pub struct Settings {
     pub peer_override: Option<String>,
     /// Seeds the node's random choices. Drawn at random if absent.
     pub seed: Option<u64>,
-    /// When a write counts as kept: `fsync`, the only one so far.
+    /// Eventual mode: what a write survives that this node acknowledges: `fsync`, `interval` or `memory`. Strong mode always fsyncs on
+    /// a majority.
     pub durability: Option<String>,
+    /// With `interval`: how often the log is fsynced, in milliseconds.
+    pub sync_interval_ms: Option<u64>,
+    /// Eventual mode: keys with one of these prefixes keep all their concurrent values. The same on all nodes.
+    pub siblings: Option<Vec<String>>,
+    /// Eventual mode: a member that is down for longer isn't waited for when deletions are forgotten, in milliseconds.
+    pub gc_grace_ms: Option<u64>,
+    /// Eventual mode: a member that is down or left for longer is forgotten, and its leases' entries go, in milliseconds.
+    pub reap_ms: Option<u64>,
     /// Free bytes that the logs leave alone.
     pub disk_reserve_bytes: Option<u64>,
     /// For tests: how far this node's wall clock is off, in milliseconds.
     pub wall_skew_ms: Option<i64>,
+    /// For tests: a file that says what this node's disk and clocks do wrong, read again whenever it changes.
+    pub fault_file: Option<String>,
+    /// For tests: the newest peer protocol to speak.
+    pub peer_protocol_max: Option<u32>,
+    /// For tests of what finds it: the defect to plant.
+    #[cfg(feature = "plant")]
+    pub plant: Option<String>,
     /// TLS.
     pub tls: Option<TlsSettings>,
+    /// The keys that all nodes share, 64 hexadecimal digits a line, to encrypt and authenticate what passes between them: datagrams,
+    /// and streams where there is no TLS. The first seals, each opens.
+    pub cluster_key: Option<String>,
     /// The file that says who may call and do what: bearer tokens and names of certificates, with their roles.
     pub tokens: Option<String>,
     /// Whether to stand open to other machines without TLS, or without asking who calls.
@@ -155,12 +179,21 @@ impl Settings {
             peer_override: self.peer_override.or(weaker.peer_override),
             seed: self.seed.or(weaker.seed),
             durability: self.durability.or(weaker.durability),
+            sync_interval_ms: self.sync_interval_ms.or(weaker.sync_interval_ms),
+            siblings: self.siblings.or(weaker.siblings),
+            gc_grace_ms: self.gc_grace_ms.or(weaker.gc_grace_ms),
+            reap_ms: self.reap_ms.or(weaker.reap_ms),
             disk_reserve_bytes: self.disk_reserve_bytes.or(weaker.disk_reserve_bytes),
             wall_skew_ms: self.wall_skew_ms.or(weaker.wall_skew_ms),
+            fault_file: self.fault_file.or(weaker.fault_file),
+            peer_protocol_max: self.peer_protocol_max.or(weaker.peer_protocol_max),
+            #[cfg(feature = "plant")]
+            plant: self.plant.or(weaker.plant),
             tls: match (self.tls, weaker.tls) {
                 (Some(tls), Some(weaker)) => Some(tls.or(weaker)),
                 (tls, weaker) => tls.or(weaker),
             },
+            cluster_key: self.cluster_key.or(weaker.cluster_key),
             tokens: self.tokens.or(weaker.tokens),
             accept_unencrypted_and_unauthenticated: self
                 .accept_unencrypted_and_unauthenticated
@@ -204,12 +237,22 @@ pub struct Config {
     pub peer_override: BTreeMap<NodeId, SocketAddr>,
     /// Seeds the random choices, if named.
     pub seed: Option<u64>,
+    /// What only eventual mode has.
+    pub eventual: EventualConfig,
     /// Free bytes that the logs leave alone.
     pub disk_reserve_bytes: u64,
     /// How far the wall clock is off, for tests.
     pub wall_skew_ms: i64,
+    /// The file that says what its disk and clocks do wrong, for tests.
+    pub fault_file: Option<PathBuf>,
+    /// Which defect is planted, for tests of what finds it.
+    pub planted: Planted,
+    /// The peer protocols that it speaks.
+    pub peer_protocol: RangeInclusive<u32>,
     /// TLS, if there is any.
     pub tls: Option<TlsFiles>,
+    /// The cluster key's file, if there is one.
+    pub cluster_key: Option<PathBuf>,
     /// The tokens file, if there is one.
     pub tokens: Option<PathBuf>,
     /// Whether a person accepted that others can come without TLS or without being asked.
@@ -222,8 +265,9 @@ impl TryFrom<Settings> for Config {
     type Error = ConfigError;
 
     fn try_from(settings: Settings) -> Result<Self, ConfigError> {
-        parse_durability(settings.durability.as_deref())?;
         let modes = parse_modes(settings.mode.as_deref())?;
+        let eventual = EventualConfig::parse(&settings, modes.contains(&Mode::Eventual))?;
+        let planted = planted::parse(&settings)?;
         let node = parse_node(settings.node_id)?;
         let config = Self {
             cluster: parse_cluster(settings.cluster)?,
@@ -253,11 +297,15 @@ impl TryFrom<Settings> for Config {
                 .collect::<Result<_, _>>()?,
             peer_override: by_id("peer-override", settings.peer_override.as_deref())?,
             seed: settings.seed,
+            eventual,
             disk_reserve_bytes: settings
                 .disk_reserve_bytes
                 .unwrap_or(DISK_RESERVE_BYTES_DEFAULT),
             wall_skew_ms: parse_skew(settings.wall_skew_ms)?,
+            fault_file: settings.fault_file.map(PathBuf::from),
+            peer_protocol: parse_protocol(settings.peer_protocol_max)?,
             tls: trust::parse_tls(settings.tls)?,
+            cluster_key: settings.cluster_key.map(PathBuf::from),
             tokens: settings.tokens.map(PathBuf::from),
             accept_unencrypted_and_unauthenticated: settings
                 .accept_unencrypted_and_unauthenticated
@@ -265,6 +313,7 @@ impl TryFrom<Settings> for Config {
             accept_plain_gossip: settings.accept_plain_gossip.unwrap_or(false),
             modes,
             node,
+            planted,
         };
         config.check_members()?;
         config.check_addresses()?;
@@ -352,17 +401,6 @@ impl Config {
     }
 }
 
-fn parse_durability(text: Option<&str>) -> Result<(), ConfigError> {
-    match text {
-        None | Some("fsync") => Ok(()),
-        Some(other) => Err(ConfigError::invalid(
-            "durability",
-            other,
-            "this version has only `fsync`",
-        )),
-    }
-}
-
 fn parse_modes(text: Option<&str>) -> Result<Vec<Mode>, ConfigError> {
     let Some(text) = text else {
         return Err(ConfigError::Missing {
@@ -433,6 +471,22 @@ fn parse_skew(ms: Option<i64>) -> Result<i64, ConfigError> {
     }
     let why = format!("at most {WALL_SKEW_MS_MAX} to either side");
     Err(ConfigError::invalid("wall-skew-ms", ms.to_string(), why))
+}
+
+fn parse_protocol(max: Option<u32>) -> Result<RangeInclusive<u32>, ConfigError> {
+    let (oldest, newest) = (*PEER_PROTOCOL.start(), *PEER_PROTOCOL.end());
+    match max {
+        None => Ok(PEER_PROTOCOL),
+        Some(max) if PEER_PROTOCOL.contains(&max) => Ok(oldest..=max),
+        Some(other) => {
+            let why = format!("this version speaks {oldest} to {newest}");
+            Err(ConfigError::invalid(
+                "peer-protocol-max",
+                other.to_string(),
+                why,
+            ))
+        }
+    }
 }
 
 fn list(text: Option<&str>) -> impl Iterator<Item = &str> {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! datagram: 0 magic "QRMR" | 4 version | 5 mode | 6 zero u16 | 8 cluster | 16 store | 24 sender | 32 crc32c | 36 payload
-//! frame:    0 payload length u32 | 4 mode | 5 class | 6 zero u16 | 8 crc32c | 12 payload
+//! frame:    0 payload length u32 | 4 mode | 5 class | 6 kind | 7 zero | 8 crc32c | 12 payload   (kind: 0 before protocol 2)
 //! hello:    0 magic "QRMR" | 4 version | 5 class | 6 length u16 | 8 message          (first on a stream, both ways)
 //! ```
 //! All little endian. The checksum covers everything but itself.
@@ -11,7 +11,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use quorumor_core::limits::{DATAGRAM_BYTES_MAX, STREAM_MESSAGE_BYTES_MAX};
 use quorumor_core::{ClusterId, Mode, NodeId, StoreId, StreamClass};
 
-use crate::tls::SEAL_BYTES;
+use crate::key::SEAL_BYTES;
 
 const MAGIC: [u8; 4] = *b"QRMR";
 const VERSION: u8 = 1;
@@ -161,6 +161,22 @@ fn check_start(header: &mut &[u8]) -> Result<(), EnvelopeError> {
     Ok(())
 }
 
+/// From this peer protocol on frames have kinds.
+pub(crate) const KINDS_SINCE: u32 = 2;
+const KIND_MESSAGE: u8 = 0;
+const KIND_ABOUT: u8 = 1;
+
+/// What a frame holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// A message for the mode.
+    Message(Frame),
+    /// What program the other side is.
+    About(Bytes),
+    /// Something of a later protocol, to be skipped.
+    Unknown,
+}
+
 /// A message on a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Frame {
@@ -175,6 +191,22 @@ impl Frame {
     /// # Panics
     /// If the payload is over the limit, which the sender's queue has checked.
     pub(crate) fn encode(&self, out: &mut BytesMut) {
+        self.encode_as(KIND_MESSAGE, out);
+    }
+
+    /// Appends what program this is, for a peer that speaks a protocol with kinds.
+    pub(crate) fn encode_about(mode: Mode, class: StreamClass, out: &mut BytesMut) {
+        let payload = Bytes::from_static(env!("CARGO_PKG_VERSION").as_bytes());
+        let about = Self {
+            mode,
+            class,
+            payload,
+        };
+        about.encode_as(KIND_ABOUT, out);
+    }
+
+    /// The same for any kind.
+    pub(crate) fn encode_as(&self, kind: u8, out: &mut BytesMut) {
         assert!(
             self.payload.len() <= STREAM_MESSAGE_BYTES_MAX,
             "the lane takes no longer message"
@@ -184,14 +216,18 @@ impl Frame {
         out.put_u32_le(len);
         out.put_u8(mode_byte(self.mode));
         out.put_u8(class_byte(self.class));
-        out.put_u16_le(0);
+        out.put_u8(kind);
+        out.put_u8(0);
         let crc = crc32c::crc32c_append(crc32c::crc32c(&out[start..]), &self.payload);
         out.put_u32_le(crc);
         out.put_slice(&self.payload);
     }
 
-    /// Takes a frame off the front; `None` if it isn't whole yet. After an error the stream can't be read on.
-    pub(crate) fn decode(bytes: &mut BytesMut) -> Result<Option<Self>, EnvelopeError> {
+    /// Takes a frame of this peer protocol off the front; `None` if it isn't whole yet. After an error the stream can't be read on.
+    pub(crate) fn decode(
+        bytes: &mut BytesMut,
+        protocol: u32,
+    ) -> Result<Option<Part>, EnvelopeError> {
         if bytes.len() < FRAME_HEADER {
             return Ok(None);
         }
@@ -203,7 +239,8 @@ impl Frame {
         }
         let mode = mode_of(header.get_u8()).ok_or(EnvelopeError::Kind)?;
         let class = class_of(header.get_u8()).ok_or(EnvelopeError::Kind)?;
-        header.advance(2);
+        let kind = header.get_u8();
+        header.advance(1);
         let crc = header.get_u32_le();
         if bytes.len() < FRAME_HEADER + len {
             bytes.reserve(FRAME_HEADER + len - bytes.len());
@@ -220,10 +257,14 @@ impl Frame {
         if crc32c::crc32c_append(checked, &payload) != crc {
             return Err(EnvelopeError::Checksum);
         }
-        Ok(Some(Self {
-            mode,
-            class,
-            payload,
+        Ok(Some(match kind {
+            KIND_ABOUT if protocol >= KINDS_SINCE => Part::About(payload),
+            kind if kind != KIND_MESSAGE && protocol >= KINDS_SINCE => Part::Unknown,
+            _ => Part::Message(Self {
+                mode,
+                class,
+                payload,
+            }),
         }))
     }
 }

@@ -147,6 +147,8 @@ struct Shared {
     hub: Arc<Hub>,
     /// Whether a leader is known. Always, in eventual mode.
     led: watch::Sender<bool>,
+    /// How many conflicts there were.
+    conflicts: watch::Sender<u64>,
     queued_bytes: Bytes,
     log_bytes: Bytes,
     standing: Arc<Standing>,
@@ -179,6 +181,7 @@ impl Handle {
             next_call: AtomicU64::new(1),
             hub: Hub::new(hub_id, mode, view.position.clone(), Bounds::DEFAULT),
             led: watch::Sender::new(is_led(&view.status)),
+            conflicts: watch::Sender::new(view.conflicts.count),
             published: RwLock::new(Arc::new(Published { view, number: 0 })),
             queued_bytes: Bytes::default(),
             log_bytes,
@@ -218,6 +221,11 @@ impl Handle {
         self.shared.led.subscribe()
     }
 
+    /// Tells how many conflicts there were, and of each change of that, once the view has them.
+    pub(crate) fn conflict_counts(&self) -> watch::Receiver<u64> {
+        self.shared.conflicts.subscribe()
+    }
+
     /// The newest state. A node that its peers refuse is damaged, whatever its replica knows.
     pub(crate) fn published(&self) -> Arc<Published> {
         let published = Arc::clone(&self.shared.published.read());
@@ -254,9 +262,13 @@ impl Handle {
     /// Called by the driver, before the replies of the same drain leave.
     pub(crate) fn publish(&self, published: Published) {
         let led = is_led(&published.view.status);
+        let conflicts = published.view.conflicts.count;
         *self.shared.published.write() = Arc::new(published);
         if *self.shared.led.borrow() != led {
             self.shared.led.send_replace(led);
+        }
+        if *self.shared.conflicts.borrow() != conflicts {
+            self.shared.conflicts.send_replace(conflicts);
         }
     }
 
@@ -268,6 +280,7 @@ impl Handle {
             | Command::Session(_)
             | Command::Cluster(_)
             | Command::ReadBarrier { .. }
+            | Command::Members
             | Command::Backup => false,
         };
         if appends && self.shared.log_bytes.get() >= LOG_BYTES_MAX {

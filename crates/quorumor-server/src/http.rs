@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::Request;
@@ -41,11 +41,18 @@ const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 const STREAMS_PER_CONNECTION_MAX: u32 = 16_384;
 /// A client that vanished without a word is noticed after one ping of these.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
-/// How often health and gauges follow the view.
+/// How often gauges follow the view, and health where nothing can take it away but a person: each look wakes the process.
+const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
+/// How often health follows the view while it isn't given, and in strong mode, where it goes with the leader.
 const HEALTH_INTERVAL: Duration = Duration::from_millis(200);
-const SAMPLES_EVERY: u32 = 5;
 /// Calls of the cluster service that change nothing.
-const UNRECORDED: [&str; 1] = ["MemberList"];
+const UNRECORDED: [&str; 5] = [
+    "MemberList",
+    "ListConflicts",
+    "WatchConflicts",
+    "Digest",
+    "DigestKeys",
+];
 
 /// Serves until `leave`, then lets what is under way finish.
 pub(crate) async fn serve(
@@ -218,15 +225,13 @@ fn first_number(text: &str) -> Option<usize> {
 
 /// Keeps the health service and the gauges up to date.
 async fn report(handles: Vec<Handle>, reporter: HealthReporter) {
-    let mut interval = tokio::time::interval(HEALTH_INTERVAL);
     let mut told = Vec::new();
     let mut damaged = BTreeSet::new();
-    let mut round = 0u32;
+    let mut sampled: Option<Instant> = None;
     for handle in &handles {
         metrics::begin(handle.mode());
     }
     loop {
-        interval.tick().await;
         for handle in &handles {
             tell_damage(handle, &mut damaged);
         }
@@ -242,14 +247,22 @@ async fn report(handles: Vec<Handle>, reporter: HealthReporter) {
             }
             told = now;
         }
-        if round.is_multiple_of(SAMPLES_EVERY) {
+        if sampled.is_none_or(|at| at.elapsed() >= SAMPLE_INTERVAL) {
+            sampled = Some(Instant::now());
             for handle in &handles {
                 metrics::sample(&handle.published().view, handle.waiting());
                 metrics::sample_shares(handle.mode(), handle.shares());
             }
             metrics::recorder().run_upkeep();
         }
-        round = round.wrapping_add(1);
+        let is_steady = told.iter().all(|(_, serving)| *serving)
+            && handles.iter().all(|handle| handle.mode() == Mode::Eventual);
+        let pause = if is_steady {
+            SAMPLE_INTERVAL
+        } else {
+            HEALTH_INTERVAL
+        };
+        tokio::time::sleep(pause).await;
     }
 }
 
@@ -293,8 +306,8 @@ fn statuses(handles: &[Handle]) -> Vec<(&'static str, bool)> {
     statuses.push(("", all));
     statuses.push((SERVICE_NAME, all));
     let strong = handles.iter().find(|handle| handle.mode() == Mode::Strong);
-    if let Some(strong) = strong {
-        let serves = strong.published().view.status.health == Health::Serving;
+    if let Some(handle) = strong.or(handles.first()) {
+        let serves = handle.published().view.status.health == Health::Serving;
         statuses.push((cluster_service_server::SERVICE_NAME, serves));
     }
     statuses

@@ -26,6 +26,7 @@
 pub mod backup;
 pub mod config;
 pub mod data_dir;
+mod digest;
 pub mod store;
 
 mod admission;
@@ -33,9 +34,12 @@ mod auth;
 mod clock;
 mod driver;
 mod envelope;
+mod fault;
 mod handle;
 mod http;
 mod join;
+mod key;
+mod lately;
 mod metrics;
 mod origin;
 mod peers;
@@ -51,9 +55,10 @@ mod watch;
 mod weight;
 
 pub use auth::{RosterError, TOKEN_CHARS_MAX, TOKEN_CHARS_MIN, hash_token};
-pub use config::{Config, ConfigError, Settings, TlsSettings};
+pub use config::{Config, ConfigError, EventualConfig, Settings, TlsSettings};
 pub use data_dir::DataDirError;
 pub use join::JoinError;
+pub use key::ClusterKeyError;
 pub use quorumor_core::{Mode, NodeId};
 pub use restore::{
     BackupReport, RestoreError, RestoreOptions, RestoreReport, inspect_backup, restore_backup,

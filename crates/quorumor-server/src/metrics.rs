@@ -44,12 +44,15 @@ const TURN_SECONDS: &str = "quorumor_turn_seconds";
 const CHECKPOINTS: &str = "quorumor_checkpoints_total";
 const CONFLICTS: &str = "quorumor_eventual_conflicts";
 const TOMBSTONES: &str = "quorumor_eventual_tombstones";
+const HELD_BACK: &str = "quorumor_collection_held_back_ms";
+const ISOLATED: &str = "quorumor_isolated";
 const MEMBERS: &str = "quorumor_members";
 const KEYS: &str = "quorumor_keys";
 const SERVING: &str = "quorumor_serving";
 const PEER_MESSAGES: &str = "quorumor_peer_sent_messages_total";
 const PEER_BYTES_SENT: &str = "quorumor_peer_sent_bytes_total";
 const PEER_BYTES_RECEIVED: &str = "quorumor_peer_received_bytes_total";
+const PEER_STREAMS: &str = "quorumor_peer_streams";
 const PEER_DROPS: &str = "quorumor_peer_dropped_messages_total";
 const HANDSHAKES_FAILED: &str = "quorumor_handshakes_failed_total";
 const TLS_FAILED: &str = "quorumor_tls_handshakes_failed_total";
@@ -130,23 +133,36 @@ fn describe() {
         Unit::Bytes,
         "Keys and values of past revisions that are kept"
     );
-    describe_gauge!(LEASES, "Live leases");
+    describe_gauge!(LEASES, "Live leases, by mode");
     describe_gauge!(
         ALARMS,
-        "1 if the alarm is raised, by kind: `quorumor status` says more"
+        "1 if the alarm is raised, by mode and kind: `quorumor status` says more"
     );
-    describe_gauge!(
-        CONFLICTS,
-        "Concurrent values that merging discarded at this node"
-    );
-    describe_gauge!(TOMBSTONES, "Deleted keys that are still remembered");
     describe_gauge!(MEMBERS, "Members by state, as this node sees them");
     describe_gauge!(KEYS, "Live keys");
     describe_gauge!(
         SERVING,
         "1 if the mode serves, 0 if it starts or is damaged"
     );
+    describe_eventual();
     describe_network();
+}
+
+fn describe_eventual() {
+    describe_gauge!(
+        CONFLICTS,
+        "Concurrent values that merging discarded at this node"
+    );
+    describe_gauge!(TOMBSTONES, "Deleted keys that are still remembered");
+    describe_gauge!(
+        HELD_BACK,
+        Unit::Milliseconds,
+        "For how long a member has kept deleted keys from being forgotten; `quorumor status` names it"
+    );
+    describe_gauge!(
+        ISOLATED,
+        "1 if this node takes itself for the one that is cut off"
+    );
 }
 
 fn describe_network() {
@@ -156,6 +172,10 @@ fn describe_network() {
         PEER_BYTES_RECEIVED,
         Unit::Bytes,
         "Bytes received from peers by lane"
+    );
+    describe_gauge!(
+        PEER_STREAMS,
+        "Streams of peers that are open here, by the peer protocol that was agreed"
     );
     describe_counter!(
         PEER_DROPS,
@@ -272,10 +292,12 @@ pub(crate) fn begin(mode: Mode) {
     for class in Class::ALL {
         counter!(SHED, "mode" => name, "class" => class.as_str()).increment(0);
     }
-    for level in [Level::Local, Level::Bounded, Level::Linearizable] {
-        if level <= mode.best_level() {
-            counter!(READS, "mode" => name, "level" => level.as_str()).increment(0);
-        }
+    let levels = match mode {
+        Mode::Strong => &[Level::Local, Level::Bounded, Level::Linearizable][..],
+        Mode::Eventual => &[Level::Local, Level::Sampled],
+    };
+    for level in levels {
+        counter!(READS, "mode" => name, "level" => level.as_str()).increment(0);
     }
     counter!(CHECKPOINTS, "mode" => name).increment(0);
     gauge!(WATCHERS, "mode" => name).increment(0.0);
@@ -352,6 +374,25 @@ fn count_lane(name: &'static str, lane: LaneName, count: u64) {
     });
 }
 
+/// Counts a peer's stream for as long as it is open.
+#[derive(Debug)]
+pub(crate) struct PeerStream {
+    protocol: u32,
+}
+
+impl PeerStream {
+    pub(crate) fn open(protocol: u32) -> Self {
+        gauge!(PEER_STREAMS, "protocol" => protocol.to_string()).increment(1.0);
+        Self { protocol }
+    }
+}
+
+impl Drop for PeerStream {
+    fn drop(&mut self) {
+        gauge!(PEER_STREAMS, "protocol" => self.protocol.to_string()).decrement(1.0);
+    }
+}
+
 pub(crate) fn peer_drop(lane: LaneName, reason: &'static str) {
     counter!(PEER_DROPS, "lane" => lane.as_str(), "reason" => reason).increment(1);
 }
@@ -414,10 +455,20 @@ pub(crate) fn sample(view: &View, waiting: usize) {
             incarnation: _,
             conflicts,
             tombstones,
+            durability: _,
+            held_back_by,
+            isolated,
         } => {
             gauge!(CONFLICTS).set(float(*conflicts));
             gauge!(TOMBSTONES).set(float(*tombstones));
+            gauge!(HELD_BACK).set(float(held_back_by.map_or(0, |(_, ms)| ms)));
+            gauge!(ISOLATED).set(f64::from(u8::from(*isolated)));
         }
+    }
+    gauge!(LEASES, "mode" => mode).set(float(view.leases.len() as u64));
+    for kind in Alarm::KINDS {
+        let raised = status.alarms.iter().any(|alarm| alarm.as_str() == kind);
+        gauge!(ALARMS, "mode" => mode, "kind" => kind).set(f64::from(u8::from(raised)));
     }
 }
 
@@ -427,15 +478,6 @@ fn sample_history(view: &View) {
     gauge!(OLDEST_REVISION).set(float(view.history.oldest().as_u64()));
     gauge!(KEPT_REVISIONS).set(float(view.history.len() as u64));
     gauge!(HISTORY_BYTES).set(float(view.history.bytes() as u64));
-    gauge!(LEASES).set(float(view.leases.len() as u64));
-    for kind in Alarm::KINDS {
-        let raised = view
-            .status
-            .alarms
-            .iter()
-            .any(|alarm| alarm.as_str() == kind);
-        gauge!(ALARMS, "kind" => kind).set(f64::from(u8::from(raised)));
-    }
 }
 
 /// A gauge is a float; beyond 2^53 it is as near as one can be.

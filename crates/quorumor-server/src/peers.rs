@@ -7,7 +7,8 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +23,8 @@ use tokio_util::task::TaskTracker;
 use crate::data_dir::{PeerStores, StoreConflict};
 use crate::driver::Inbox;
 use crate::envelope::Frame;
+use crate::key::{ClusterKey, Refused};
+use crate::lately::Lately;
 use crate::metrics;
 use crate::standing::Standing;
 use crate::tls::Tls;
@@ -45,6 +48,8 @@ pub(crate) struct Identity {
     pub(crate) node: NodeId,
     pub(crate) store: StoreId,
     pub(crate) modes: Vec<(Mode, ClusterId)>,
+    /// The peer protocols that it speaks.
+    pub(crate) protocol: RangeInclusive<u32>,
 }
 
 impl Identity {
@@ -61,20 +66,28 @@ impl Identity {
 pub(crate) struct Sockets {
     pub(crate) tcp: TcpListener,
     pub(crate) udp: UdpSocket,
-    /// What streams are encrypted with. Datagrams aren't.
+    pub(crate) guards: Guards,
+}
+
+/// What keeps strangers out and what passes between nodes secret.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Guards {
+    /// What streams are encrypted with, if there are certificates. Datagrams aren't.
     pub(crate) tls: Option<Arc<Tls>>,
+    /// What datagrams are sealed with, and streams where there are no certificates.
+    pub(crate) key: Option<Arc<ClusterKey>>,
 }
 
 impl Sockets {
     /// Tries at port 0: the number that TCP got may be taken for UDP.
     const TRIES: usize = 32;
 
-    pub(crate) async fn bind(address: SocketAddr, tls: Option<Arc<Tls>>) -> std::io::Result<Self> {
+    pub(crate) async fn bind(address: SocketAddr, guards: Guards) -> std::io::Result<Self> {
         let mut tries = 0;
         loop {
             let tcp = TcpListener::bind(address).await?;
             match UdpSocket::bind(tcp.local_addr()?).await {
-                Ok(udp) => return Ok(Self { tcp, udp, tls }),
+                Ok(udp) => return Ok(Self { tcp, udp, guards }),
                 Err(error) if address.port() == 0 && tries < Self::TRIES => {
                     tracing::debug!(%error, "the port is free for TCP only, trying another");
                     tries += 1;
@@ -103,7 +116,10 @@ struct Shared {
     standing: Arc<Standing>,
     accepted: accept::Accepted,
     udp: UdpSocket,
-    tls: Option<Arc<Tls>>,
+    guards: Guards,
+    refused: Refused,
+    /// Whose streams were refused for their key, and why.
+    key_told: Lately<(IpAddr, &'static str)>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -129,7 +145,9 @@ impl Peers {
             standing: Arc::new(Standing::default()),
             accepted: accept::Accepted::default(),
             udp: sockets.udp,
-            tls: sockets.tls,
+            guards: sockets.guards,
+            refused: Refused::default(),
+            key_told: Lately::default(),
             tasks: TaskTracker::new(),
             stop,
         });

@@ -26,6 +26,8 @@ const RENEWAL: Duration = Duration::from_secs(1);
 /// How often the next piece of a checkpoint is looked for, while no batch comes.
 const PIECE_WAIT: Duration = Duration::from_millis(2);
 /// How long a batch waits that found no room.
+/// While nothing is written, every so many renewals are worth a look at the free space.
+const QUIET_LOOKS: u32 = 10;
 const SPACE_WAIT: Duration = Duration::from_millis(200);
 
 /// Where a driver puts what must become durable. It takes everything, and says when it is too much: then writes are refused
@@ -122,6 +124,8 @@ where
                     disk: DiskState::Available,
                     renewed: Instant::now(),
                     syncs: 0,
+                    seen_bytes: 0,
+                    quiet: 0,
                     weights: Vec::new(),
                 };
                 match running.run(&queued) {
@@ -138,6 +142,9 @@ struct Running<D: Disk, P> {
     disk: DiskState,
     renewed: Instant,
     syncs: u64,
+    /// Bytes written when the free space was last thought of, and renewals since that changed.
+    seen_bytes: u64,
+    quiet: u32,
     /// Of what was handed to the store and isn't written yet.
     weights: Vec<Weight>,
 }
@@ -167,7 +174,7 @@ impl<D: Disk, P: FnMut() -> std::io::Result<u64>> Running<D, P> {
             if self.renewed.elapsed() >= RENEWAL {
                 self.renewed = Instant::now();
                 self.thread.store.renew_floor()?;
-                self.check_space();
+                self.look_at_space();
             }
         }
     }
@@ -218,6 +225,20 @@ impl<D: Disk, P: FnMut() -> std::io::Result<u64>> Running<D, P> {
     /// Nobody asks any more: what is left is made durable. An unfinished checkpoint counts for nothing.
     fn wind_up(&mut self) -> Result<(), WalError> {
         self.thread.store.renew_floor()
+    }
+
+    /// Looks at the free space at each renewal while something is written, and now and then while nothing is.
+    fn look_at_space(&mut self) {
+        let bytes = self.thread.store.stats().bytes;
+        self.quiet = if bytes == self.seen_bytes {
+            self.quiet + 1
+        } else {
+            0
+        };
+        self.seen_bytes = bytes;
+        if self.disk == DiskState::Full || self.quiet.is_multiple_of(QUIET_LOOKS) {
+            self.check_space();
+        }
     }
 
     fn check_space(&mut self) {

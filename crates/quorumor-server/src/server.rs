@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use quorumor_core::{ClusterId, DataEpoch, Mode, NodeId, Recovered, Replica, Role};
 use quorumor_gossip::{GossipConfig, GossipReplica};
 use quorumor_raft::{RaftConfig, RaftReplica};
-use quorumor_wal::{Disk, RealDisk, WalError};
+use quorumor_wal::{Disk, WalError};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -20,12 +20,13 @@ use crate::config::Config;
 use crate::data_dir::{DataDir, DataDirError};
 use crate::driver::{Arrivals, Driver, Inbox, Surroundings, lanes};
 use crate::envelope::DATAGRAM_PAYLOAD_BYTES_MAX;
+use crate::fault::{Faults, NodeDisk};
 use crate::handle::Handle;
 use crate::http;
 use crate::join::JoinError;
 use crate::metrics;
 use crate::origin::{Origin, Way};
-use crate::peers::{Book, Identity, Peers, Sockets};
+use crate::peers::{Book, Guards, Identity, Peers, Sockets};
 use crate::persist::{LogThread, SpaceLimits};
 use crate::service::Service;
 use crate::shutdown::{Alarm, FatalError, FatalSender};
@@ -33,8 +34,10 @@ use crate::store::Store;
 use crate::trust::{Trust, TrustError};
 use crate::weight;
 
+mod counted;
 mod opening;
 
+use counted::Counted;
 use opening::{
     bind, client_told, clusters, find_origin, founders, load_trust, log_options, open_data,
 };
@@ -54,7 +57,7 @@ pub enum StartError {
     /// Its data directory can't be used.
     #[error(transparent)]
     DataDir(#[from] DataDirError),
-    /// Its certificates or its tokens file can't be used.
+    /// Its certificates, its cluster key or its tokens file can't be used.
     #[error(transparent)]
     Trust(#[from] TrustError),
     /// It can't join its cluster.
@@ -112,8 +115,8 @@ pub struct Server {
 /// What one mode was found with.
 struct Found {
     mode: Mode,
-    store: Store<RealDisk>,
-    probe: RealDisk,
+    store: Store<NodeDisk>,
+    probe: NodeDisk,
     recovered: Recovered,
 }
 
@@ -125,12 +128,24 @@ impl Server {
     pub async fn start(config: Config) -> Result<Self, StartError> {
         metrics::recorder();
         let trust = load_trust(config.clone()).await?;
-        let (listener, sockets) = bind(&config, trust.tls.clone()).await?;
+        let guards = Guards {
+            tls: trust.tls.clone(),
+            key: trust.key.clone(),
+        };
+        let (listener, sockets) = bind(&config, guards).await?;
         let client_address = listener.local_addr()?;
         let peer_address = sockets.tcp.local_addr()?;
         let origin = find_origin(&config, peer_address.port()).await?;
         let clusters = clusters(&config, origin.as_ref());
-        let (data_dir, found) = open_data(config.clone(), clusters.clone(), origin.clone()).await?;
+        let faults = config.fault_file.as_deref().map(Faults::follow);
+        let faults = faults.transpose()?;
+        let (data_dir, found) = open_data(
+            config.clone(),
+            clusters.clone(),
+            origin.clone(),
+            faults.clone(),
+        )
+        .await?;
         let node = Node {
             client_address: client_told(&config, client_address),
             peer_address: config
@@ -139,7 +154,7 @@ impl Server {
                 .unwrap_or(peer_address),
             clusters,
             origin,
-            clock: Clock::new(config.wall_skew_ms),
+            clock: Clock::new(config.wall_skew_ms, faults),
             seed: config.seed.unwrap_or_else(rand::random),
             data_dir: Arc::new(data_dir),
             config,
@@ -186,13 +201,13 @@ impl Server {
         self.running.node.config.node
     }
 
-    /// Whether it has certificates or tokens, which [`Self::reload`] reads again.
+    /// Whether it has certificates, tokens or a cluster key, which [`Self::reload`] reads again.
     #[must_use]
     pub fn has_trust_files(&self) -> bool {
         self.trust.has_files()
     }
 
-    /// Reads certificates and tokens again, now rather than within two seconds. Files that are no good are logged, and the
+    /// Reads certificates, tokens and the cluster key again, now rather than within two seconds. Files that are no good are logged, and the
     /// older ones stay in use.
     pub async fn reload(&self) {
         let trust = self.trust.clone();
@@ -279,6 +294,7 @@ impl Node {
             node: self.config.node,
             store: self.data_dir.store(),
             modes: self.clusters.clone(),
+            protocol: self.config.peer_protocol.clone(),
         }
     }
 
@@ -325,7 +341,8 @@ impl Node {
         };
         let config = config
             .map_err(|error| error.to_string())?
-            .with_client_address(self.client_address.clone());
+            .with_client_address(self.client_address.clone())
+            .with_planted(self.config.planted);
         RaftReplica::open(config, recovered, self.clock.now()).map_err(|error| error.to_string())
     }
 
@@ -335,7 +352,20 @@ impl Node {
         config.client_address = self.client_address.clone();
         config.seeds = self.config.seeds.clone();
         config.seed = self.seed;
+        let eventual = &self.config.eventual;
+        config.durability = eventual.durability;
+        config.siblings = eventual.siblings.clone();
+        if let Some(ms) = eventual.sync_interval_ms {
+            config.sync_interval_ms = ms;
+        }
+        if let Some(ms) = eventual.gc_grace_ms {
+            config.gc_grace_ms = ms;
+        }
+        if let Some(ms) = eventual.reap_ms {
+            config.reap_ms = ms;
+        }
         config.datagram_bytes_max = DATAGRAM_PAYLOAD_BYTES_MAX;
+        config.planted = self.config.planted;
         GossipReplica::open(config, recovered, self.clock.now()).map_err(|error| error.to_string())
     }
 }
@@ -417,7 +447,7 @@ impl Running {
             }
             Mode::Eventual => {
                 let replica = self.node.open_eventual(recovered).map_err(refused)?;
-                self.start_replica(mode, replica, log, arrivals)
+                self.start_replica(mode, Counted(replica), log, arrivals)
             }
         }
     }
@@ -426,15 +456,21 @@ impl Running {
         &mut self,
         mode: Mode,
         replica: R,
-        (store, probe): (Store<RealDisk>, RealDisk),
+        (store, probe): (Store<NodeDisk>, NodeDisk),
         arrivals: Arrivals,
     ) -> Result<(), StartError> {
-        let clock = self.node.clock;
+        let clock = self.node.clock.clone();
         let standing = self.peers.standing();
         let bytes = weight::Bytes::default();
         let hub_id = rand::random();
-        let (handle, requests) =
-            Handle::new(mode, clock, replica.view(), hub_id, bytes.clone(), standing);
+        let (handle, requests) = Handle::new(
+            mode,
+            clock.clone(),
+            replica.view(),
+            hub_id,
+            bytes.clone(),
+            standing,
+        );
         // The log must never wait for the driver that waits for it. What is told is at most what the replica asked for.
         let (finished, told) = mpsc::unbounded_channel();
         let reserve = self.node.config.disk_reserve_bytes;

@@ -4,9 +4,10 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::Stream;
-use quorumor_core::{Error, Mode};
+use quorumor_core::{Command, Error, Member, Mode, Reply};
 use quorumor_proto::pb;
 use quorumor_proto::pb::state_service_server::StateService;
 use quorumor_proto::status::to_status;
@@ -19,6 +20,8 @@ use crate::handle::Handle;
 
 mod asking;
 mod cluster;
+mod conflicts;
+mod digest;
 mod exchange;
 mod headers;
 mod keys;
@@ -29,7 +32,7 @@ mod receipts;
 mod watch;
 mod writing;
 
-use asking::{Asking, Kind};
+use asking::{Asking, Kind, misfit};
 use headers::{Answering, Headed};
 use quorumor_proto::describe;
 
@@ -133,6 +136,26 @@ const fn describing(asked: &pb::DescribeRequest) -> Kind {
     }
 }
 
+/// How long Describe waits for the list of members: it tells the rest without it.
+const MEMBERS_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The members, where the view doesn't list them since they may be thousands.
+async fn members(asking: &Asking) -> Option<Result<Vec<Member>, Error>> {
+    match asking.handle().mode() {
+        Mode::Strong => None,
+        Mode::Eventual => {
+            let until = asking.began + asking.timeout.min(MEMBERS_TIMEOUT);
+            let answer = asking.ask_until(Command::Members, until).await;
+            Some(answer.and_then(|reply| {
+                let Reply::Members { members } = reply else {
+                    return Err(misfit());
+                };
+                Ok(members)
+            }))
+        }
+    }
+}
+
 async fn describe(
     service: Service,
     asking: Arc<Asking>,
@@ -160,7 +183,11 @@ async fn describe(
         cluster_name: &service.shared.cluster_name,
         version: env!("CARGO_PKG_VERSION"),
     };
-    let answer = describe::describe(&node, &reading.published.view, digest, asking.mono());
+    let beside = describe::Asked {
+        members: members(&asking).await,
+        digest,
+    };
+    let answer = describe::describe(&node, &reading.published.view, &beside, asking.mono());
     Ok(pb::DescribeResponse {
         receipt: Some(receipt),
         ..answer

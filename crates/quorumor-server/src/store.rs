@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use quorumor_core as core;
-use quorumor_core::{CheckpointSource, Input, LogRecord, Persist, PersistToken};
+use quorumor_core::{CheckpointSource, Input, LogRecord, Persist, PersistToken, Plant, Planted};
 use quorumor_wal::{
     Change, CheckpointDraft, Disk, Log, LogOptions, LogStats, Lsn, RECORD_OVERHEAD, Record,
     WalError,
@@ -50,6 +50,7 @@ pub struct Store<D: Disk> {
     checkpoint: Option<Checkpoint>,
     /// The compaction at the front of what waits, if some of its frames are written.
     compaction: Option<Compaction>,
+    planted: Planted,
 }
 
 /// How far a compaction is.
@@ -88,8 +89,16 @@ impl<D: Disk> Store<D> {
             waiting: VecDeque::new(),
             checkpoint: None,
             compaction: None,
+            planted: Planted::default(),
         };
         Ok((store, recovered))
+    }
+
+    /// With a defect, for tests of what finds it.
+    #[must_use]
+    pub fn with_planted(mut self, planted: Planted) -> Self {
+        self.planted = planted;
+        self
     }
 
     /// Carries out a batch with as few syncs as the contract allows. A checkpoint is only begun; [`Self::step`] writes it.
@@ -285,7 +294,7 @@ impl<D: Disk> Store<D> {
             Err(WalError::Full { .. }) => return Ok(None),
             Err(error) => return Err(error),
         }
-        if sync {
+        if sync && !self.planted.is(Plant::AckBeforeFsync) {
             self.log.sync()?;
         }
         self.waiting.drain(..taken);

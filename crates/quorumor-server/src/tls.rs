@@ -25,13 +25,11 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 mod failure;
 mod names;
-mod seal;
 mod stream;
 
 pub(crate) use failure::{Failure, Port, Side};
 pub(crate) use names::CertificateNames;
 pub use names::peer_name;
-pub(crate) use seal::{KeyRing, SEAL_BYTES};
 pub(crate) use stream::{ReadHalf, Stream, WriteHalf};
 
 /// Whether clients must have a certificate.
@@ -56,8 +54,6 @@ pub struct TlsFiles {
     pub ca: PathBuf,
     /// The authority of clients, if they are to show certificates, PEM.
     pub client_ca: Option<(PathBuf, ClientCertificates)>,
-    /// The keys that gossip datagrams are sealed with, if they are: the first seals, each opens.
-    pub gossip_key: Option<PathBuf>,
 }
 
 /// Why files are no TLS configuration.
@@ -105,7 +101,6 @@ struct Live {
     clients: Arc<ServerConfig>,
     peers_in: Arc<ServerConfig>,
     peers_out: Arc<ClientConfig>,
-    gossip: Option<Arc<KeyRing>>,
 }
 
 impl Tls {
@@ -177,11 +172,6 @@ impl Tls {
         (Arc::clone(&self.live.read().peers_out).into(), name)
     }
 
-    /// What gossip datagrams are sealed and opened with; `None` if they travel plainly.
-    pub(crate) fn gossip(&self) -> Option<Arc<KeyRing>> {
-        self.live.read().gossip.clone()
-    }
-
     /// Whether a certificate is that of a node of this cluster; if not, why.
     pub(crate) fn check_peer(&self, names: &CertificateNames, node: NodeId) -> Result<(), String> {
         let wanted = peer_name(&self.cluster, node.as_u64());
@@ -207,7 +197,6 @@ struct Texts {
     peer: Option<(Vec<u8>, Vec<u8>)>,
     ca: Vec<u8>,
     client_ca: Option<Vec<u8>>,
-    gossip_key: Option<Vec<u8>>,
 }
 
 impl std::fmt::Debug for Texts {
@@ -230,7 +219,6 @@ impl Texts {
             peer,
             ca: read(&files.ca)?,
             client_ca: client_ca.transpose()?,
-            gossip_key: files.gossip_key.as_deref().map(read).transpose()?,
         })
     }
 
@@ -325,18 +313,10 @@ impl Live {
             .with_client_auth_cert(peer.chain()?, peer.private_key()?)
             .map_err(|error| peer.misfit(&error))?;
         peers_out.resumption = Resumption::disabled();
-        let gossip = match (&texts.gossip_key, &files.gossip_key) {
-            (Some(text), Some(path)) => {
-                let ring = KeyRing::parse(text, rand::random());
-                Some(Arc::new(ring.map_err(|why| content(path, why))?))
-            }
-            (_, _) => None,
-        };
         Ok(Self {
             clients: Arc::new(clients),
             peers_in: Arc::new(peers_in),
             peers_out: Arc::new(peers_out),
-            gossip,
             texts,
         })
     }

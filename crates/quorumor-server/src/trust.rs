@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::auth::{Auth, RosterError};
 use crate::config::Config;
+use crate::key::{ClusterKey, ClusterKeyError};
 use crate::metrics;
 use crate::tls::{Tls, TlsError};
 
@@ -28,12 +29,16 @@ pub enum TrustError {
     /// Its tokens file can't be used.
     #[error(transparent)]
     Tokens(#[from] RosterError),
+    /// Its cluster key can't be used.
+    #[error(transparent)]
+    ClusterKey(#[from] ClusterKeyError),
 }
 
 /// TLS and the rule for callers.
 #[derive(Clone, Debug)]
 pub(crate) struct Trust {
     pub(crate) tls: Option<Arc<Tls>>,
+    pub(crate) key: Option<Arc<ClusterKey>>,
     pub(crate) auth: Arc<Auth>,
     /// What was last told of each kind of files, so that it's told once.
     told: Arc<Mutex<BTreeMap<&'static str, String>>>,
@@ -50,6 +55,10 @@ impl Trust {
             )?)),
             None => None,
         };
+        let key = match &config.cluster_key {
+            Some(path) => Some(Arc::new(ClusterKey::load(path.clone())?)),
+            None => None,
+        };
         let certificates = config
             .tls
             .as_ref()
@@ -57,6 +66,7 @@ impl Trust {
         let auth = Auth::load(config.tokens.as_deref(), certificates)?;
         Ok(Self {
             tls,
+            key,
             auth: Arc::new(auth),
             told: Arc::default(),
         })
@@ -64,13 +74,16 @@ impl Trust {
 
     /// Whether there are files that may change.
     pub(crate) fn has_files(&self) -> bool {
-        self.tls.is_some() || !self.auth.is_open()
+        self.tls.is_some() || self.key.is_some() || !self.auth.is_open()
     }
 
     /// Reads all files again. Reads from the disk.
     pub(crate) fn reload(&self) {
         if let Some(tls) = &self.tls {
             self.tell("certificates", tls.reload());
+        }
+        if let Some(key) = &self.key {
+            self.tell("cluster_key", key.reload());
         }
         self.tell("tokens", self.auth.reload());
     }

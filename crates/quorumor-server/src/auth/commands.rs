@@ -1,6 +1,6 @@
 //! What each command of a replica needs. Matched without a wildcard, so that a new command must say it.
 
-use quorumor_core::{Command, Error, Operation, Txn};
+use quorumor_core::{Command, Error, LeaseAction, Operation, Txn};
 
 use super::Principal;
 
@@ -14,10 +14,17 @@ impl Principal {
         match command {
             Command::Write { operations, .. } => self.may_all(operations),
             Command::Txn { txn, .. } => self.may_txn(txn),
+            Command::Lease(LeaseAction::Look { .. }) => self.may_read_something(),
             // A lease and a session have no key; the puts that use them have.
-            Command::Lease(_) | Command::Session(_) => self.may_write_something(),
+            Command::Lease(
+                LeaseAction::Grant { .. }
+                | LeaseAction::Revoke { .. }
+                | LeaseAction::KeepAlive { .. },
+            )
+            | Command::Session(_) => self.may_write_something(),
             Command::Cluster(_) | Command::Backup => self.may_admin(),
-            Command::ReadBarrier { .. } => Ok(()),
+            // Whom a node sees is no secret, as in the counts of every receipt.
+            Command::ReadBarrier { .. } | Command::Members => Ok(()),
         }
     }
 

@@ -1,5 +1,8 @@
 //! Callers, known and unknown, against tokens files.
 
+use std::sync::OnceLock;
+use std::thread::ThreadId;
+
 use http::HeaderValue;
 
 use super::*;
@@ -224,9 +227,35 @@ fn only_a_token_that_is_hard_to_guess_is_hashed() {
     assert!(hash_token(DEPLOY).unwrap().starts_with("blake3:"));
 }
 
-/// Collects the events of one thread, as text.
-#[derive(Clone, Default)]
-struct Recorder(Arc<parking_lot::Mutex<Vec<String>>>);
+/// Collects audit events as text, each with the thread that it came from. It is the whole process's subscriber: with a
+/// subscriber of one thread, an event that another thread happens to reach first is switched off for all.
+#[derive(Default)]
+struct Recorder(parking_lot::Mutex<Vec<(ThreadId, String)>>);
+
+impl Recorder {
+    /// The process's recorder.
+    fn installed() -> Arc<Self> {
+        static INSTALLED: OnceLock<Arc<Recorder>> = OnceLock::new();
+        let recorder = INSTALLED.get_or_init(|| {
+            let recorder = Arc::<Self>::default();
+            tracing::subscriber::set_global_default(recorder.clone())
+                .expect("no other test installs one");
+            recorder
+        });
+        recorder.clone()
+    }
+
+    /// What came from this thread.
+    fn own(&self) -> Vec<String> {
+        let own = std::thread::current().id();
+        let events = self.0.lock();
+        events
+            .iter()
+            .filter(|(thread, _)| *thread == own)
+            .map(|(_, event)| event.clone())
+            .collect()
+    }
+}
 
 impl tracing::Subscriber for Recorder {
     fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
@@ -242,7 +271,7 @@ impl tracing::Subscriber for Recorder {
         }
         let mut fields = Fields(String::new());
         event.record(&mut fields);
-        self.0.lock().push(fields.0);
+        self.0.lock().push((std::thread::current().id(), fields.0));
     }
 
     fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
@@ -262,16 +291,14 @@ impl tracing::Subscriber for Recorder {
 fn refusals_and_administrators_calls_are_recorded_without_tokens() {
     let (_dir, path) = file(&two());
     let auth = Auth::load(Some(&path), false).unwrap();
-    let recorder = Recorder::default();
-    tracing::subscriber::with_default(recorder.clone(), || {
-        let reader = auth.authenticate(&with(READER), None).unwrap();
-        reader.may_write(&key("app/a")).unwrap_err();
-        auth.authenticate(&with(&DEPLOY[1..]), None).unwrap_err();
-        reader.record("MemberRemove", None);
-        let failed = tonic::Status::permission_denied("no");
-        reader.record("MemberRemove", Some(&failed));
-    });
-    let events = recorder.0.lock().clone();
+    let recorder = Recorder::installed();
+    let reader = auth.authenticate(&with(READER), None).unwrap();
+    reader.may_write(&key("app/a")).unwrap_err();
+    auth.authenticate(&with(&DEPLOY[1..]), None).unwrap_err();
+    reader.record("MemberRemove", None);
+    let failed = tonic::Status::permission_denied("no");
+    reader.record("MemberRemove", Some(&failed));
+    let events = recorder.own();
     let wanted = [
         ["who=\"token reader\"", "role write for key"],
         ["who=\"nobody\"", "wrong_token"],

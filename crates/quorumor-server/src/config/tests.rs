@@ -155,6 +155,60 @@ fn what_is_wrong_is_named_with_what_is_allowed() {
 }
 
 #[test]
+fn what_only_eventual_mode_has_is_checked_and_refused_elsewhere() {
+    refused(
+        Settings {
+            durability: Some("none".into()),
+            ..strong()
+        },
+        "fsync, interval or memory",
+    );
+    refused(
+        Settings {
+            durability: Some("memory".into()),
+            ..strong()
+        },
+        "only eventual mode",
+    );
+    refused(
+        Settings {
+            siblings: Some(vec!["cart/".into()]),
+            ..strong()
+        },
+        "--siblings",
+    );
+    refused(
+        Settings {
+            sync_interval_ms: Some(50),
+            ..eventual()
+        },
+        "--durability interval",
+    );
+    refused(
+        Settings {
+            durability: Some("interval".into()),
+            sync_interval_ms: Some(0),
+            ..eventual()
+        },
+        "1 to 60000",
+    );
+    refused(
+        Settings {
+            siblings: Some(vec!["a\0".into()]),
+            ..eventual()
+        },
+        "--siblings",
+    );
+    refused(
+        Settings {
+            peer_protocol_max: Some(9),
+            ..eventual()
+        },
+        "--peer-protocol-max",
+    );
+}
+
+#[test]
 fn members_and_addresses_that_contradict_are_named() {
     refused(members("1=127.0.0.1:1,x"), "id=host:port");
     refused(members("2=127.0.0.1:1"), "must be among them");
@@ -188,13 +242,6 @@ fn members_and_addresses_that_contradict_are_named() {
             ..eventual()
         },
         "only strong mode",
-    );
-    refused(
-        Settings {
-            durability: Some("none".into()),
-            ..strong()
-        },
-        "only `fsync`",
     );
     refused(
         Settings {
@@ -306,7 +353,7 @@ fn gossip_beside_tls_wants_a_key_or_a_word() {
     };
     refused(settings.clone(), "--accept-plain-gossip");
     let mut sealed = settings.clone();
-    sealed.tls.as_mut().unwrap().gossip_key = Some("gossip.key".into());
+    sealed.cluster_key = Some("cluster.key".into());
     Config::try_from(sealed).unwrap();
     let accepted = Settings {
         accept_plain_gossip: Some(true),

@@ -26,8 +26,6 @@ pub struct TlsSettings {
     pub client_ca: Option<String>,
     /// `required` or `optional`: whether a client with a token may do without a certificate. Default: required.
     pub client_cert: Option<String>,
-    /// The keys that gossip datagrams are sealed with, 64 hexadecimal digits a line: the first seals, each opens.
-    pub gossip_key: Option<String>,
 }
 
 impl TlsSettings {
@@ -41,7 +39,6 @@ impl TlsSettings {
             peer_key: self.peer_key.or(weaker.peer_key),
             client_ca: self.client_ca.or(weaker.client_ca),
             client_cert: self.client_cert.or(weaker.client_cert),
-            gossip_key: self.gossip_key.or(weaker.gossip_key),
         }
     }
 }
@@ -82,7 +79,6 @@ pub(super) fn parse_tls(settings: Option<TlsSettings>) -> Result<Option<TlsFiles
         )?,
         peer,
         client_ca,
-        gossip_key: tls.gossip_key.map(PathBuf::from),
     }))
 }
 
@@ -112,15 +108,12 @@ impl Config {
     /// Refuses to stand open where others than this machine can come, unless a person said so in words.
     pub(super) fn check_openness(&self) -> Result<(), ConfigError> {
         let gossips = self.modes.contains(&Mode::Eventual);
-        let plainly = self
-            .tls
-            .as_ref()
-            .is_some_and(|files| files.gossip_key.is_none());
+        let plainly = self.tls.is_some() && self.cluster_key.is_none();
         if plainly && gossips && !self.accept_plain_gossip {
             return Err(ConfigError::invalid(
                 "mode",
                 "eventual",
-                "with TLS on, gossip datagrams would still travel unencrypted and unauthenticated: name --tls-gossip-key, \
+                "with TLS on, gossip datagrams would still travel unencrypted and unauthenticated: name --cluster-key, \
                  or say --accept-plain-gossip if the network between the nodes is trusted",
             ));
         }
@@ -149,11 +142,12 @@ impl Config {
                 );
             }
         }
-        if !self.peer_listen.ip().is_loopback() && self.tls.is_none() {
+        if !self.peer_listen.ip().is_loopback() && self.tls.is_none() && self.cluster_key.is_none()
+        {
             return open(
                 "peer-listen",
                 self.peer_listen,
-                "anyone could come as a peer: name --tls-cert, --tls-key and --tls-ca",
+                "anyone could come as a peer: name --cluster-key, or --tls-cert, --tls-key and --tls-ca",
             );
         }
         Ok(())

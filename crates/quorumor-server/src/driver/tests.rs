@@ -20,11 +20,12 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::data_dir::{DataDir, Wanted};
-use crate::peers::{Book, Identity, Sockets};
+use crate::peers::{Book, Guards, Identity, Sockets};
 use crate::persist::{LogThread, SpaceLimits};
 use crate::service::Service;
 use crate::store::Store;
 
+mod eventual;
 mod overload;
 mod watching;
 
@@ -43,6 +44,7 @@ struct Scripted {
 fn view() -> View {
     let node = NodeId::try_from(1).unwrap();
     View {
+        conflicts: quorumor_core::Conflicts::default(),
         entries: Default::default(),
         position: Position::Strong(Revision::ZERO),
         status: Arc::new(Status {
@@ -90,6 +92,7 @@ impl Scripted {
             count: 1,
         };
         let entry = Arc::new(Entry {
+            siblings: None,
             key: key.clone(),
             value: value.clone(),
             version: version.clone(),
@@ -181,6 +184,7 @@ impl Replica for Scripted {
                 | Command::Txn { .. }
                 | Command::Session(_)
                 | Command::Cluster(_)
+                | Command::Members
                 | Command::Backup => self.noted.lock().push(format!("other {call}")),
             },
             Input::Cancel { call } => self.noted.lock().push(format!("cancel {call}")),
@@ -220,26 +224,36 @@ struct Running {
 }
 
 fn log(
+    mode: Mode,
     bytes: crate::weight::Bytes,
     fatal: crate::shutdown::FatalSender,
 ) -> (LogQueue, mpsc::UnboundedReceiver<Input>) {
     let (finished, told) = mpsc::unbounded_channel();
     let (store, _) = Store::open(SimDisk::new(1), LogOptions::small(1)).unwrap();
     let thread = LogThread {
-        mode: Mode::Strong,
+        mode,
         store,
         free_bytes: || Ok(u64::MAX),
         limits: SpaceLimits::new(1, 1),
         finished,
         bytes,
     };
-    let alarm = Alarm::new("log", Mode::Strong, fatal);
+    let alarm = Alarm::new("log", mode, fatal);
     (thread.spawn(alarm).unwrap().0, told)
 }
 
 async fn start(replica: Scripted) -> Running {
+    let noted = Arc::clone(&replica.noted);
+    start_mode(Mode::Strong, replica, noted).await
+}
+
+async fn start_mode<R: Replica + Send + 'static>(
+    mode: Mode,
+    replica: R,
+    noted: Arc<Mutex<Vec<String>>>,
+) -> Running {
     let dir = tempfile::tempdir().unwrap();
-    let clusters = [(Mode::Strong, ClusterId::new(5))];
+    let clusters = [(mode, ClusterId::new(5))];
     let node = NodeId::try_from(1).unwrap();
     let wanted = Wanted {
         origin: None,
@@ -249,7 +263,7 @@ async fn start(replica: Scripted) -> Running {
         new_store: StoreId::new(1),
     };
     let data_dir = DataDir::open(dir.path(), &wanted).unwrap();
-    let clock = Clock::new(0);
+    let clock = Clock::new(0, None);
     let (inbox, arrivals) = lanes();
     let (leave, stop) = (CancellationToken::new(), CancellationToken::new());
     let identity = Identity {
@@ -257,29 +271,29 @@ async fn start(replica: Scripted) -> Running {
         node,
         store: data_dir.store(),
         modes: clusters.to_vec(),
+        protocol: quorumor_proto::PEER_PROTOCOL,
     };
     let peers = Peers::spawn(
         identity,
-        Sockets::bind("127.0.0.1:0".parse().unwrap(), None)
+        Sockets::bind("127.0.0.1:0".parse().unwrap(), Guards::default())
             .await
             .unwrap(),
         Book::new([].into(), [].into()),
         data_dir.peer_stores().unwrap(),
-        [(Mode::Strong, inbox)].into(),
+        [(mode, inbox)].into(),
         stop.clone(),
     );
     let bytes = crate::weight::Bytes::default();
     let (handle, requests) = Handle::new(
-        Mode::Strong,
-        clock,
+        mode,
+        clock.clone(),
         replica.view(),
         1,
         bytes.clone(),
         peers.standing(),
     );
     let (fatal, _) = mpsc::channel(4);
-    let (log, told) = log(bytes.clone(), fatal.clone());
-    let noted = Arc::clone(&replica.noted);
+    let (log, told) = log(mode, bytes.clone(), fatal.clone());
     let around = Surroundings {
         clock,
         handle: handle.clone(),
@@ -289,7 +303,7 @@ async fn start(replica: Scripted) -> Running {
         log,
         peers,
     };
-    let alarm = Alarm::new("driver", Mode::Strong, fatal);
+    let alarm = Alarm::new("driver", mode, fatal);
     let driver = tokio::spawn(Driver::new(replica, around).run(leave.clone(), stop.clone(), alarm));
     Running {
         service: Service::new(
@@ -501,6 +515,7 @@ async fn requests_are_bounded_by_their_bytes_too() {
     let running = start(Scripted::new(false)).await;
     let request = || Request {
         command: Command::Write {
+            acks: 0,
             operations: vec![quorumor_core::Operation::Put {
                 key: Key::parse("k").unwrap(),
                 value: Value::parse(vec![0; 1024 * 1024].into()).unwrap(),

@@ -47,7 +47,7 @@ proptest! {
         let (mut buffer, mut read) = (BytesMut::new(), Vec::new());
         for piece in bytes.chunks(cut) {
             buffer.extend_from_slice(piece);
-            while let Some(frame) = Frame::decode(&mut buffer).unwrap() {
+            while let Some(Part::Message(frame)) = Frame::decode(&mut buffer, 2).unwrap() {
                 read.push(frame);
             }
         }
@@ -61,7 +61,7 @@ proptest! {
         frame(payload).encode(&mut bytes);
         let at = at.index(bytes.len());
         bytes[at] ^= 1 << bit;
-        prop_assert!(!matches!(Frame::decode(&mut bytes), Ok(Some(_))));
+        prop_assert!(!matches!(Frame::decode(&mut bytes, 2), Ok(Some(_))));
     }
 
     #[test]
@@ -72,7 +72,7 @@ proptest! {
         magic.extend_from_slice(&bytes);
         let _ = Datagram::decode(&magic.into());
         let mut buffer = BytesMut::from(&bytes[..]);
-        while let Ok(Some(_)) = Frame::decode(&mut buffer) {}
+        while let Ok(Some(_)) = Frame::decode(&mut buffer, 2) {}
         if let Some(head) = bytes.first_chunk() {
             let _ = Hello::decode(*head);
         }
@@ -92,7 +92,7 @@ fn a_frame_that_claims_too_much_is_refused_before_memory_is_taken() {
     let mut bytes = BytesMut::new();
     frame(vec![1]).encode(&mut bytes);
     bytes[..4].copy_from_slice(&u32::MAX.to_le_bytes());
-    assert_eq!(Frame::decode(&mut bytes), Err(EnvelopeError::Long));
+    assert_eq!(Frame::decode(&mut bytes, 2), Err(EnvelopeError::Long));
 }
 
 #[test]
@@ -102,4 +102,21 @@ fn a_hello_comes_back() {
     assert_eq!((head.class, head.len), (StreamClass::Control, 7));
     assert_eq!(&bytes[Hello::BYTES..], b"message");
     assert_eq!(Hello::encode(StreamClass::Control, &[0; 70_000]), None);
+}
+
+#[test]
+fn a_kind_counts_from_its_protocol_on() {
+    let mut bytes = BytesMut::new();
+    frame(vec![1]).encode_as(77, &mut bytes);
+    frame(vec![2]).encode(&mut bytes);
+    Frame::encode_about(Mode::Strong, StreamClass::Bulk, &mut bytes);
+    let mut older = bytes.clone();
+    assert_eq!(Frame::decode(&mut bytes, 2), Ok(Some(Part::Unknown)));
+    let message = |payload| Ok(Some(Part::Message(frame(payload))));
+    assert_eq!(Frame::decode(&mut bytes, 2), message(vec![2]));
+    assert!(matches!(
+        Frame::decode(&mut bytes, 2),
+        Ok(Some(Part::About(_)))
+    ));
+    assert_eq!(Frame::decode(&mut older, 1), message(vec![1]));
 }

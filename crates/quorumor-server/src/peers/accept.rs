@@ -16,9 +16,10 @@ use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::Peers;
 use super::handshake::{self, HandshakeError, Refusal};
-use crate::envelope::{EnvelopeError, Frame};
+use super::{Guards, Peers};
+use crate::envelope::{EnvelopeError, Frame, Part};
+use crate::key::{self, Key};
 use crate::metrics;
 use crate::tls::{Failure, Port, Side, Stream};
 
@@ -28,6 +29,8 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(2);
 const HANDSHAKES_MAX: usize = 256;
 /// What is read at a time.
 const READ_BYTES: usize = 64 * 1024;
+/// Between looks at a first word that came in pieces.
+const PEEK_PAUSE: Duration = Duration::from_millis(2);
 /// After an accept that failed, such as for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -88,8 +91,8 @@ pub(super) async fn run(peers: Peers, listener: TcpListener) {
             let served = stop.run_until_cancelled(async {
                 let greeted = greet(&serving, stream, from).await;
                 drop(permit);
-                if let Some((stream, line)) = greeted {
-                    serve(&serving, stream, line).await;
+                if let Some((stream, line, protocol)) = greeted {
+                    serve(&serving, stream, line, protocol).await;
                 }
             });
             served.await.unwrap_or_default();
@@ -97,12 +100,12 @@ pub(super) async fn run(peers: Peers, listener: TcpListener) {
     }
 }
 
-async fn greet(peers: &Peers, stream: TcpStream, from: SocketAddr) -> Option<(Stream, Line)> {
+async fn greet(peers: &Peers, stream: TcpStream, from: SocketAddr) -> Option<(Stream, Line, u32)> {
     let greeted = timeout(HANDSHAKE_TIMEOUT, async {
         stream.set_nodelay(true)?;
-        let mut stream = encrypt(peers, stream).await?;
-        let line = answer(peers, &mut stream).await?;
-        Ok((stream, line))
+        let mut stream = secure(peers, stream).await?;
+        let (line, protocol) = answer(peers, &mut stream).await?;
+        Ok((stream, line, protocol))
     });
     let error = match greeted.await {
         Ok(Ok(greeted)) => return Some(greeted),
@@ -111,10 +114,21 @@ async fn greet(peers: &Peers, stream: TcpStream, from: SocketAddr) -> Option<(St
     };
     metrics::handshake_failed("accepted", error.as_str());
     match &error {
+        // Whoever has no key may come for ever.
+        HandshakeError::Refused(refusal) if refusal.reason == pb::RefusalReason::Key => {
+            if peers.shared.key_told.is_news((from.ip(), "no_key")) {
+                tracing::warn!(%from, reason = "no_key", why = refusal.why, "refused a peer's stream");
+            }
+        }
         HandshakeError::Refused(refusal) => {
             tracing::warn!(reason = refusal.why, %from, "refused a peer's stream");
         }
-        HandshakeError::Tls(failure) => match &peers.shared.tls {
+        HandshakeError::Key(failure) => {
+            if peers.shared.key_told.is_news((from.ip(), failure.reason)) {
+                tracing::warn!(%from, reason = failure.reason, why = failure.why, "refused a peer's stream");
+            }
+        }
+        HandshakeError::Tls(failure) => match &peers.shared.guards.tls {
             // Each address has many ports, and is told of once.
             Some(tls) => tls.failed(Port::Peer, Side::Accepted, &from.ip().to_string(), failure),
             None => tracing::warn!(%from, why = failure.why, "refused a peer's stream"),
@@ -127,9 +141,25 @@ async fn greet(peers: &Peers, stream: TcpStream, from: SocketAddr) -> Option<(St
     None
 }
 
-async fn encrypt(peers: &Peers, stream: TcpStream) -> Result<Stream, HandshakeError> {
-    let Some(tls) = &peers.shared.tls else {
-        return Ok(Stream::Plain(stream));
+/// Encrypts by what this node has: certificates, else the cluster key, else nothing.
+async fn secure(peers: &Peers, stream: TcpStream) -> Result<Stream, HandshakeError> {
+    let Guards { tls, key } = &peers.shared.guards;
+    let tls = match (tls, key) {
+        (Some(tls), _) => tls,
+        (None, Some(key)) => {
+            // Who has no key is heard out, and told why it's refused.
+            if !begins_keyed(&stream).await? {
+                return Ok(Stream::Plain(stream));
+            }
+            let sealed = key::accept(stream, &key.ring()).await?;
+            return Ok(Stream::Sealed(Box::new(sealed)));
+        }
+        (None, None) => {
+            if begins_keyed(&stream).await? {
+                return Err(key::refuse(stream).await.into());
+            }
+            return Ok(Stream::Plain(stream));
+        }
     };
     let encrypted = tls.peer_acceptor().accept(stream).await;
     encrypted
@@ -137,11 +167,35 @@ async fn encrypt(peers: &Peers, stream: TcpStream) -> Result<Stream, HandshakeEr
         .map_err(|error| HandshakeError::Tls(Failure::of_handshake(&error)))
 }
 
-async fn answer(peers: &Peers, stream: &mut Stream) -> Result<Line, HandshakeError> {
+/// Whether the dialler offers keys. Its first bytes stay where they are.
+async fn begins_keyed(stream: &TcpStream) -> Result<bool, HandshakeError> {
+    let mut head = [0; 4];
+    loop {
+        let count = stream.peek(&mut head).await?;
+        if count == 0 {
+            return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into());
+        }
+        if count == head.len() {
+            return Ok(key::begins_keyed(&head));
+        }
+        // The rest is on its way; the handshake's timeout ends this.
+        sleep(PEEK_PAUSE).await;
+    }
+}
+
+async fn answer(peers: &Peers, stream: &mut Stream) -> Result<(Line, u32), HandshakeError> {
     let shared = &peers.shared;
     let (class, hello) = handshake::read::<pb::Handshake>(stream).await?;
-    let judged = handshake::judge(&shared.me, &hello).and_then(|dialler| {
-        if let Some(tls) = &shared.tls {
+    let unproved = shared.guards.tls.is_none()
+        && shared.guards.key.is_some()
+        && matches!(stream, Stream::Plain(_));
+    let judged = if unproved {
+        Err(Refusal::no_key(hello.node_id))
+    } else {
+        handshake::judge(&shared.me, &hello)
+    };
+    let judged = judged.and_then(|dialler| {
+        if let Some(tls) = &shared.guards.tls {
             let names = stream.names().unwrap_or_default();
             tls.check_peer(&names, dialler.node).map_err(|why| {
                 let failure = Failure::wrong_name(why.clone());
@@ -162,7 +216,7 @@ async fn answer(peers: &Peers, stream: &mut Stream) -> Result<Line, HandshakeErr
     let version = judged.as_ref().map(|dialler| dialler.version);
     handshake::write(stream, class, &handshake::reply(&shared.me, version)).await?;
     match judged {
-        Ok(dialler) => Ok((dialler.node, class, dialler.mode)),
+        Ok(dialler) => Ok(((dialler.node, class, dialler.mode), dialler.version)),
         Err(refusal) => {
             if refusal.reason == pb::RefusalReason::TargetStore {
                 note_own_store(peers, &hello);
@@ -184,10 +238,18 @@ fn note_own_store(peers: &Peers, hello: &pb::Handshake) {
     }
 }
 
-async fn serve(peers: &Peers, stream: Stream, line: Line) {
+async fn serve(peers: &Peers, stream: Stream, line: Line, protocol: u32) {
     let (peer, class, mode) = line;
+    let _open = metrics::PeerStream::open(protocol);
     let (number, end) = peers.shared.accepted.replace(line);
-    let read = end.run_until_cancelled(read(peers, stream, line)).await;
+    let key = stream.key();
+    let read = tokio::select! {
+        read = end.run_until_cancelled(read(peers, stream, line, protocol)) => read,
+        () = gone(peers, key) => {
+            tracing::info!(%peer, ?class, "the key of a peer's stream is used no more: it is ended");
+            None
+        }
+    };
     if let Some(Err(error)) = read {
         metrics::envelope_refused("stream", error.as_str());
         tracing::warn!(%peer, ?class, %error, "a peer's stream can't be read on");
@@ -202,11 +264,20 @@ async fn serve(peers: &Peers, stream: Stream, line: Line) {
     }
 }
 
+/// Resolves when the cluster key that guards a stream isn't used any more.
+async fn gone(peers: &Peers, proved: Option<Key>) {
+    match (&peers.shared.guards.key, proved) {
+        (Some(key), Some(proved)) => key.gone(&proved).await,
+        (None, _) | (_, None) => std::future::pending().await,
+    }
+}
+
 /// Reads until the stream ends.
 async fn read(
     peers: &Peers,
     mut stream: Stream,
     (peer, class, mode): Line,
+    protocol: u32,
 ) -> Result<(), EnvelopeError> {
     let mut bytes = BytesMut::with_capacity(READ_BYTES);
     loop {
@@ -215,7 +286,19 @@ async fn read(
             Ok(0) | Err(_) => return Ok(()),
             Ok(count) => metrics::peer_received(class.into(), count),
         }
-        while let Some(frame) = Frame::decode(&mut bytes)? {
+        while let Some(part) = Frame::decode(&mut bytes, protocol)? {
+            let frame = match part {
+                Part::Message(frame) => frame,
+                Part::About(program) => {
+                    let program = String::from_utf8_lossy(&program);
+                    tracing::debug!(%peer, %program, protocol, "a peer says what it is");
+                    continue;
+                }
+                Part::Unknown => {
+                    metrics::envelope_refused("stream", "unknown_kind");
+                    continue;
+                }
+            };
             if (frame.class, frame.mode) != (class, mode) {
                 return Err(EnvelopeError::Kind);
             }

@@ -3,12 +3,13 @@
 
 use prost::Message;
 use quorumor_core::{Mode, NodeId, StoreId, StreamClass};
-use quorumor_proto::{PEER_PROTOCOL, pb};
+use quorumor_proto::pb;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::Identity;
 use crate::data_dir::StoreConflict;
 use crate::envelope::{EnvelopeError, Hello, mode_byte};
+use crate::key::KeyFailure;
 use crate::tls::{Failure, Stream};
 
 /// Why a handshake failed.
@@ -19,6 +20,9 @@ pub(super) enum HandshakeError {
     /// There is no encryption that both agree on.
     #[error("{0}")]
     Tls(Failure),
+    /// There is no cluster key that both have.
+    #[error("{0}")]
+    Key(#[from] KeyFailure),
     #[error("the other side doesn't speak this protocol: {0}")]
     Envelope(#[from] EnvelopeError),
     #[error("the handshake can't be read: {0}")]
@@ -51,6 +55,18 @@ impl Refusal {
         Self { reason, why }
     }
 
+    fn is_about_key(&self) -> bool {
+        self.reason == pb::RefusalReason::Key
+    }
+
+    /// The dialler has no cluster key, where there is one.
+    pub(super) fn no_key(node: u64) -> Self {
+        let why = format!(
+            "the peer, which says that it is node {node}, has no cluster key, and this node wants it proved (--cluster-key)"
+        );
+        Self::new(pb::RefusalReason::Key, why)
+    }
+
     /// The certificate isn't that of the node it's shown for.
     pub(super) const fn certificate(why: String) -> Self {
         Self::new(pb::RefusalReason::Node, why)
@@ -79,13 +95,16 @@ pub(super) struct Dialler {
 
 impl HandshakeError {
     /// For the metric's label.
-    pub(super) const fn as_str(&self) -> &'static str {
+    pub(super) fn as_str(&self) -> &'static str {
         match self {
             Self::Io(_) => "io",
             Self::Tls(_) => "tls",
             Self::Envelope(error) => error.as_str(),
             Self::Malformed(_) => "malformed",
+            Self::Key(failure) => failure.reason,
+            Self::Refused(refusal) if refusal.is_about_key() => "no_key",
             Self::Refused(_) => "refused",
+            Self::RefusedByPeer(refusal) if refusal.is_about_key() => "refused_no_key",
             Self::RefusedByPeer(_) => "refused_by_peer",
         }
     }
@@ -99,8 +118,8 @@ pub(super) fn handshake(
     remembered: Option<StoreId>,
 ) -> pb::Handshake {
     pb::Handshake {
-        version_min: *PEER_PROTOCOL.start(),
-        version_max: *PEER_PROTOCOL.end(),
+        version_min: *me.protocol.start(),
+        version_max: *me.protocol.end(),
         cluster_name: me.cluster_name.clone(),
         node_id: me.node.as_u64(),
         store_id: me.store.as_u64(),
@@ -115,16 +134,16 @@ pub(super) fn handshake(
 
 /// What the node that was dialled makes of it: who dialled, or why not.
 pub(super) fn judge(me: &Identity, dialler: &pb::Handshake) -> Result<Dialler, Refusal> {
-    let version = (*PEER_PROTOCOL.end()).min(dialler.version_max);
-    if version < *PEER_PROTOCOL.start() || version < dialler.version_min {
+    let version = (*me.protocol.end()).min(dialler.version_max);
+    if version < *me.protocol.start() || version < dialler.version_min {
         let why = format!(
             "node {} speaks peer protocol {} to {}, node {} speaks {} to {}",
             dialler.node_id,
             dialler.version_min,
             dialler.version_max,
             me.node,
-            PEER_PROTOCOL.start(),
-            PEER_PROTOCOL.end()
+            me.protocol.start(),
+            me.protocol.end()
         );
         return Err(Refusal::new(pb::RefusalReason::Version, why));
     }
@@ -205,8 +224,9 @@ pub(super) fn reply(me: &Identity, judged: Result<u32, &Refusal>) -> pb::Handsha
     }
 }
 
-/// What the dialler makes of the answer: whose store it reached.
+/// What the dialler makes of the answer: whose store it reached. The version is one that it speaks then.
 pub(super) fn judge_reply(
+    me: &Identity,
     target: NodeId,
     reply: &pb::HandshakeReply,
 ) -> Result<StoreId, HandshakeError> {
@@ -214,7 +234,7 @@ pub(super) fn judge_reply(
         let refusal = Refusal::new(reply.refusal_reason(), reply.refusal.clone());
         return Err(HandshakeError::RefusedByPeer(refusal));
     }
-    if !PEER_PROTOCOL.contains(&reply.version) {
+    if !me.protocol.contains(&reply.version) {
         let why = format!("the peer chose protocol version {}", reply.version);
         let refusal = Refusal::new(pb::RefusalReason::Version, why);
         return Err(HandshakeError::Refused(refusal));
@@ -276,6 +296,7 @@ mod tests {
                 .iter()
                 .map(|(mode, cluster)| (*mode, ClusterId::new(*cluster)))
                 .collect(),
+            protocol: 1..=2,
         }
     }
 
@@ -290,7 +311,7 @@ mod tests {
         let why = &refusal.why;
         assert!(why.contains(part), "{why:?} doesn't say {part:?}");
         let answer = reply(&identity(1, &BOTH), Err(&refusal));
-        match judge_reply(node(1), &answer) {
+        match judge_reply(&identity(2, &BOTH), node(1), &answer) {
             Err(HandshakeError::RefusedByPeer(told)) => assert_eq!(told, refusal),
             other => panic!("not refused: {other:?}"),
         }
@@ -311,7 +332,8 @@ mod tests {
             (node(2), StoreId::new(20), Mode::Eventual)
         );
         let answer = reply(&me, Ok(dialler.version));
-        assert_eq!(judge_reply(node(1), &answer).unwrap(), StoreId::new(10));
+        let dialled = judge_reply(&identity(2, &BOTH), node(1), &answer);
+        assert_eq!(dialled.unwrap(), StoreId::new(10));
     }
 
     #[test]
@@ -361,7 +383,24 @@ mod tests {
     #[test]
     fn an_answer_of_another_node_is_refused() {
         let answer = reply(&identity(3, &BOTH), Ok(1));
-        let error = judge_reply(node(1), &answer).unwrap_err().to_string();
+        let error = judge_reply(&identity(2, &BOTH), node(1), &answer);
+        let error = error.unwrap_err().to_string();
         assert!(error.contains("node 3 answered"), "{error}");
+    }
+
+    #[test]
+    fn the_newest_version_that_both_speak_is_agreed_on() {
+        let speaks = |id, protocol| Identity {
+            protocol,
+            ..identity(id, &BOTH)
+        };
+        for (here, there, agreed) in [(1..=2, 1..=1, 1), (1..=1, 1..=2, 1), (1..=2, 1..=2, 2)] {
+            let hello = handshake(&speaks(2, there), Mode::Strong, node(1), None);
+            assert_eq!(judge(&speaks(1, here), &hello).unwrap().version, agreed);
+        }
+        // A dialler takes no version that it doesn't speak, whatever it is told.
+        let answer = reply(&identity(1, &BOTH), Ok(2));
+        let refused = judge_reply(&speaks(2, 1..=1), node(1), &answer).unwrap_err();
+        assert!(refused.to_string().contains("version 2"), "{refused}");
     }
 }

@@ -16,9 +16,10 @@ use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::Peers;
 use super::handshake::{self, HandshakeError, Refusal};
-use crate::envelope::Frame;
+use super::{Guards, Peers};
+use crate::envelope::{Frame, KINDS_SINCE};
+use crate::key;
 use crate::metrics;
 use crate::tls::{Failure, Port, ReadHalf, Side, Stream, WriteHalf};
 
@@ -168,12 +169,12 @@ impl Task {
     /// One connection's life, with the pause before the next.
     async fn connection(&mut self, first: Option<Frame>) {
         match connect(&self.peers, (self.peer, self.class, self.mode)).await {
-            Ok(stream) => {
+            Ok((stream, protocol)) => {
                 self.told = None;
                 tracing::debug!(peer = %self.peer, class = ?self.class, "connected");
                 self.contact(Contact::Connected).await;
                 let began = Instant::now();
-                match self.pump(stream, first).await {
+                match self.pump(stream, protocol, first).await {
                     End::Idle | End::Stopped => return,
                     End::Broken => {}
                 }
@@ -214,10 +215,16 @@ impl Task {
         self.peers.contact(self.mode, self.peer, contact).await;
     }
 
-    async fn pump(&mut self, stream: Stream, first: Option<Frame>) -> End {
+    async fn pump(&mut self, stream: Stream, protocol: u32, first: Option<Frame>) -> End {
         let (mut read, mut write) = stream.into_split();
         let mut frames: Vec<Frame> = first.into_iter().collect();
         let mut out = BytesMut::new();
+        if protocol >= KINDS_SINCE {
+            Frame::encode_about(self.mode, self.class, &mut out);
+            if !write_out(&mut write, &mut read, &mut out).await {
+                return End::Broken;
+            }
+        }
         loop {
             if frames.is_empty() {
                 let idle = async {
@@ -292,8 +299,8 @@ impl Task {
     }
 }
 
-/// Dials a peer and shakes hands.
-pub(super) async fn connect(peers: &Peers, line: Line) -> Result<Stream, DialError> {
+/// Dials a peer and shakes hands: the stream, and the protocol to speak on it.
+pub(super) async fn connect(peers: &Peers, line: Line) -> Result<(Stream, u32), DialError> {
     let (peer, ..) = line;
     let address = peers
         .shared
@@ -309,15 +316,15 @@ pub(super) async fn connect(peers: &Peers, line: Line) -> Result<Stream, DialErr
             }
         })?;
         stream.set_nodelay(true).map_err(HandshakeError::from)?;
-        let mut stream = encrypt(peers, peer, stream).await?;
-        greet(peers, line, &mut stream).await?;
-        Ok(stream)
+        let mut stream = secure(peers, peer, stream).await?;
+        let protocol = greet(peers, line, &mut stream).await?;
+        Ok((stream, protocol))
     };
     let dialled = timeout(DIAL_TIMEOUT, dial)
         .await
         .map_err(|_| DialError::Timeout)?;
     if let (Some(tls), Err(DialError::Failed(HandshakeError::Tls(failure)))) =
-        (&peers.shared.tls, &dialled)
+        (&peers.shared.guards.tls, &dialled)
     {
         let with = format!("node {peer} at {address}");
         tls.failed(Port::Peer, Side::Dialled, &with, failure);
@@ -325,10 +332,16 @@ pub(super) async fn connect(peers: &Peers, line: Line) -> Result<Stream, DialErr
     dialled
 }
 
-/// The peer proves that it is this node of this cluster, and this node that it is itself.
-async fn encrypt(peers: &Peers, peer: NodeId, stream: TcpStream) -> Result<Stream, HandshakeError> {
-    let Some(tls) = &peers.shared.tls else {
-        return Ok(Stream::Plain(stream));
+/// The peer proves that it is this node of this cluster, and this node that it is itself; or both that they have the cluster key.
+async fn secure(peers: &Peers, peer: NodeId, stream: TcpStream) -> Result<Stream, HandshakeError> {
+    let Guards { tls, key } = &peers.shared.guards;
+    let tls = match (tls, key) {
+        (Some(tls), _) => tls,
+        (None, Some(key)) => {
+            let sealed = key::dial(stream, &key.ring(), peers.shared.me.node.as_u64()).await;
+            return Ok(Stream::Sealed(Box::new(sealed?)));
+        }
+        (None, None) => return Ok(Stream::Plain(stream)),
     };
     let (connector, name) = tls.peer_connector(peer);
     let encrypted = connector.connect(name, stream).await;
@@ -341,12 +354,12 @@ async fn greet(
     peers: &Peers,
     (peer, class, mode): Line,
     stream: &mut Stream,
-) -> Result<(), HandshakeError> {
+) -> Result<u32, HandshakeError> {
     let shared = &peers.shared;
     let hello = handshake::handshake(&shared.me, mode, peer, shared.stores.remembered(peer));
     handshake::write(stream, class, &hello).await?;
     let (_, reply) = handshake::read::<pb::HandshakeReply>(stream).await?;
-    let store = handshake::judge_reply(peer, &reply).inspect_err(|error| {
+    let store = handshake::judge_reply(&shared.me, peer, &reply).inspect_err(|error| {
         if let HandshakeError::RefusedByPeer(refusal) = error
             && refusal.reason == pb::RefusalReason::DiallerStore
         {
@@ -359,7 +372,7 @@ async fn greet(
         .meet(peer, store)
         .map_err(|conflict| HandshakeError::Refused(Refusal::target_store(conflict)))?;
     shared.standing.accepted(peer);
-    Ok(())
+    Ok(reply.version)
 }
 
 /// Writes everything, unless the stream breaks or stands still.
@@ -376,7 +389,7 @@ async fn write_out(write: &mut WriteHalf, read: &mut ReadHalf, out: &mut BytesMu
     match write {
         WriteHalf::Plain(_) => true,
         // What was encrypted may wait for the socket still.
-        WriteHalf::Tls(_) => tokio::select! {
+        WriteHalf::Tls(_) | WriteHalf::Sealed(_) => tokio::select! {
             flushed = timeout(WRITE_TIMEOUT, write.flush()) => matches!(flushed, Ok(Ok(()))),
             () = ended(read) => false,
         },

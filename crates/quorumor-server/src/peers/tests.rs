@@ -14,6 +14,7 @@ const CLUSTER: ClusterId = ClusterId::new(5);
 const MODES: [(Mode, ClusterId); 2] =
     [(Mode::Strong, CLUSTER), (Mode::Eventual, ClusterId::new(6))];
 
+mod keyed;
 mod trust;
 
 struct Node {
@@ -33,10 +34,10 @@ fn id(node: u64) -> NodeId {
 }
 
 async fn start(node: u64, store: u64, at: &str, book: Book) -> Node {
-    start_with(node, store, at, book, None).await
+    start_with(node, store, at, book, Guards::default()).await
 }
 
-async fn start_with(node: u64, store: u64, at: &str, book: Book, tls: Option<Arc<Tls>>) -> Node {
+async fn start_with(node: u64, store: u64, at: &str, book: Book, guards: Guards) -> Node {
     let dir = tempfile::tempdir().unwrap();
     let wanted = Wanted {
         origin: None,
@@ -53,8 +54,9 @@ async fn start_with(node: u64, store: u64, at: &str, book: Book, tls: Option<Arc
         node: id(node),
         store: data_dir.store(),
         modes: MODES.to_vec(),
+        protocol: quorumor_proto::PEER_PROTOCOL,
     };
-    let sockets = Sockets::bind(at.parse().unwrap(), tls).await.unwrap();
+    let sockets = Sockets::bind(at.parse().unwrap(), guards).await.unwrap();
     let address = sockets.tcp.local_addr().unwrap();
     let stop = CancellationToken::new();
     let stores = data_dir.peer_stores().unwrap();
@@ -378,16 +380,14 @@ async fn a_mode_that_takes_nothing_holds_up_no_other() {
     to.end().await;
 }
 
-#[tokio::test]
-async fn a_frame_of_a_mode_that_was_not_agreed_on_ends_the_stream() {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
-    let mut to = start(2, 20, ANYWHERE, book(&[])).await;
+/// A stream into a node, from a peer that says whatever a test wants.
+async fn dialled(to: &Node) -> crate::tls::Stream {
     let me = Identity {
         cluster_name: "c".into(),
         node: id(1),
         store: StoreId::new(10),
         modes: MODES.to_vec(),
+        protocol: quorumor_proto::PEER_PROTOCOL,
     };
     let stream = tokio::net::TcpStream::connect(to.address).await.unwrap();
     let mut stream = crate::tls::Stream::Plain(stream);
@@ -398,6 +398,69 @@ async fn a_frame_of_a_mode_that_was_not_agreed_on_ends_the_stream() {
         .await
         .unwrap();
     assert_eq!(reply.refusal, "");
+    stream
+}
+
+#[tokio::test]
+async fn a_datagram_of_an_unknown_version_is_skipped_and_counted() {
+    metrics::recorder();
+    let mut to = start(2, 20, ANYWHERE, book(&[])).await;
+    let datagram = crate::envelope::Datagram {
+        mode: Mode::Strong,
+        cluster: CLUSTER,
+        store: StoreId::new(10),
+        from: id(1),
+        payload: Bytes::from_static(b"now"),
+    };
+    let now = datagram.encode().unwrap();
+    let mut later = now.to_vec();
+    later[4] = 9;
+    let socket = UdpSocket::bind(ANYWHERE).await.unwrap();
+    for bytes in [&later[..], &now] {
+        socket.send_to(bytes, to.address).await.unwrap();
+    }
+    let Input::Datagram { payload, .. } = next(&mut to.datagrams).await else {
+        panic!("something else arrived");
+    };
+    assert_eq!(payload, "now");
+    let line = "quorumor_envelopes_refused_total{kind=\"datagram\",reason=\"version\"}";
+    assert!(metrics::recorder().render().contains(line));
+    to.end().await;
+}
+
+#[tokio::test]
+async fn a_frame_of_an_unknown_kind_is_skipped_and_counted() {
+    use tokio::io::AsyncWriteExt;
+
+    metrics::recorder();
+    let mut to = start(2, 20, ANYWHERE, book(&[])).await;
+    let mut stream = dialled(&to).await;
+    let mut out = bytes::BytesMut::new();
+    for (kind, word) in [(99, "later"), (0, "now")] {
+        let frame = Frame {
+            mode: Mode::Strong,
+            class: StreamClass::Control,
+            payload: Bytes::from_static(word.as_bytes()),
+        };
+        frame.encode_as(kind, &mut out);
+    }
+    stream.write_all(&out).await.unwrap();
+    let Input::Stream { payload, .. } = next(&mut to.control).await else {
+        panic!("something else arrived");
+    };
+    assert_eq!(payload, "now");
+    let line = "quorumor_envelopes_refused_total{kind=\"stream\",reason=\"unknown_kind\"} 1";
+    assert!(metrics::recorder().render().contains(line));
+    to.end().await;
+}
+
+#[tokio::test]
+async fn a_frame_of_a_mode_that_was_not_agreed_on_ends_the_stream() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    let mut to = start(2, 20, ANYWHERE, book(&[])).await;
+    let mut stream = dialled(&to).await;
+    let class = StreamClass::Control;
     let mut out = bytes::BytesMut::new();
     for mode in [Mode::Strong, Mode::Eventual, Mode::Strong] {
         let payload = Bytes::from_static(b"x");

@@ -1,11 +1,14 @@
 //! Datagrams, both ways, sealed where the nodes share a key. Sending never waits: a socket that can't take one now loses it, as the network may.
 
+use std::net::SocketAddr;
+
 use bytes::{Bytes, BytesMut};
 use quorumor_core::limits::DATAGRAM_BYTES_MAX;
 use quorumor_core::{Destination, Input, Mode};
 
 use super::{Peers, Shared};
 use crate::envelope::Datagram;
+use crate::key::KeyRing;
 use crate::metrics::{self, LaneName};
 
 /// Sends, or loses.
@@ -43,17 +46,34 @@ pub(super) fn send(shared: &Shared, mode: Mode, to: Destination, payload: Bytes)
 
 /// As it travels: sealed, where the nodes share a key.
 fn seal(shared: &Shared, bytes: Bytes) -> Option<Bytes> {
-    match shared.tls.as_ref().and_then(|tls| tls.gossip()) {
-        Some(ring) => ring.seal(&bytes),
+    match &shared.guards.key {
+        Some(key) => key.ring().seal(&bytes),
         None => Some(bytes),
     }
 }
 
-/// As it was sent, if by somebody who knows the key.
-fn open(shared: &Shared, bytes: &Bytes) -> Result<Bytes, &'static str> {
-    match shared.tls.as_ref().and_then(|tls| tls.gossip()) {
-        Some(ring) => ring.open(bytes).ok_or("wrong_key"),
-        None => Ok(bytes.clone()),
+/// As it was sent, if by somebody who knows the key; `None` if it was refused for its key, and told so.
+fn open(shared: &Shared, bytes: &Bytes, from: SocketAddr) -> Option<Bytes> {
+    let refuse = |reason, why| {
+        shared.refused.tell(from.ip(), reason, why);
+        None
+    };
+    match (&shared.guards.key, KeyRing::is_sealed(bytes)) {
+        (Some(key), true) => key.ring().open(bytes).or_else(|| {
+            refuse(
+                "wrong_key",
+                "they were sealed by another cluster key, or changed on their way",
+            )
+        }),
+        (Some(_), false) => refuse(
+            "no_key",
+            "they aren't sealed by the cluster key that this node has",
+        ),
+        (None, true) => refuse(
+            "key_not_here",
+            "they are sealed by a cluster key, and this node has none (--cluster-key)",
+        ),
+        (None, false) => Some(bytes.clone()),
     }
 }
 
@@ -70,10 +90,12 @@ pub(super) async fn run(peers: Peers) {
             received = peers.shared.udp.recv_buf_from(&mut buffer) => received,
         };
         match received {
-            Ok((count, _)) => {
+            Ok((count, from)) => {
                 metrics::peer_received(LaneName::Datagram, count);
                 let bytes = buffer.split().freeze();
-                if let Err(why) = take(&peers, &bytes) {
+                if let Some(bytes) = open(&peers.shared, &bytes, from)
+                    && let Err(why) = take(&peers, &bytes)
+                {
                     metrics::envelope_refused("datagram", why);
                 }
             }
@@ -86,8 +108,7 @@ pub(super) async fn run(peers: Peers) {
 /// Hands a datagram to its mode, or says why not.
 fn take(peers: &Peers, bytes: &Bytes) -> Result<(), &'static str> {
     let shared = &peers.shared;
-    let bytes = open(shared, bytes)?;
-    let datagram = Datagram::decode(&bytes).map_err(|error| error.as_str())?;
+    let datagram = Datagram::decode(bytes).map_err(|error| error.as_str())?;
     let inbox = shared
         .inboxes
         .get(&datagram.mode)

@@ -6,17 +6,17 @@ use std::sync::Arc;
 
 use quorumor_core::{ClusterId, Mode, NodeId, StoreId};
 use quorumor_raft::Founder;
-use quorumor_wal::{LogOptions, RealDisk};
+use quorumor_wal::LogOptions;
 use tokio::net::TcpListener;
 
 use super::{Found, StartError};
 use crate::config::Config;
 use crate::data_dir::{DataDir, Wanted};
+use crate::fault::{Faults, NodeDisk};
 use crate::join;
 use crate::origin::{Origin, Way};
-use crate::peers::Sockets;
+use crate::peers::{Guards, Sockets};
 use crate::store::Store;
-use crate::tls::Tls;
 use crate::trust::Trust;
 
 /// How this node comes to its strong cluster, if it is no founder: as its directory remembers, or by joining now.
@@ -96,7 +96,7 @@ pub(super) async fn load_trust(config: Config) -> Result<Trust, StartError> {
 
 pub(super) async fn bind(
     config: &Config,
-    tls: Option<Arc<Tls>>,
+    guards: Guards,
 ) -> Result<(TcpListener, Sockets), StartError> {
     let failed = |flag, address| {
         move |source| StartError::Bind {
@@ -108,7 +108,7 @@ pub(super) async fn bind(
     let listener = TcpListener::bind(config.listen)
         .await
         .map_err(failed("listen", config.listen))?;
-    let sockets = Sockets::bind(config.peer_listen, tls)
+    let sockets = Sockets::bind(config.peer_listen, guards)
         .await
         .map_err(failed("peer-listen", config.peer_listen))?;
     Ok((listener, sockets))
@@ -119,6 +119,7 @@ pub(super) async fn open_data(
     config: Config,
     clusters: Vec<(Mode, ClusterId)>,
     origin: Option<Origin>,
+    faults: Option<Arc<Faults>>,
 ) -> Result<(DataDir, Vec<Found>), StartError> {
     let open = move || -> Result<_, StartError> {
         let wanted = Wanted {
@@ -131,7 +132,9 @@ pub(super) async fn open_data(
         let mut data_dir = DataDir::open(&config.data_dir, &wanted)?;
         let mut found = Vec::new();
         for mode in &config.modes {
-            found.push(open_log(&data_dir, *mode, config.disk_reserve_bytes)?);
+            let log = open_log(&data_dir, *mode, config.disk_reserve_bytes, faults.clone())?;
+            let store = log.store.with_planted(config.planted);
+            found.push(Found { store, ..log });
         }
         data_dir.remember_logs(&config.modes)?;
         Ok((data_dir, found))
@@ -152,10 +155,11 @@ pub(super) fn open_log(
     data_dir: &DataDir,
     mode: Mode,
     reserve_bytes: u64,
+    faults: Option<Arc<Faults>>,
 ) -> Result<Found, StartError> {
     let directory = data_dir.log_dir(mode);
-    let disk = RealDisk::open(&directory)?;
-    let probe = RealDisk::open(&directory)?;
+    let disk = NodeDisk::open(&directory, faults.clone())?;
+    let probe = NodeDisk::open(&directory, faults)?;
     let (store, recovered) = Store::open(disk, log_options(reserve_bytes))
         .map_err(|source| StartError::Log { mode, source })?;
     tracing::info!(

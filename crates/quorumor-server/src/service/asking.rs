@@ -1,13 +1,12 @@
 //! One call's way through the service: what it asks, checked against the mode that serves it, and how it is answered,
 //! refused or given up. Methods parse their own fields; everything that they share is here.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use quorumor_core::limits::BATCH_BYTES_MAX;
 use quorumor_core::{
-    Certainty, Command, DataEpoch, Degraded, Error, Health, Level, Mode, Mono, Operation,
-    OperationResult, Position, Receipt, Reply, Request, Revision, Role, Token, WriteOutcome,
+    Certainty, Command, DataEpoch, Error, Level, Mono, Operation, OperationResult, Position,
+    Receipt, Revision, Token, WriteOutcome,
 };
 use quorumor_proto::pb;
 use quorumor_proto::receipt::receipt_to_wire;
@@ -21,8 +20,12 @@ pub(super) use super::kind::Kind;
 use super::receipts::{self, Said};
 use crate::admission::{AnswerWeight, Slot};
 use crate::auth::Principal;
-use crate::handle::{Handle, Published, Unanswered, late};
+use crate::handle::{Handle, Published, late};
 use crate::metrics;
+
+mod reading;
+
+pub(super) use reading::Reading;
 
 /// The deadline of a caller who names none.
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
@@ -49,17 +52,6 @@ pub(super) struct Asking {
     pub(super) timeout: Duration,
     /// Its place among the calls of its class.
     slot: Option<Slot>,
-}
-
-/// A view that a read may be answered from.
-#[derive(Debug)]
-pub(super) struct Reading {
-    pub(super) published: Arc<Published>,
-    pub(super) asked: Level,
-    pub(super) got: Level,
-    pub(super) degraded: Option<Degraded>,
-    /// The past revision that was asked for.
-    at: Option<Revision>,
 }
 
 /// A replica answered something that doesn't fit the question.
@@ -193,202 +185,6 @@ impl Asking {
         self.handle.clock().mono()
     }
 
-    /// A view that is fit for what the call asks.
-    pub(super) async fn read(&self) -> Result<Reading, Error> {
-        self.read_until(self.began + self.timeout).await
-    }
-
-    /// As [`Self::read`], for what stood there at a past revision if one is named.
-    pub(super) async fn read_at(&self, at: Option<Revision>) -> Result<Reading, Error> {
-        let mode = self.handle.mode();
-        if at.is_some() && mode == Mode::Eventual {
-            return Err(Error::GuaranteeUnavailable {
-                mode,
-                asked: "a read at a revision",
-                best_available: "the newest state",
-            });
-        }
-        let reading = self.read().await?;
-        if let Some(asked) = at {
-            let view = &reading.published.view;
-            let current = view.revision().unwrap_or_default();
-            let oldest = view.history.oldest();
-            if asked > current {
-                return Err(Error::FutureRevision { asked, current });
-            }
-            if asked < oldest {
-                return Err(Error::HistoryGone { oldest });
-            }
-        }
-        Ok(Reading { at, ..reading })
-    }
-
-    /// As [`Self::read`], with another deadline: a watch reads again long after its call began.
-    pub(super) async fn read_anew(&self) -> Result<Reading, Error> {
-        self.read_until(Instant::now() + self.timeout).await
-    }
-
-    pub(super) async fn read_until(&self, until: Instant) -> Result<Reading, Error> {
-        let mode = self.handle.mode();
-        let weaker = self.header.allow_degraded;
-        match (self.asked, mode.best_level()) {
-            (Level::Linearizable | Level::Bounded, Level::Local) if weaker => {
-                let degraded = Some(Degraded::ModeCannot);
-                Ok(Reading {
-                    degraded,
-                    ..self.read_local(until).await?
-                })
-            }
-            (Level::Linearizable | Level::Bounded, Level::Local) => {
-                Err(Error::level_unavailable(mode, self.asked))
-            }
-            (Level::Local, _) => self.read_local(until).await,
-            (Level::Bounded, Level::Linearizable | Level::Bounded) => {
-                match self.read_bounded(until).await {
-                    Err(error) if weaker && needs_leader(&error) => self.degrade(),
-                    read => read,
-                }
-            }
-            (Level::Linearizable, Level::Linearizable | Level::Bounded) => {
-                match self.barrier(Level::Linearizable, until).await {
-                    Ok(published) => Ok(self.reading(published, Level::Linearizable, None)),
-                    Err(error) if weaker && needs_leader(&error) => self.degrade(),
-                    Err(error) => Err(error),
-                }
-            }
-        }
-    }
-
-    /// Straight from the view if it has what the session has seen: no queue, no replica.
-    async fn read_local(&self, until: Instant) -> Result<Reading, Error> {
-        let mut published = self.handle.published();
-        if let Health::Damaged { why } = &published.view.status.health {
-            return Err(Error::Damaged { why: why.clone() });
-        }
-        if !self.covered(&published) {
-            published = self.barrier(Level::Local, until).await?;
-        }
-        Ok(self.reading(published, Level::Local, None))
-    }
-
-    /// Straight from the view if the last proof is good enough, else once there is a better one.
-    async fn read_bounded(&self, until: Instant) -> Result<Reading, Error> {
-        let mut published = self.handle.published();
-        if let Health::Damaged { why } = &published.view.status.health {
-            return Err(Error::Damaged { why: why.clone() });
-        }
-        if !self.covered(&published) || !self.bound_is_met(&published) {
-            published = self.barrier(Level::Bounded, until).await?;
-            if !self.bound_is_met(&published) {
-                return Err(Error::TooStale {
-                    why: "the proof doesn't cover the bound".to_owned(),
-                });
-            }
-        }
-        Ok(self.reading(published, Level::Bounded, None))
-    }
-
-    /// Whether the view's proof satisfies what was asked, counted from the call's beginning.
-    fn bound_is_met(&self, published: &Published) -> bool {
-        match &published.view.status.role {
-            Role::Strong {
-                confirmed: Some(confirmed),
-                applied,
-                ..
-            } => {
-                let bound = &self.header.bound;
-                bound.is_met(*confirmed, *applied, self.began_at)
-            }
-            Role::Strong {
-                confirmed: None, ..
-            }
-            | Role::Eventual { .. } => false,
-        }
-    }
-
-    /// The caller takes less, but never less than its own session has seen.
-    fn degrade(&self) -> Result<Reading, Error> {
-        let published = self.handle.published();
-        if !self.covered(&published) {
-            return Err(self.ahead(&published));
-        }
-        Ok(self.reading(published, Level::Local, Some(Degraded::LeaderUnreachable)))
-    }
-
-    /// The view as it is. Never waits.
-    pub(super) fn look(&self) -> Reading {
-        Reading {
-            asked: Level::Local,
-            ..self.reading(self.handle.published(), Level::Local, None)
-        }
-    }
-
-    fn reading(
-        &self,
-        published: Arc<Published>,
-        got: Level,
-        degraded: Option<Degraded>,
-    ) -> Reading {
-        metrics::read(self.handle.mode(), got);
-        Reading {
-            published,
-            asked: self.asked,
-            got,
-            degraded,
-            at: None,
-        }
-    }
-
-    pub(super) async fn barrier(
-        &self,
-        level: Level,
-        until: Instant,
-    ) -> Result<Arc<Published>, Error> {
-        let request = Request {
-            command: Command::ReadBarrier {
-                level,
-                bound: self.header.bound,
-            },
-            after: self.after.clone(),
-            request_id: self.header.request_id.clone(),
-        };
-        let answer = self.handle.call(request, until.into()).await;
-        let published = self.handle.published();
-        let reply = answer.map_err(|unanswered| match unanswered {
-            Unanswered::Refused(error) => error,
-            Unanswered::Deadline if !self.covered(&published) => self.ahead(&published),
-            Unanswered::Deadline => Error::DeadlineExceeded {
-                what: "the read was confirmed",
-                certainty: Certainty::NotApplied,
-            },
-            Unanswered::Stopped => Error::Stopping,
-        })??;
-        let Reply::ReadReady { position } = reply else {
-            return Err(misfit());
-        };
-        if !published.view.position.covers(&position) {
-            return Err(misfit());
-        }
-        Ok(published)
-    }
-
-    fn covered(&self, published: &Published) -> bool {
-        self.after
-            .as_ref()
-            .is_none_or(|after| published.view.position.covers(after))
-    }
-
-    fn ahead(&self, published: &Published) -> Error {
-        Error::TokenAhead {
-            needed: self
-                .after
-                .as_ref()
-                .map(ToString::to_string)
-                .unwrap_or_default(),
-            have: published.view.position.to_string(),
-        }
-    }
-
     /// Reads these keys from one view.
     pub(super) async fn read_all(
         &self,
@@ -430,6 +226,7 @@ impl Asking {
                 dot: None,
                 token: Some(self.merged(position)),
                 write: None,
+                acks: 0,
             },
         );
         match receipt_to_wire(&receipt) {
@@ -454,6 +251,7 @@ impl Asking {
                 dot: None,
                 token: seen.map(|seen| self.merged(seen)),
                 write: None,
+                acks: 0,
             },
         );
         receipt_to_wire(&receipt)
@@ -517,6 +315,7 @@ impl Asking {
                 dot: None,
                 token: None,
                 write: writes.then_some(WriteOutcome::Failed(certainty)),
+                acks: 0,
             },
         );
         to_status(error, Some(mode), Some(&receipt))
@@ -528,19 +327,6 @@ pub(super) fn position_revision(position: &Position) -> Option<Revision> {
         Position::Strong(revision) => Some(*revision),
         Position::Eventual(_) => None,
     }
-}
-
-/// Whether a local view can help where a confirmed one can't be had.
-fn needs_leader(error: &Error) -> bool {
-    matches!(
-        error,
-        Error::NotLeader { .. }
-            | Error::NoQuorum
-            | Error::Starting
-            | Error::DeadlineExceeded { .. }
-            | Error::TokenAhead { .. }
-            | Error::TooStale { .. }
-    )
 }
 
 /// How long the caller waits, less what the answer needs to get there.

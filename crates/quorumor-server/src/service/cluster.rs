@@ -1,6 +1,6 @@
-//! `ClusterService`: what operators do with a cluster in strong mode. Changes go to the replica as commands; a backup is
-//! streamed from a thread of its own, piece by piece as the client takes it. Each call needs the role admin, but for the
-//! list of members.
+//! `ClusterService`: what operators do with a cluster in strong mode, and what they ask about the data of either. Changes go to
+//! the replica as commands; a backup is streamed from a thread of its own, piece by piece as the client takes it. These need the
+//! role admin, but for the list of members; conflicts and digests stand in their own files.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use tonic::{Request, Response, Status};
 
 use super::asking::{Asking, Kind, misfit, position_revision};
 use super::list::PART_BYTES;
-use super::{Answers, Service};
+use super::{Answers, Service, conflicts, digest};
 use crate::auth::Principal;
 use crate::backup::{BackupHeader, BackupWriter};
 
@@ -239,6 +239,41 @@ fn make(
 #[tonic::async_trait]
 impl ClusterService for Service {
     type SnapshotSaveStream = Answers<pb::SnapshotSaveResponse>;
+    type WatchConflictsStream = Answers<pb::WatchConflictsResponse>;
+
+    async fn list_conflicts(
+        &self,
+        request: Request<pb::ListConflictsRequest>,
+    ) -> Result<Response<pb::ListConflictsResponse>, Status> {
+        self.serve("ListConflicts", Kind::Read, request, conflicts::list)
+            .await
+    }
+
+    async fn watch_conflicts(
+        &self,
+        request: Request<pb::WatchConflictsRequest>,
+    ) -> Result<Response<Self::WatchConflictsStream>, Status> {
+        let leave = self.shared.leave.clone();
+        let run = |asking, asked| conflicts::watch(asking, asked, leave);
+        self.serve("WatchConflicts", Kind::Watch, request, run)
+            .await
+    }
+
+    async fn digest(
+        &self,
+        request: Request<pb::DigestRequest>,
+    ) -> Result<Response<pb::DigestResponse>, Status> {
+        self.serve("Digest", Kind::AdminRead, request, digest::digest)
+            .await
+    }
+
+    async fn digest_keys(
+        &self,
+        request: Request<pb::DigestKeysRequest>,
+    ) -> Result<Response<pb::DigestKeysResponse>, Status> {
+        self.serve("DigestKeys", Kind::AdminRead, request, digest::keys)
+            .await
+    }
 
     async fn member_list(
         &self,

@@ -12,7 +12,7 @@ use futures_util::stream::{self, FuturesUnordered, StreamExt};
 use prost::Message as _;
 use quorumor_core::limits::EXCHANGE_OPERATIONS_MAX;
 use quorumor_core::{
-    CallId, Certainty, ClientSeq, Command, Error, Key, Operation, OperationResult, Position, Reply,
+    CallId, Certainty, ClientSeq, Error, Key, Operation, OperationResult, Position, Reply,
     Request as Asked, WriteOutcome,
 };
 use quorumor_proto::entry::entry_to_wire;
@@ -243,8 +243,9 @@ impl Open {
         let slot = asking.handle().shares().enter(Class::Write)?;
         let client = client(asking, operation.seq)?;
         let parsed = parse_operation(operation.operation.unwrap_or_default())?;
-        let command = Command::write(vec![parsed], client)?;
+        let command = asking.write_command(vec![parsed], client)?;
         asking.principal().may(&command)?;
+        asking.check_acks(&command)?;
         let request = Asked {
             command,
             after: asking.after.clone(),
@@ -397,7 +398,10 @@ impl Open {
         let (mut said, mut asking) = (first.said, first.asking);
         while let Some(next) = self.done.front() {
             bytes += next.result.encoded_len();
-            if bytes > MESSAGE_BYTES_MAX || !said.goes_with(&next.said) {
+            let acks =
+                |asking: &Option<Arc<Asking>>| asking.as_ref().map(|asking| asking.header.acks);
+            let differ = next.asking.is_some() && acks(&next.asking) != acks(&asking);
+            if bytes > MESSAGE_BYTES_MAX || differ || !said.goes_with(&next.said) {
                 break;
             }
             let Some(next) = self.done.pop_front() else {

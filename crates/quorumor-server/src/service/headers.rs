@@ -42,6 +42,10 @@ headed!(
     TransferLeaderRequest,
     CompactHistoryRequest,
     SnapshotSaveRequest,
+    ListConflictsRequest,
+    WatchConflictsRequest,
+    DigestRequest,
+    DigestKeysRequest,
 );
 
 /// An answer that may be long.
@@ -53,7 +57,13 @@ pub(super) trait Answering {
 }
 
 fn entry_bytes(entry: Option<&pb::Entry>) -> usize {
-    entry.map_or(0, |entry| entry.key.len() + entry.value.len())
+    let siblings = |entry: &pb::Entry| -> usize {
+        let siblings = entry.siblings.iter();
+        siblings.map(|sibling| sibling.value.len()).sum()
+    };
+    entry.map_or(0, |entry| {
+        entry.key.len() + entry.value.len() + siblings(entry)
+    })
 }
 
 fn results_bytes(results: &[pb::BatchResult]) -> usize {
@@ -112,6 +122,23 @@ impl Answering for pb::LeaseTimeToLiveResponse {
     }
 }
 
+impl Answering for pb::ListConflictsResponse {
+    fn long_bytes(&self) -> usize {
+        let value = |conflict: &pb::Conflict| conflict.value.as_ref().map_or(0, bytes::Bytes::len);
+        let conflicts = self.conflicts.iter();
+        conflicts
+            .map(|conflict| 64 + conflict.key.len() + value(conflict))
+            .sum()
+    }
+}
+
+impl Answering for pb::DigestKeysResponse {
+    fn long_bytes(&self) -> usize {
+        let keys = self.keys.iter();
+        keys.map(|key| 32 + key.key.len() + key.version.len()).sum()
+    }
+}
+
 impl Answering for pb::LeaseListResponse {
     fn long_bytes(&self) -> usize {
         self.leases.len() * 64
@@ -140,4 +167,5 @@ short!(
     MemberRemoveResponse,
     TransferLeaderResponse,
     CompactHistoryResponse,
+    DigestResponse,
 );

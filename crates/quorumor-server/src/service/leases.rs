@@ -1,16 +1,15 @@
 //! Leases and client sessions. Granting needs the role to write somewhere; a lease that has keys is kept alive by whoever may
-//! write one of them, and revoked by whoever may write them all. Who may read somewhere is told what leases there are.
+//! write one of them, and revoked by whoever may write them all; in eventual mode, as far as this node knows the keys. Who may
+//! read somewhere is told what leases there are.
 
 use std::ops::Bound;
 use std::sync::Arc;
 
 use futures_util::{StreamExt, stream};
-use quorumor_core::limits::{
-    LEASE_TTL_MS_MAX, LIST_BYTES_MAX, LIST_ENTRIES_DEFAULT, LIST_ENTRIES_MAX, SESSION_TTL_MS_MAX,
-};
+use quorumor_core::limits::{LEASE_TTL_MS_MAX, LIST_BYTES_MAX, SESSION_TTL_MS_MAX};
 use quorumor_core::{
-    Certainty, ClientId, Command, Error, Lease, LeaseAction, LeaseId, Level, Mode, Reply,
-    SessionAction, WriteOutcome,
+    Certainty, ClientId, Command, Error, Lease, LeaseAction, LeaseId, Level, LogTime, Mode, Reply,
+    SessionAction, View, WriteOutcome,
 };
 use quorumor_proto::entry::{lease_from_wire, lease_to_wire};
 use quorumor_proto::pb;
@@ -20,6 +19,7 @@ use tonic::metadata::MetadataMap;
 use tonic::{Status, Streaming};
 
 use super::asking::{Asking, Kind, misfit};
+use super::list::limit;
 use super::{Answers, Service};
 use crate::auth::Principal;
 use crate::handle::Published;
@@ -73,14 +73,7 @@ pub(super) async fn revoke(
     let id = parse_id(revoke.lease_id)?;
     asking.principal().may_write_something()?;
     if !asking.principal().may_all_things() {
-        strong_only(&asking)?;
-        // As the cluster knows it now: a key that is bound to the lease at this very moment goes with it.
-        let published = confirmed(&asking).await?;
-        if let Some(lease) = published.view.leases.get(&id) {
-            for key in &lease.keys {
-                asking.principal().may_write(key)?;
-            }
-        }
+        may_revoke(&asking, id).await?;
     }
     let client = asking.client();
     let command = Command::Lease(LeaseAction::Revoke { id, client });
@@ -183,10 +176,28 @@ async fn kept(asking: &Asking, lease_id: u64) -> Result<(Option<u64>, pb::Receip
     }
 }
 
-/// A view that a quorum confirmed after the call began.
-async fn confirmed(asking: &Asking) -> Result<Arc<Published>, Error> {
+/// What the cluster knows of leases now: strong, as a quorum confirmed it after the call began; eventual, as this node has it,
+/// with all that the caller's session has seen.
+async fn known(asking: &Asking) -> Result<Arc<Published>, Error> {
     let until = asking.began + asking.timeout;
-    asking.barrier(Level::Linearizable, until).await
+    match asking.handle().mode() {
+        Mode::Strong => asking.barrier(Level::Linearizable, until).await,
+        Mode::Eventual => Ok(asking.read_until(until).await?.published),
+    }
+}
+
+/// Whether the caller may write every key of a lease that it ends: each goes with it. In eventual mode a lease that this node
+/// doesn't know counts as none, since nobody here can tell what it has.
+async fn may_revoke(asking: &Asking, id: LeaseId) -> Result<(), Error> {
+    let published = known(asking).await?;
+    match (published.view.leases.get(&id), asking.handle().mode()) {
+        (Some(lease), _) => {
+            let mut keys = lease.keys.iter();
+            keys.try_for_each(|key| asking.principal().may_write(key))
+        }
+        (None, Mode::Strong) => Ok(()),
+        (None, Mode::Eventual) => Err(Error::LeaseNotFound { lease: id }),
+    }
 }
 
 /// Whether the caller may keep a lease alive. Who may write a key that this node knows costs nothing; what else the lease may
@@ -194,30 +205,18 @@ async fn confirmed(asking: &Asking) -> Result<Arc<Published>, Error> {
 async fn may_keep(asking: &Asking, id: LeaseId) -> Result<(), Error> {
     let principal = asking.principal();
     principal.may_write_something()?;
-    if principal.may_all_things() || asking.handle().mode() == Mode::Eventual {
+    if principal.may_all_things() {
         return Ok(());
     }
-    let known = asking.handle().published();
-    let lease = known.view.leases.get(&id);
+    let published = asking.handle().published();
+    let lease = published.view.leases.get(&id);
     if lease.is_some_and(|lease| principal.writes_one(&lease.keys)) {
         return Ok(());
     }
-    let published = confirmed(asking).await?;
+    let published = known(asking).await?;
     match published.view.leases.get(&id) {
         Some(lease) => principal.may_write_one(&lease.keys),
         None => Ok(()),
-    }
-}
-
-/// Eventual mode has no leases.
-fn strong_only(asking: &Asking) -> Result<(), Error> {
-    match asking.handle().mode() {
-        Mode::Strong => Ok(()),
-        mode @ Mode::Eventual => Err(Error::GuaranteeUnavailable {
-            mode,
-            asked: "leases",
-            best_available: "keys without a lease",
-        }),
     }
 }
 
@@ -225,19 +224,79 @@ pub(super) async fn time_to_live(
     asking: Arc<Asking>,
     asked: pb::LeaseTimeToLiveRequest,
 ) -> Result<pb::LeaseTimeToLiveResponse, Error> {
-    strong_only(&asking)?;
     asking.principal().may_read_something()?;
     let id = parse_id(asked.lease_id)?;
+    match asking.handle().mode() {
+        Mode::Strong => read_lease(asking, id, asked.include_keys).await,
+        Mode::Eventual => look_at_lease(asking, id, asked.include_keys).await,
+    }
+}
+
+/// Strong mode: every node's view tells.
+async fn read_lease(
+    asking: Arc<Asking>,
+    id: LeaseId,
+    include_keys: bool,
+) -> Result<pb::LeaseTimeToLiveResponse, Error> {
     let reading = asking.read().await?;
     let view = &reading.published.view;
     let lease = view.leases.get(&id);
-    if let Some(lease) = lease.filter(|_| asked.include_keys) {
+    if let Some(lease) = lease.filter(|_| include_keys) {
         check_keys(&asking, lease)?;
     }
     Ok(pb::LeaseTimeToLiveResponse {
         receipt: Some(asking.read_receipt(&reading)?),
         found: lease.is_some(),
-        lease: lease.map(|lease| lease_to_wire(lease, view.log_time, asked.include_keys)),
+        lease: lease.map(|lease| {
+            let left = lease.remaining_ms(view.log_time);
+            lease_to_wire(lease, Some(left), include_keys)
+        }),
+    })
+}
+
+/// Eventual mode: the lease's owner is asked how long it has left; its keys are those that this node knows.
+async fn look_at_lease(
+    asking: Arc<Asking>,
+    id: LeaseId,
+    include_keys: bool,
+) -> Result<pb::LeaseTimeToLiveResponse, Error> {
+    let seen = asking.ask(Command::Lease(LeaseAction::Look { id })).await;
+    let (ttl_ms, remaining_ms, position) = match seen {
+        Ok(Reply::LeaseSeen {
+            ttl_ms,
+            remaining_ms,
+            position,
+        }) => (ttl_ms, remaining_ms, position),
+        Err(Error::LeaseNotFound { .. }) => {
+            return Ok(pb::LeaseTimeToLiveResponse {
+                receipt: Some(asking.read_receipt(&asking.look())?),
+                found: false,
+                lease: None,
+            });
+        }
+        Ok(_) => return Err(misfit()),
+        Err(error) => return Err(error),
+    };
+    let published = asking.handle().published();
+    let lease = match published.view.leases.get(&id) {
+        Some(lease) => {
+            if include_keys {
+                check_keys(&asking, lease)?;
+            }
+            lease_to_wire(lease, Some(remaining_ms), include_keys)
+        }
+        // Its owner knows it, and this node hasn't heard of it yet.
+        None => pb::Lease {
+            lease_id: id.as_u64(),
+            granted_ttl: Some(millis(ttl_ms)),
+            remaining_ttl: Some(millis(remaining_ms)),
+            ..pb::Lease::default()
+        },
+    };
+    Ok(pb::LeaseTimeToLiveResponse {
+        receipt: Some(asking.done(Some(&position), None, None)?),
+        found: true,
+        lease: Some(lease),
     })
 }
 
@@ -258,26 +317,34 @@ pub(super) async fn list(
     asking: Arc<Asking>,
     asked: pb::LeaseListRequest,
 ) -> Result<pb::LeaseListResponse, Error> {
-    strong_only(&asking)?;
     asking.principal().may_read_something()?;
-    let limit = match usize::try_from(asked.limit).unwrap_or(usize::MAX) {
-        0 => LIST_ENTRIES_DEFAULT,
-        limit if limit <= LIST_ENTRIES_MAX => limit,
-        over => return Err(Error::too_large("list_entries_max", LIST_ENTRIES_MAX, over)),
-    };
+    let limit = limit(asked.limit)?;
     let reading = asking.read().await?;
     let view = &reading.published.view;
     let above = Bound::Excluded(LeaseId::new(asked.after_lease_id));
     let mut leases = view.leases.range((above, Bound::Unbounded));
     let shown = leases.by_ref().take(limit);
     let leases_shown = shown
-        .map(|(_, lease)| lease_to_wire(lease, view.log_time, false))
+        .map(|(_, lease)| lease_to_wire(lease, left_here(&asking, view, lease), false))
         .collect();
     Ok(pb::LeaseListResponse {
         receipt: Some(asking.read_receipt(&reading)?),
         leases: leases_shown,
         more: leases.next().is_some(),
     })
+}
+
+/// What a lease has left, as far as this node can tell: in eventual mode only its owner knows, by its own clock.
+fn left_here(asking: &Asking, view: &View, lease: &Lease) -> Option<u64> {
+    match lease.owner {
+        None => Some(lease.remaining_ms(view.log_time)),
+        Some(owner) if owner == asking.handle().node() => {
+            // The view may have been published a while ago.
+            let now = LogTime(asking.mono().0 / 1_000).max(view.log_time);
+            Some(lease.remaining_ms(now))
+        }
+        Some(_) => None,
+    }
 }
 
 pub(super) async fn open_session(

@@ -87,6 +87,15 @@ impl Part {
     }
 }
 
+/// How many entries a page may have.
+pub(super) fn limit(asked: u32) -> Result<usize, Error> {
+    match usize::try_from(asked).unwrap_or(usize::MAX) {
+        0 => Ok(LIST_ENTRIES_DEFAULT),
+        limit if limit <= LIST_ENTRIES_MAX => Ok(limit),
+        over => Err(Error::too_large("list_entries_max", LIST_ENTRIES_MAX, over)),
+    }
+}
+
 /// What a listing asks, checked.
 pub(super) struct Asked {
     range: KeyRange,
@@ -100,11 +109,7 @@ pub(super) struct Asked {
 impl Asked {
     pub(super) fn parse(list: pb::ListRequest) -> Result<Self, Error> {
         let range = parse_range(list.range)?;
-        let limit = match usize::try_from(list.limit).unwrap_or(usize::MAX) {
-            0 => LIST_ENTRIES_DEFAULT,
-            limit if limit <= LIST_ENTRIES_MAX => limit,
-            over => return Err(Error::too_large("list_entries_max", LIST_ENTRIES_MAX, over)),
-        };
+        let limit = limit(list.limit)?;
         let after = if list.page_token.is_empty() {
             None
         } else {
@@ -323,6 +328,7 @@ mod tests {
         };
         let context: quorumor_core::VersionVector = (0..1_000).map(dot).collect();
         let mut view = View {
+            conflicts: quorumor_core::Conflicts::default(),
             entries: Default::default(),
             position: Position::Eventual(context.clone()),
             status: Arc::new(Status {
@@ -336,6 +342,9 @@ mod tests {
                     incarnation: quorumor_core::Incarnation::default(),
                     conflicts: 0,
                     tombstones: 0,
+                    durability: quorumor_core::Durability::Fsync,
+                    held_back_by: None,
+                    isolated: false,
                 },
                 counts: MemberCounts::default(),
                 contact_at: None,
@@ -349,6 +358,7 @@ mod tests {
         for number in 0..400 {
             let key = Key::parse(&format!("k{number:03}")).unwrap();
             let entry = Entry {
+                siblings: None,
                 key: key.clone(),
                 value: Value::parse(Bytes::new()).unwrap(),
                 version: Version::Eventual {

@@ -1,8 +1,8 @@
 //! Receipts, built from a view and what the answer says.
 
 use quorumor_core::{
-    Degraded, Dot, Level, Mono, Position, Receipt, Revision, Role, Staleness, StalenessBasis,
-    Stamp, Status, Token, View, WriteOutcome, WritePosition,
+    Degraded, Dot, Durability, Level, Mono, Position, Receipt, Revision, Role, Staleness,
+    StalenessBasis, Stamp, Status, Token, View, WriteOutcome, WritePosition,
 };
 
 /// What an answer says about itself.
@@ -18,12 +18,19 @@ pub(super) struct Said {
     /// The position of the next token; `None` where nothing was read.
     pub(super) token: Option<Position>,
     pub(super) write: Option<WriteOutcome>,
+    /// How many members the request demanded to hold the write.
+    pub(super) acks: u32,
 }
 
 /// The receipt of an answer that this view gave.
 pub(super) fn build(view: &View, now: Mono, said: Said) -> Receipt {
     let status = &view.status;
     Receipt {
+        durability: durability(status, said.write),
+        acks: match said.write {
+            Some(WriteOutcome::Applied) => said.acks,
+            Some(WriteOutcome::Failed(_)) | None => 0,
+        },
         mode: status.mode,
         asked: said.asked,
         got: said.got,
@@ -40,6 +47,15 @@ pub(super) fn build(view: &View, now: Mono, said: Said) -> Receipt {
             position,
         }),
         write: said.write,
+    }
+}
+
+/// What the write survives, if there was one.
+fn durability(status: &Status, write: Option<WriteOutcome>) -> Option<Durability> {
+    match (write?, &status.role) {
+        (WriteOutcome::Failed(_), _) => None,
+        (WriteOutcome::Applied, Role::Strong { .. }) => Some(Durability::Majority),
+        (WriteOutcome::Applied, Role::Eventual { durability, .. }) => Some(*durability),
     }
 }
 

@@ -277,7 +277,17 @@ impl Watcher {
         if matches!(self.state, State::Ended) {
             return None;
         }
-        let step = self.step().await;
+        let mut step = self.step().await;
+        if let Ok(pb::WatchResponse {
+            receipt: Some(receipt),
+            ..
+        }) = &mut step
+        {
+            receipt.set_change_order(match self.mode() {
+                Mode::Strong => pb::ChangeOrder::Revision,
+                Mode::Eventual => pb::ChangeOrder::Writer,
+            });
+        }
         self.progress_at = Instant::now() + self.wants.progress;
         if step.is_err() {
             self.state = State::Ended;

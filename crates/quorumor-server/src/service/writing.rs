@@ -1,8 +1,10 @@
 //! What changes something: a command goes to the replica, and its answer gets a receipt.
 
+use std::time::Instant;
+
 use quorumor_core::{
-    Certainty, ClientSeq, Command, Dot, Error, Operation, OperationResult, Position, Receipt,
-    Reply, Request, Stamp, Txn, WriteOutcome,
+    Certainty, ClientSeq, Command, Dot, Error, LeaseAction, Mode, Operation, OperationResult,
+    Position, Receipt, Reply, Request, Stamp, Txn, WriteOutcome,
 };
 use quorumor_proto::pb;
 use quorumor_proto::receipt::receipt_to_wire;
@@ -31,13 +33,18 @@ impl Asking {
 
     /// Gives a command to the replica and waits for its answer, if the caller may give it.
     pub(super) async fn ask(&self, command: Command) -> Result<Reply, Error> {
+        self.ask_until(command, self.began + self.timeout).await
+    }
+
+    /// As [`Self::ask`], with another deadline.
+    pub(super) async fn ask_until(&self, command: Command, until: Instant) -> Result<Reply, Error> {
         self.principal().may(&command)?;
+        self.check_acks(&command)?;
         let request = Request {
             command,
             after: self.after.clone(),
             request_id: self.header.request_id.clone(),
         };
-        let until = self.began + self.timeout;
         let answer = self.handle().call(request, until.into()).await;
         answer.map_err(|unanswered| match unanswered {
             Unanswered::Refused(error) => error,
@@ -51,13 +58,58 @@ impl Asking {
         })?
     }
 
+    /// A write with what the header demands of it.
+    pub(super) fn write_command(
+        &self,
+        operations: Vec<Operation>,
+        client: Option<ClientSeq>,
+    ) -> Result<Command, Error> {
+        Command::write_held(operations, client, self.header.acks)
+    }
+
+    /// Refuses a number of members that a command can't be held to.
+    pub(super) fn check_acks(&self, command: &Command) -> Result<(), Error> {
+        let mode = self.handle().mode();
+        let unavailable = |asked, best_available| {
+            Err(Error::GuaranteeUnavailable {
+                mode,
+                asked,
+                best_available,
+            })
+        };
+        match (command, mode) {
+            _ if self.header.acks <= 1 => Ok(()),
+            // What writes nothing is held by nobody.
+            (
+                Command::ReadBarrier { .. }
+                | Command::Members
+                | Command::Backup
+                | Command::Lease(LeaseAction::Look { .. }),
+                _,
+            )
+            | (Command::Write { .. }, Mode::Eventual) => Ok(()),
+            (
+                Command::Write { .. }
+                | Command::Txn { .. }
+                | Command::Lease(_)
+                | Command::Session(_)
+                | Command::Cluster(_),
+                Mode::Strong,
+            ) => unavailable("acks", "a majority, always"),
+            (
+                Command::Txn { .. } | Command::Lease(_) | Command::Session(_) | Command::Cluster(_),
+                Mode::Eventual,
+            ) => unavailable("acks", "acks of puts, deletes and batches"),
+        }
+    }
+
     /// Carries out operations in order.
     pub(super) async fn write(
         &self,
         operations: Vec<Operation>,
     ) -> Result<(Vec<OperationResult>, pb::Receipt), Error> {
         let count = operations.len();
-        let command = Command::write(operations, self.client())?;
+        let command = self.write_command(operations, self.client())?;
         let Reply::Written {
             results,
             position,
@@ -123,6 +175,7 @@ impl Asking {
                 dot,
                 token: position.map(|position| self.merged(position)),
                 write,
+                acks: self.header.acks,
             },
         );
         // It stands, whatever becomes of its token.

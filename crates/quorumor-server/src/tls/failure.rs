@@ -1,18 +1,11 @@
 //! Why a TLS handshake failed, in a word for metrics and in words for people, and telling it without flooding the log.
 
-use std::collections::BTreeMap;
 use std::io;
-use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
 use rustls::{AlertDescription, CertificateError, Error};
 
+use crate::lately::Lately;
 use crate::metrics;
-
-/// The same failure with the same other side is logged this often.
-const TOLD_EVERY: Duration = Duration::from_secs(60);
-/// Others that are remembered as told; beyond, everything is told again.
-const TOLD_MAX: usize = 1_024;
 
 /// Where a handshake was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -198,7 +191,7 @@ pub(super) fn words(error: &Error) -> String {
 /// What was logged lately.
 #[derive(Debug, Default)]
 pub(super) struct Told {
-    lately: Mutex<BTreeMap<What, Instant>>,
+    lately: Lately<What>,
 }
 
 /// Where, by whom begun, with whom, why.
@@ -207,7 +200,10 @@ type What = (Port, Side, String, &'static str);
 impl Told {
     pub(super) fn tell(&self, port: Port, side: Side, with: &str, failure: &Failure) {
         metrics::tls_failed(port, side, failure.reason);
-        if self.is_news((port, side, with.to_owned(), failure.reason)) {
+        if self
+            .lately
+            .is_news((port, side, with.to_owned(), failure.reason))
+        {
             tracing::warn!(
                 port = port.as_str(),
                 side = side.as_str(),
@@ -217,22 +213,6 @@ impl Told {
                 "a TLS handshake failed"
             );
         }
-    }
-
-    fn is_news(&self, what: What) -> bool {
-        let now = Instant::now();
-        let mut lately = self.lately.lock();
-        if lately
-            .get(&what)
-            .is_some_and(|told| now - *told < TOLD_EVERY)
-        {
-            return false;
-        }
-        if lately.len() >= TOLD_MAX {
-            lately.clear();
-        }
-        lately.insert(what, now);
-        true
     }
 }
 
@@ -273,14 +253,5 @@ mod tests {
         let broken = io::Error::from(io::ErrorKind::ConnectionReset);
         assert_eq!(Failure::of(&broken), None);
         assert_eq!(Failure::of_handshake(&broken).reason, "closed");
-    }
-
-    #[test]
-    fn the_same_failure_is_news_once() {
-        let told = Told::default();
-        let what = |with: &str| (Port::Peer, Side::Accepted, with.to_owned(), "expired");
-        assert!(told.is_news(what("a")));
-        assert!(!told.is_news(what("a")));
-        assert!(told.is_news(what("b")));
     }
 }

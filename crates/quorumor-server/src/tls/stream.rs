@@ -10,12 +10,15 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio_rustls::TlsStream;
 
 use super::CertificateNames;
+use crate::key::{Key, SealedRead, SealedStream, SealedWrite};
 
 /// A connection.
 #[derive(Debug)]
 pub(crate) enum Stream {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
+    /// By the cluster key.
+    Sealed(Box<SealedStream>),
 }
 
 /// Its reading half.
@@ -23,6 +26,7 @@ pub(crate) enum Stream {
 pub(crate) enum ReadHalf {
     Plain(OwnedReadHalf),
     Tls(tokio::io::ReadHalf<TlsStream<TcpStream>>),
+    Sealed(Box<SealedRead>),
 }
 
 /// Its writing half. What is encrypted leaves at the flush.
@@ -30,18 +34,27 @@ pub(crate) enum ReadHalf {
 pub(crate) enum WriteHalf {
     Plain(OwnedWriteHalf),
     Tls(tokio::io::WriteHalf<TlsStream<TcpStream>>),
+    Sealed(Box<SealedWrite>),
 }
 
 impl Stream {
     /// The names that the other side has proved; `None` if it showed no certificate.
     pub(crate) fn names(&self) -> Option<CertificateNames> {
         match self {
-            Self::Plain(_) => None,
+            Self::Plain(_) | Self::Sealed(_) => None,
             Self::Tls(stream) => {
                 let (_, session) = stream.get_ref();
                 let shown = session.peer_certificates()?.first()?;
                 Some(CertificateNames::read(shown))
             }
+        }
+    }
+
+    /// The cluster key that both sides have proved; `None` if it is guarded otherwise.
+    pub(crate) fn key(&self) -> Option<Key> {
+        match self {
+            Self::Plain(_) | Self::Tls(_) => None,
+            Self::Sealed(stream) => Some(stream.key()),
         }
     }
 
@@ -55,6 +68,13 @@ impl Stream {
             Self::Tls(stream) => {
                 let (read, write) = tokio::io::split(*stream);
                 (ReadHalf::Tls(read), WriteHalf::Tls(write))
+            }
+            Self::Sealed(stream) => {
+                let SealedStream { read, write, .. } = *stream;
+                (
+                    ReadHalf::Sealed(Box::new(read)),
+                    WriteHalf::Sealed(Box::new(write)),
+                )
             }
         }
     }
@@ -80,6 +100,7 @@ macro_rules! read_through {
                 match self.get_mut() {
                     Self::Plain(stream) => Pin::new(stream).poll_read(context, into),
                     Self::Tls(stream) => Pin::new(stream).poll_read(context, into),
+                    Self::Sealed(stream) => Pin::new(stream).poll_read(context, into),
                 }
             }
         }
@@ -97,6 +118,7 @@ macro_rules! write_through {
                 match self.get_mut() {
                     Self::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
                     Self::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
+                    Self::Sealed(stream) => Pin::new(stream).poll_write(context, bytes),
                 }
             }
 
@@ -108,6 +130,7 @@ macro_rules! write_through {
                 match self.get_mut() {
                     Self::Plain(stream) => Pin::new(stream).poll_write_vectored(context, slices),
                     Self::Tls(stream) => Pin::new(stream).poll_write_vectored(context, slices),
+                    Self::Sealed(stream) => Pin::new(stream).poll_write_vectored(context, slices),
                 }
             }
 
@@ -115,6 +138,7 @@ macro_rules! write_through {
                 match self {
                     Self::Plain(stream) => stream.is_write_vectored(),
                     Self::Tls(stream) => stream.is_write_vectored(),
+                    Self::Sealed(stream) => stream.is_write_vectored(),
                 }
             }
 
@@ -122,6 +146,7 @@ macro_rules! write_through {
                 match self.get_mut() {
                     Self::Plain(stream) => Pin::new(stream).poll_flush(context),
                     Self::Tls(stream) => Pin::new(stream).poll_flush(context),
+                    Self::Sealed(stream) => Pin::new(stream).poll_flush(context),
                 }
             }
 
@@ -132,6 +157,7 @@ macro_rules! write_through {
                 match self.get_mut() {
                     Self::Plain(stream) => Pin::new(stream).poll_shutdown(context),
                     Self::Tls(stream) => Pin::new(stream).poll_shutdown(context),
+                    Self::Sealed(stream) => Pin::new(stream).poll_shutdown(context),
                 }
             }
         }

@@ -77,7 +77,6 @@ impl Authority {
             peer: None,
             ca: self.ca(),
             client_ca: clients.map(|certificates| (self.ca(), certificates)),
-            gossip_key: None,
         }
     }
 

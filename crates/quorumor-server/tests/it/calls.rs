@@ -437,6 +437,7 @@ async fn a_bounded_read_proves_its_bound_or_is_refused() {
     };
     let recent = || {
         bounded(pb::Bound {
+            members: 0,
             max_lag: Some(0),
             max_age: seconds(20),
         })
@@ -466,6 +467,7 @@ async fn a_bounded_read_proves_its_bound_or_is_refused() {
         cluster.stop_node(id).await;
     }
     let now = bounded(pb::Bound {
+        members: 0,
         max_lag: None,
         max_age: Some(prost_types::Duration {
             seconds: 0,
@@ -517,12 +519,11 @@ async fn eventual_mode_refuses_by_name_what_it_cannot_give() {
     };
     note("past", client.get(past).await.unwrap_err());
     let grant = pb::LeaseGrantRequest {
+        lease_id: 7,
         ttl: seconds(60),
         ..pb::LeaseGrantRequest::default()
     };
     note("grant", client.lease_grant(grant).await.unwrap_err());
-    let leases = client.lease_list(pb::LeaseListRequest::default()).await;
-    note("leases", leases.unwrap_err());
     let opened = client.open_session(pb::OpenSessionRequest::default()).await;
     note("session", opened.unwrap_err());
     let watch = pb::WatchRequest {
@@ -544,8 +545,6 @@ async fn eventual_mode_refuses_by_name_what_it_cannot_give() {
         );
         assert!(refusal.best_available.is_some(), "{what}");
     }
-    let kept = keep_alive(&mut client, &[1]).await;
-    assert!(kept[0].ttl.is_none() && !kept[0].status.is_empty());
     cluster.shutdown().await;
 }
 

@@ -8,11 +8,17 @@
 
 mod calls;
 mod eventual;
+mod eventual_leases;
+mod eventual_promises;
+mod eventual_watches;
 mod exchange;
 mod foreign;
 mod full_disk;
+mod keyed;
 mod members;
 mod strong;
 mod support;
+mod tokens;
 mod trust;
+mod versions;
 mod watches;

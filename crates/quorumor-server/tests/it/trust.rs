@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use quorumor_client::{Client, ClientBuilder, ClientError, ClientTls, Operations, RetryPolicy};
+use quorumor_client::{Client, ClientBuilder, ClientError, ClientTls, RetryPolicy};
 use quorumor_core::Revision;
 use quorumor_proto::pb;
 use quorumor_server::{ClientCertificates, Settings, TlsFiles, TlsSettings, hash_token, peer_name};
@@ -254,6 +254,12 @@ async fn a_token_may_do_what_its_roles_say_and_nothing_else() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lease_belongs_to_those_who_may_write_its_keys() {
+    for mode in ["strong", "eventual"] {
+        a_lease_belongs_to_its_writers(mode).await;
+    }
+}
+
+async fn a_lease_belongs_to_its_writers(mode: &str) {
     let dir = tempfile::tempdir().unwrap();
     let roles = [
         (ADMIN, "\"admin\""),
@@ -261,7 +267,7 @@ async fn a_lease_belongs_to_those_who_may_write_its_keys() {
         (READER, "{ write = \"other/\" }"),
     ];
     let tokens = tokens_file(dir.path(), &roles);
-    let cluster = Cluster::start_with("strong", 1, |_, settings| Settings {
+    let cluster = Cluster::start_with(mode, 1, |_, settings| Settings {
         tokens: text(&tokens),
         ..settings
     })
@@ -276,9 +282,7 @@ async fn a_lease_belongs_to_those_who_may_write_its_keys() {
     let lease = lease.lease;
     // It has no keys yet.
     assert!(other.keep_alive_once(lease).await.unwrap().is_some());
-    let put = Operations::new().put_leased("app/a", "v", lease);
-    let put = writer.txn().then(put).send().await.unwrap();
-    assert!(put.succeeded);
+    writer.put_leased("app/a", "v", lease).await.unwrap();
     for refused in [
         other.keep_alive_once(lease).await.err(),
         other.revoke_lease(lease).await.err(),
@@ -301,6 +305,50 @@ async fn a_lease_belongs_to_those_who_may_write_its_keys() {
     assert!(admin.keep_alive_once(lease).await.unwrap().is_some());
     writer.revoke_lease(lease).await.unwrap();
     assert_eq!(writer.keep_alive_once(lease).await.unwrap(), None);
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn conflicts_are_for_who_may_read_their_keys_and_digests_for_who_may_read_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let roles = [(ADMIN, "{ read = \"\" }"), (READER, "{ read = \"app/\" }")];
+    let tokens = tokens_file(dir.path(), &roles);
+    let cluster = Cluster::start_with("eventual", 1, |_, settings| Settings {
+        tokens: text(&tokens),
+        ..settings
+    })
+    .await;
+    let with = |token: &str| once(&cluster).auth_token(token).connect().unwrap();
+    let (all, some) = (with(ADMIN), with(READER));
+    let endpoint = cluster.nodes[&1].client_address().to_string();
+    let range = |prefix| quorumor_client::KeyRange::prefix(prefix).unwrap();
+    all.conflicts(&endpoint, &range(""), 0, 0).await.unwrap();
+    some.conflicts(&endpoint, &range("app/"), 0, 0)
+        .await
+        .unwrap();
+    let mut watch = some
+        .watch_conflicts(&endpoint, &range("app/"), 0)
+        .await
+        .unwrap();
+    assert!(watch.next().await.unwrap().is_some());
+    all.digest(&endpoint).await.unwrap();
+    for refused in [
+        some.conflicts(&endpoint, &range(""), 0, 0).await.err(),
+        some.watch_conflicts(&endpoint, &range("other"), 0)
+            .await
+            .err(),
+        some.digest(&endpoint).await.err(),
+        some.digest_keys(&endpoint, &[0].into(), None).await.err(),
+    ] {
+        assert_eq!(
+            refused.expect("it is refused").reason(),
+            "PERMISSION_DENIED"
+        );
+    }
+    // A role that is taken away ends the watch.
+    tokens_file(dir.path(), &roles[..1]);
+    let ended = tokio::time::timeout(Duration::from_secs(20), watch.next()).await;
+    assert_eq!(ended.unwrap().unwrap_err().reason(), "UNAUTHENTICATED");
     cluster.shutdown().await;
 }
 

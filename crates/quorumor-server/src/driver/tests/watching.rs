@@ -311,6 +311,7 @@ async fn a_revision_too_heavy_for_a_message_comes_in_parts_and_its_cursor_with_t
     waits(&mut steps);
     let event = |number: u64| quorumor_core::ChangeEvent::Put {
         entry: Arc::new(Entry {
+            siblings: None,
             key: Key::parse(&format!("k{number}")).unwrap(),
             value: Value::parse(vec![0; MIB].into()).unwrap(),
             version: Version::Strong {

@@ -1,4 +1,4 @@
-//! Gossip datagrams, encrypted and authenticated by keys that the cluster's nodes share: ChaCha20-Poly1305.
+//! The keys that a cluster's nodes share, and datagrams that are encrypted and authenticated by them: ChaCha20-Poly1305.
 //!
 //! ```text
 //! sealed: 0 magic "QRMS" | 4 salt | 20 number u64 | 28 ciphertext | tag (16)
@@ -25,7 +25,8 @@ const KEYS_MAX: usize = 4;
 /// What sealing adds to a datagram.
 pub(crate) const SEAL_BYTES: usize = HEAD + TAG;
 
-type Key = [u8; 32];
+/// A key of a file.
+pub(crate) type Key = [u8; 32];
 
 /// The keys of a cluster: the first seals, each opens.
 pub(crate) struct KeyRing {
@@ -46,7 +47,7 @@ impl std::fmt::Debug for KeyRing {
 
 impl KeyRing {
     /// Reads a file's text: a key a line, as 64 hexadecimal digits; `#` begins a comment.
-    pub(super) fn parse(text: &[u8], salt: [u8; 16]) -> Result<Self, String> {
+    pub(crate) fn parse(text: &[u8], salt: [u8; 16]) -> Result<Self, String> {
         let text = std::str::from_utf8(text).map_err(|_| "isn't text".to_owned())?;
         let lines = text
             .lines()
@@ -66,6 +67,16 @@ impl KeyRing {
             salt,
             number: AtomicU64::new(0),
         })
+    }
+
+    /// The keys, the one that seals first.
+    pub(super) fn keys(&self) -> &[Key] {
+        &self.keys
+    }
+
+    /// Whether bytes claim to be a sealed datagram.
+    pub(crate) fn is_sealed(bytes: &[u8]) -> bool {
+        bytes.starts_with(&MAGIC)
     }
 
     /// A datagram, sealed; `None` if it can't be.
@@ -120,7 +131,7 @@ fn derived(key: &Key, salt: &[u8; 16]) -> Option<LessSafeKey> {
     Some(LessSafeKey::new(key))
 }
 
-fn nonce(number: u64) -> Nonce {
+pub(super) fn nonce(number: u64) -> Nonce {
     let mut bytes = [0; 12];
     bytes[..8].copy_from_slice(&number.to_le_bytes());
     Nonce::assume_unique_for_key(bytes)
