@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quorumor_core::{
-    Certainty, ClientId, ClusterId, DataEpoch, Dot, Entry, Error, Key, LeaderHint, LeaseId, Level,
-    MemberCounts, Mode, NodeId, OperationResult, Revision, Staleness, StalenessBasis, Stamp, Term,
-    Version, WriteOutcome, WritePosition,
+    Certainty, ClientId, ClusterId, DataEpoch, Dot, Durability, Entry, Error, Key, LeaderHint,
+    LeaseId, Level, MemberCounts, Mode, NodeId, OperationResult, Revision, Staleness,
+    StalenessBasis, Stamp, Term, Version, WriteOutcome, WritePosition,
 };
 use quorumor_proto::entry::{
     dot_from_wire, entry_from_wire, lease_from_wire, level_from_wire, mode_from_wire,
@@ -44,6 +44,33 @@ pub struct Receipt {
     pub token: Bytes,
     /// What became of the write; `None` where the request wrote nothing.
     pub write: Option<WriteOutcome>,
+    /// What the applied write survives.
+    pub durability: Option<Durability>,
+    /// How many members held the write when it was answered, the one that took it included; `None` where no number was asked for.
+    pub acks: Option<u32>,
+    /// A step of a watch: in which order it gives changes.
+    pub change_order: Option<ChangeOrder>,
+}
+
+/// In which order a watch gives changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChangeOrder {
+    /// Strong mode: each change once, in the order of revisions, the same at every node.
+    Revision,
+    /// Eventual mode: each writer's changes in its order, at least once; of several writers in the order in which they came to
+    /// the node.
+    Writer,
+}
+
+impl ChangeOrder {
+    /// The order's word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Revision => "revision",
+            Self::Writer => "writer",
+        }
+    }
 }
 
 impl Receipt {
@@ -115,6 +142,13 @@ impl Receipt {
             },
             token: receipt.token,
             write: outcome_from_wire(receipt.write_outcome)?,
+            durability: durability_from_wire(receipt.durability),
+            acks: (receipt.acks > 0).then_some(receipt.acks),
+            change_order: match pb::ChangeOrder::try_from(receipt.change_order) {
+                Ok(pb::ChangeOrder::Revision) => Some(ChangeOrder::Revision),
+                Ok(pb::ChangeOrder::Writer) => Some(ChangeOrder::Writer),
+                Ok(pb::ChangeOrder::Unspecified) | Err(_) => None,
+            },
         })
     }
 }
@@ -133,6 +167,17 @@ fn staleness_from_wire(staleness: pb::Staleness) -> Staleness {
         basis,
         contact_age_ms: age.and_then(|age| u64::try_from(age.as_millis()).ok()),
         apply_lag: staleness.apply_lag,
+    }
+}
+
+/// A kind that this client doesn't know is none.
+pub(crate) fn durability_from_wire(durability: i32) -> Option<Durability> {
+    match pb::Durability::try_from(durability).ok()? {
+        pb::Durability::Unspecified => None,
+        pb::Durability::Majority => Some(Durability::Majority),
+        pb::Durability::Fsync => Some(Durability::Fsync),
+        pb::Durability::Interval => Some(Durability::Interval),
+        pb::Durability::Memory => Some(Durability::Memory),
     }
 }
 
@@ -324,12 +369,14 @@ pub struct LeaseInfo {
     pub id: LeaseId,
     /// What it was granted for.
     pub granted_ttl: Duration,
-    /// What it has left at least: it can't expire before.
-    pub remaining_ttl: Duration,
+    /// What it has left at least: it can't expire before. `None` in a list of eventual mode where only its owner knows.
+    pub remaining_ttl: Option<Duration>,
     /// Its keys, if they were asked for.
     pub keys: Vec<Key>,
     /// How many keys it has.
     pub key_count: u64,
+    /// Eventual mode: the node that granted it.
+    pub owner: Option<NodeId>,
 }
 
 impl LeaseInfo {
@@ -337,13 +384,14 @@ impl LeaseInfo {
         Ok(Self {
             id: some_lease(lease.lease_id)?,
             granted_ttl: duration_from_wire(lease.granted_ttl).unwrap_or_default(),
-            remaining_ttl: duration_from_wire(lease.remaining_ttl).unwrap_or_default(),
+            remaining_ttl: duration_from_wire(lease.remaining_ttl),
             keys: lease
                 .keys
                 .iter()
                 .map(|key| Key::parse(key))
                 .collect::<Result<_, _>>()?,
             key_count: lease.key_count,
+            owner: NodeId::try_from(lease.owner_node_id).ok(),
         })
     }
 }

@@ -118,8 +118,9 @@ impl Client {
         let options = &self.options;
         let bound = options
             .bound
-            .filter(|_| options.level == Some(Level::Bounded));
+            .filter(|_| matches!(options.level, Some(Level::Bounded | Level::Sampled)));
         pb::RequestHeader {
+            acks: options.acks,
             mode: options
                 .mode
                 .map_or(pb::Mode::Unspecified, mode_to_wire)
@@ -143,6 +144,7 @@ impl Client {
                 .clone()
                 .unwrap_or_else(|| self.session.request_id()),
             bound: bound.map(|bound| pb::Bound {
+                members: bound.members,
                 max_lag: bound.max_lag,
                 max_age: bound.max_age.map(duration_to_wire),
             }),
@@ -188,7 +190,8 @@ impl Client {
     /// What a read at the options' level is, to retries.
     pub(crate) fn read_kind(&self) -> Kind {
         match (self.options.level, self.mode_if_known()) {
-            (Some(Level::Local | Level::Bounded), _) | (_, Some(Mode::Eventual)) => Kind::LocalRead,
+            (Some(Level::Local | Level::Sampled | Level::Bounded), _)
+            | (_, Some(Mode::Eventual)) => Kind::LocalRead,
             (Some(Level::Linearizable) | None, Some(Mode::Strong) | None) => Kind::LinearizableRead,
         }
     }

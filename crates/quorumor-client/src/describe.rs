@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use quorumor_core::{Dot, Error, Level, MemberState, Mode, NodeId, Revision};
+use quorumor_core::{Dot, Durability, Error, Level, MemberState, Mode, NodeId, Revision};
 use quorumor_proto::entry::{dot_from_wire, level_from_wire, mode_from_wire};
 use quorumor_proto::pb;
 
-use crate::answer::{Answer, Receipt, receipt, required, some_text};
+use crate::answer::{Answer, Receipt, durability_from_wire, receipt, required, some_text};
+use crate::wire::duration_from_wire;
 
 /// A node, as it describes itself in one mode.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +22,8 @@ pub struct Description {
     pub damage: Option<String>,
     /// The members as the node believes them, by id.
     pub members: Vec<MemberDescription>,
+    /// Why no members are listed though there are some.
+    pub members_missing: Option<String>,
     /// What the mode knows about its own progress.
     pub progress: Progress,
     /// Live keys.
@@ -42,7 +45,7 @@ pub struct Description {
 /// What an operator must look at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AlarmDescription {
-    /// `diverged` or `disk_full`; a later version may know more.
+    /// `diverged`, `disk_full`, `collection_held_back` or `duplicate_id`; a later version may know more.
     pub kind: String,
     /// In words.
     pub message: String,
@@ -99,6 +102,14 @@ pub enum Progress {
         tombstones: u64,
         /// Which writes the node knows.
         vector: Vec<Dot>,
+        /// What a write that it acknowledges survives; `None` if it doesn't say.
+        durability: Option<Durability>,
+        /// Who keeps deleted keys from being forgotten, and for how long.
+        held_back_by: Option<(NodeId, Duration)>,
+        /// Whether it takes itself for the one that is cut off.
+        isolated: bool,
+        /// Live leases that it knows.
+        leases: u64,
     },
 }
 
@@ -115,7 +126,7 @@ pub struct Capabilities {
     pub exactly_once: bool,
     /// Whether a watch cursor is good at any node.
     pub portable_cursors: bool,
-    /// Whether transactions, leases and reads at a revision are served.
+    /// Whether transactions and reads at a revision are served.
     pub transactions: bool,
 }
 
@@ -139,6 +150,7 @@ impl Answer for Description {
                 .into_iter()
                 .map(member_from_wire)
                 .collect::<Result<_, _>>()?,
+            members_missing: some_text(wire.members_missing),
             progress: progress_from_wire(required(wire.progress, "progress")?)?,
             keys: wire.keys,
             digest: wire.digest,
@@ -211,6 +223,17 @@ fn progress_from_wire(progress: pb::describe_response::Progress) -> Result<Progr
                 .into_iter()
                 .map(dot_from_wire)
                 .collect::<Result<_, _>>()?,
+            durability: durability_from_wire(eventual.durability),
+            held_back_by: NodeId::try_from(eventual.held_back_by_node_id)
+                .ok()
+                .map(|node| {
+                    (
+                        node,
+                        duration_from_wire(eventual.held_back_for).unwrap_or_default(),
+                    )
+                }),
+            isolated: eventual.isolated,
+            leases: eventual.leases,
         },
     })
 }

@@ -15,10 +15,12 @@ use crate::retry::Kind;
 use crate::wire::{expected_to_wire, lease_to_wire, operation_to_wire};
 
 /// What a put can say beside key and value.
-#[derive(Clone, Debug, Default)]
-struct PutMore {
-    context: Bytes,
-    lease: Option<LeaseId>,
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PutMore {
+    /// Eventual mode: the context of an entry, encoded: the put replaces exactly the values that it stood for. Empty for none.
+    pub context: Bytes,
+    /// The lease that the key lives by; without one it is freed from its lease.
+    pub lease: Option<LeaseId>,
 }
 
 impl Client {
@@ -27,10 +29,10 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub async fn put(&self, key: &str, value: impl Into<Bytes>) -> Result<PutAnswer, ClientError> {
-        self.put_more(key, value.into(), PutMore::default()).await
+        self.put_with(key, value.into(), PutMore::default()).await
     }
 
-    /// Sets a key that goes when the lease does. Strong mode only.
+    /// Sets a key that goes when the lease does.
     ///
     /// # Errors
     /// See [`ClientError`]; reason `LEASE_NOT_FOUND` if there is no such lease.
@@ -44,7 +46,7 @@ impl Client {
             lease: Some(lease),
             ..PutMore::default()
         };
-        self.put_more(key, value.into(), more).await
+        self.put_with(key, value.into(), more).await
     }
 
     /// Sets a key, eventual mode: replaces exactly the values that the entry with this context stood for.
@@ -61,10 +63,14 @@ impl Client {
             context: context.encode(),
             ..PutMore::default()
         };
-        self.put_more(key, value.into(), more).await
+        self.put_with(key, value.into(), more).await
     }
 
-    async fn put_more(
+    /// Sets a key, with whatever a put can say.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn put_with(
         &self,
         key: &str,
         value: Bytes,

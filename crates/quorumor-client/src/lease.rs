@@ -1,4 +1,5 @@
-//! Leases: granted, kept alive in the background, revoked. Strong mode only.
+//! Leases: granted, kept alive in the background, revoked. In eventual mode a lease lives at the node that granted it; another
+//! node passes calls on to it, or says `OWNER_UNREACHABLE`.
 //!
 //! A [`Lease`] knows until when it is *sure* to live: it counts the TTL that the cluster confirmed from the moment at which the
 //! keep-alive was **sent**, by this machine's monotonic clock. So it errs early: the owner hears that the lease is lost before
@@ -29,7 +30,7 @@ impl Client {
         self.grant(None, ttl).await
     }
 
-    /// Grants a lease under an id of the caller's choice.
+    /// Grants a lease under an id of the caller's choice. Strong mode only.
     ///
     /// # Errors
     /// See [`ClientError`]; reason `LEASE_EXISTS` if the id is taken.

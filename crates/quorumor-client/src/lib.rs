@@ -30,7 +30,8 @@
 //! ```
 //!
 //! Beyond keys: [`txn`] (transactions), [`lease`], [`lock`] and [`election`] (recipes, with what they can't do), [`watch`],
-//! [`pipeline`] (many operations over one stream), [`cluster`] (members, history, backups).
+//! [`pipeline`] (many operations over one stream), [`cluster`] (members, history, backups), [`conflicts`] and [`digest`] (what
+//! eventual mode discarded, and whether nodes hold the same).
 //!
 //! Reading order: [`client`], `kv` and [`list`] (the calls), [`answer`] (what they give), [`error`] (what can go wrong, and
 //! whether the write happened), `call`, `course` and [`retry`] (how a call is carried out), `exactly_once` and `numbers` (the
@@ -39,7 +40,9 @@
 pub mod answer;
 pub mod client;
 pub mod cluster;
+pub mod conflicts;
 pub mod describe;
+pub mod digest;
 pub mod election;
 pub mod error;
 pub mod lease;
@@ -63,17 +66,20 @@ mod session;
 mod wire;
 
 pub use answer::{
-    BatchAnswer, CompareAnswer, DeleteAnswer, DeleteRangeAnswer, GetAnswer, LeaseGranted,
-    LeaseInfo, LeaseLeft, LeaseListAnswer, LeaseRevoked, ListAnswer, PutAnswer, Receipt,
-    SessionAnswer, SessionClosed, TxnAnswer,
+    BatchAnswer, ChangeOrder, CompareAnswer, DeleteAnswer, DeleteRangeAnswer, GetAnswer,
+    LeaseGranted, LeaseInfo, LeaseLeft, LeaseListAnswer, LeaseRevoked, ListAnswer, PutAnswer,
+    Receipt, SessionAnswer, SessionClosed, TxnAnswer,
 };
 pub use client::Client;
 pub use cluster::{
     ClusterChanged, ClusterMember, MembersAnswer, NewMember, SnapshotError, SnapshotSaved,
 };
+pub use conflicts::{Conflict, ConflictsAnswer, ConflictsStep, ConflictsWatch};
 pub use describe::{AlarmDescription, Capabilities, Description, MemberDescription, Progress};
+pub use digest::{DigestAnswer, DigestKey, DigestKeysAnswer};
 pub use election::{Leader, Leadership};
 pub use error::{ClientError, NodeError};
+pub use kv::PutMore;
 pub use lease::{Lease, LeaseState, LostReason};
 pub use list::{ListPart, ListQuery};
 pub use lock::{LockError, LockGuard, LockOptions};

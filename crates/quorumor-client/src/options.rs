@@ -17,8 +17,11 @@ pub struct CallOptions {
     pub mode: Option<Mode>,
     /// How fresh a read must be; `None` for the best that the mode gives.
     pub level: Option<Level>,
-    /// What a read at [`Level::Bounded`] demands; other levels leave it aside.
+    /// What a read at [`Level::Bounded`] or [`Level::Sampled`] demands; other levels leave it aside.
     pub bound: Option<Bound>,
+    /// Eventual mode: how many members, the one that takes it included, must hold a write before its answer; 0 and 1 ask for no
+    /// more than that one. At the deadline the outcome is unknown: the write is kept where it was taken, and spreads.
+    pub acks: u32,
     /// A token to send instead of the session's; empty bytes send none.
     pub token: Option<Bytes>,
     /// Whether a weaker answer will do; the receipt then says so.
@@ -43,6 +46,7 @@ impl Default for CallOptions {
             mode: None,
             level: None,
             bound: None,
+            acks: 0,
             token: None,
             allow_degraded: false,
             timeout: Duration::from_secs(5),
@@ -54,13 +58,16 @@ impl Default for CallOptions {
     }
 }
 
-/// How stale a read at [`Level::Bounded`] may be. At least one of the two must be given.
+/// How stale a read at [`Level::Bounded`] may be: at least one of the first two must be given. How many members a read at
+/// [`Level::Sampled`] asks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Bound {
     /// How many entries that were committed when the node last asked the leader may be missing.
     pub max_lag: Option<u64>,
     /// How old the leader's word may be: nothing acknowledged before that is missing, but for `max_lag`.
     pub max_age: Option<Duration>,
+    /// How many other members a sampled read asks, from 1.
+    pub members: u32,
 }
 
 /// Builds a [`Client`].
@@ -185,6 +192,25 @@ impl ClientBuilder {
     pub const fn bounded(mut self, bound: Bound) -> Self {
         self.options.level = Some(Level::Bounded);
         self.options.bound = Some(bound);
+        self
+    }
+
+    /// So many other members are asked by every read, which shows at least what they had then. Eventual mode only.
+    #[must_use]
+    pub const fn sampled(mut self, members: u32) -> Self {
+        self.options.level = Some(Level::Sampled);
+        self.options.bound = Some(Bound {
+            max_lag: None,
+            max_age: None,
+            members,
+        });
+        self
+    }
+
+    /// How many members must hold each write before its answer; see [`CallOptions::acks`].
+    #[must_use]
+    pub const fn acks(mut self, acks: u32) -> Self {
+        self.options.acks = acks;
         self
     }
 

@@ -341,6 +341,7 @@ mod tests {
 
     fn candidate(key: &str, made: u64) -> Entry {
         Entry {
+            siblings: None,
             key: Key::parse(key).unwrap(),
             value: Value::parse("v".into()).unwrap(),
             version: Version::Strong {

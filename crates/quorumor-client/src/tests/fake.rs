@@ -176,6 +176,8 @@ impl Fake {
         let cluster = ClusterId::new(1);
         let epoch = DataEpoch::new(1);
         Receipt {
+            durability: None,
+            acks: 0,
             mode: Mode::Strong,
             asked: Level::Linearizable,
             got: Level::Linearizable,
@@ -253,6 +255,7 @@ fn version(modify: u64) -> Version {
 
 fn entry(key: &str, modify: u64) -> pb::Entry {
     pb::Entry {
+        siblings: Vec::new(),
         key: key.to_owned(),
         value: "v".into(),
         version: Some(version_to_wire(&version(modify))),
