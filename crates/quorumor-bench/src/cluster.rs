@@ -13,7 +13,7 @@ use tokio::process::{Child, ChildStdin, Command};
 use tokio::time::Instant;
 
 use crate::BenchError;
-use crate::target::{CallStyle, Protocol, Target};
+use crate::target::{CallStyle, Mode, Protocol, Target, quorumor};
 
 const READY_WITHIN: Duration = Duration::from_secs(60);
 const ASK_EVERY: Duration = Duration::from_millis(50);
@@ -27,6 +27,8 @@ const TMPFS: u64 = 0x0102_1994;
 pub struct ClusterPlan {
     /// What it speaks, and so how it is started.
     pub protocol: Protocol,
+    /// In which mode Quorumor's nodes serve.
+    pub mode: Mode,
     /// The program: `quorumor` for Quorumor and the echo, `etcd` for etcd.
     pub program: PathBuf,
     /// Where the nodes keep their data and logs; made if it isn't there.
@@ -46,9 +48,9 @@ pub struct Cluster {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Ports {
-    client: SocketAddr,
-    peer: SocketAddr,
+pub(crate) struct Ports {
+    pub(crate) client: SocketAddr,
+    pub(crate) peer: SocketAddr,
 }
 
 #[derive(Debug)]
@@ -60,13 +62,16 @@ struct Node {
 }
 
 impl Cluster {
-    /// Starts every node and waits until somebody leads.
+    /// Starts every node and waits until somebody leads, or where nobody does, until all know each other.
     ///
     /// # Errors
-    /// If the directory is in memory, a node doesn't come up, or nobody leads in time.
+    /// If the directory is in memory, a node doesn't come up, or it takes too long.
     pub async fn start(plan: ClusterPlan) -> Result<Self, BenchError> {
         std::fs::create_dir_all(&plan.dir).map_err(|why| file_error(&plan.dir, why))?;
-        refuse_memory(&plan)?;
+        match plan.protocol {
+            Protocol::Quorumor | Protocol::Etcd => refuse_memory(&plan.dir)?,
+            Protocol::Echo => {}
+        }
         let ports = free_ports(plan.nodes).map_err(|why| BenchError::Start {
             what: plan.protocol.as_str().to_owned(),
             why: format!("no free ports: {why}"),
@@ -79,7 +84,7 @@ impl Cluster {
         for node in 0..cluster.nodes.len() {
             cluster.spawn(node).await?;
         }
-        cluster.wait_for_leader().await?;
+        cluster.wait_until_serving().await?;
         Ok(cluster)
     }
 
@@ -95,7 +100,8 @@ impl Cluster {
                 .map(|ports| ports.client.to_string())
                 .collect(),
             pids: self.nodes.iter().flatten().map(|node| node.pid).collect(),
-            writes: self.plan.protocol.default_writes(),
+            writes: self.plan.protocol.default_writes(self.plan.mode),
+            mode: self.plan.mode,
             call: CallStyle::Unary,
         }
     }
@@ -131,7 +137,7 @@ impl Cluster {
     /// If it doesn't come up.
     pub async fn restart(&mut self, node: usize) -> Result<(), BenchError> {
         self.spawn(node).await?;
-        self.wait_for_leader().await
+        self.wait_until_serving().await
     }
 
     /// Ends every node; those that take too long are killed.
@@ -204,15 +210,32 @@ impl Cluster {
         Ok(())
     }
 
-    /// Waits until a node says that it leads, and notices when a node dies instead.
-    async fn wait_for_leader(&mut self) -> Result<(), BenchError> {
+    /// Waits until it serves, and notices when a node dies instead.
+    async fn wait_until_serving(&mut self) -> Result<(), BenchError> {
         let until = Instant::now() + READY_WITHIN;
         loop {
             self.notice_deaths()?;
-            match self.target().leader().await {
-                Ok(_) => return Ok(()),
+            match self.serves().await {
+                Ok(()) => return Ok(()),
                 Err(error) if Instant::now() > until => return Err(error),
                 Err(_) => tokio::time::sleep(ASK_EVERY).await,
+            }
+        }
+    }
+
+    /// Where there is a leader, it is known; where there is none, every node knows all others.
+    async fn serves(&self) -> Result<(), BenchError> {
+        let target = self.target();
+        match (self.plan.protocol, self.plan.mode) {
+            (Protocol::Quorumor, Mode::Eventual) => {
+                let all_know = quorumor::all_know(&target, self.plan.nodes).await?;
+                all_know.then_some(()).ok_or_else(|| BenchError::Unfit {
+                    target: target.name,
+                    why: "not every node knows all others".to_owned(),
+                })
+            }
+            (Protocol::Quorumor, Mode::Strong) | (Protocol::Etcd | Protocol::Echo, _) => {
+                target.leader().await.map(drop)
             }
         }
     }
@@ -236,6 +259,14 @@ impl Cluster {
         self.plan.dir.join(format!("node-{}.log", node + 1))
     }
 
+    /// The peer addresses of all nodes but one.
+    fn others(&self, node: usize) -> String {
+        let ports = self.ports.iter().enumerate();
+        let others = ports.filter(|(index, _)| *index != node);
+        let others: Vec<_> = others.map(|(_, ports)| ports.peer.to_string()).collect();
+        others.join(",")
+    }
+
     fn arguments(&self, node: usize) -> Vec<String> {
         let data = self.plan.dir.join(format!("node-{}", node + 1));
         let data = data.display();
@@ -251,13 +282,16 @@ impl Cluster {
         match self.plan.protocol {
             Protocol::Quorumor => vec![
                 "serve".to_owned(),
-                "--mode=strong".to_owned(),
+                format!("--mode={}", self.plan.mode.as_str()),
                 "--cluster=bench".to_owned(),
                 format!("--node-id={number}"),
                 format!("--data-dir={data}"),
                 format!("--listen={client}"),
                 format!("--peer-listen={peer}"),
-                format!("--initial-members={}", members("", "")),
+                match self.plan.mode {
+                    Mode::Strong => format!("--initial-members={}", members("", "")),
+                    Mode::Eventual => format!("--seeds={}", self.others(node)),
+                },
                 "--log=warn".to_owned(),
                 "--output=json".to_owned(),
                 "--exit-on-stdin-close".to_owned(),
@@ -283,23 +317,19 @@ impl Cluster {
 }
 
 /// In memory fsync costs nothing, and the figures would say nothing about a disk.
-fn refuse_memory(plan: &ClusterPlan) -> Result<(), BenchError> {
-    match plan.protocol {
-        Protocol::Quorumor | Protocol::Etcd => {}
-        Protocol::Echo => return Ok(()),
-    }
-    let found = rustix::fs::statfs(&plan.dir).map_err(|why| file_error(&plan.dir, why.into()))?;
+pub(crate) fn refuse_memory(dir: &Path) -> Result<(), BenchError> {
+    let found = rustix::fs::statfs(dir).map_err(|why| file_error(dir, why.into()))?;
     if u64::try_from(found.f_type).ok() == Some(TMPFS) {
         return Err(BenchError::Usage(format!(
             "{} is in memory, where fsync costs nothing; name a directory on a disk",
-            plan.dir.display()
+            dir.display()
         )));
     }
     Ok(())
 }
 
 /// A client and a peer port for each node. Somebody else may still take one before the node does.
-fn free_ports(nodes: usize) -> std::io::Result<Vec<Ports>> {
+pub(crate) fn free_ports(nodes: usize) -> std::io::Result<Vec<Ports>> {
     // Held until all are found, so that none is found twice.
     let mut held = Vec::new();
     let mut all = Vec::new();
@@ -327,7 +357,7 @@ pub(crate) fn file_error(path: &Path, why: std::io::Error) -> BenchError {
 }
 
 /// The last lines of a log, for a message.
-fn tail(path: &Path) -> String {
+pub(crate) fn tail(path: &Path) -> String {
     let text = std::fs::read_to_string(path).unwrap_or_default();
     let lines: Vec<_> = text.lines().collect();
     lines[lines.len().saturating_sub(LOG_LINES_SHOWN)..].join("\n")
@@ -340,6 +370,7 @@ mod tests {
     fn plan(protocol: Protocol, program: &str, dir: &Path) -> ClusterPlan {
         ClusterPlan {
             protocol,
+            mode: Mode::Strong,
             program: program.into(),
             dir: dir.to_owned(),
             nodes: 1,

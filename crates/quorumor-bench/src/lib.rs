@@ -2,15 +2,18 @@
 //!
 //! It is not a client library (it never retries, and knows nothing of sessions) and not a judge of promises (that is the
 //! lab). It measures: the same load against Quorumor, etcd and a bare echo, in alternation, with the processor time and
-//! the memory of the servers, and void where somebody else used the machine. Only `quorumor bench` calls it.
+//! the memory of the servers, and void where somebody else used the machine. Only `quorumor bench` calls it; the lab
+//! shares [`etcdpb`].
 //!
-//! Start at [`run::run`] (cells against servers that run already) and [`suite::run`] (clusters of its own).
+//! Start at [`run::run`] (cells against servers that run already), [`suite::run`] (clusters of its own) and [`gossip::run`]
+//! (beside Serf).
 
 pub mod cell;
 pub mod cluster;
 pub mod echo;
 pub mod failover;
 pub mod goal;
+pub mod gossip;
 pub mod load;
 pub mod machine;
 pub mod million;
@@ -23,8 +26,8 @@ pub mod table;
 pub mod target;
 pub mod watch;
 
-/// etcd's v3 protocol, the part that is measured.
-mod etcdpb {
+/// etcd's v3 protocol, the part that is measured and that the lab speaks. Generated from `proto/etcd.proto`.
+pub mod etcdpb {
     #![allow(
         missing_docs,
         unreachable_pub,

@@ -88,11 +88,55 @@ pub fn is_void(foreign_cores: f64, foreign_cores_max: f64) -> bool {
 /// Memory of the biggest of some processes, now.
 #[must_use]
 pub fn rss_bytes_max(pids: &[u32]) -> u64 {
+    rss_bytes(pids).into_iter().max().unwrap_or(0)
+}
+
+/// Memory of each of some processes, now; those that have ended are left out.
+#[must_use]
+pub fn rss_bytes(pids: &[u32]) -> Vec<u64> {
     let sizes = pids.iter().filter_map(|pid| {
         let text = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
         resident_bytes(&text)
     });
-    sizes.max().unwrap_or(0)
+    sizes.collect()
+}
+
+/// What went over the loopback since it came up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Bytes of packets, with the headers of IP and of what it carries.
+    pub bytes: u64,
+    /// Packets.
+    pub packets: u64,
+}
+
+impl Traffic {
+    /// Of the loopback that this process sees; none if the kernel doesn't say.
+    #[must_use]
+    pub fn of_loopback() -> Option<Self> {
+        loopback_traffic(&std::fs::read_to_string("/proc/net/dev").ok()?)
+    }
+
+    /// What has come since an earlier look.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> Self {
+        Self {
+            bytes: self.bytes.saturating_sub(earlier.bytes),
+            packets: self.packets.saturating_sub(earlier.packets),
+        }
+    }
+}
+
+/// The received side of `lo`: every packet of a loopback is received once, and its bytes are counted without a link's header.
+fn loopback_traffic(devices: &str) -> Option<Traffic> {
+    let counters = devices
+        .lines()
+        .find_map(|line| line.trim_start().strip_prefix("lo:"))?;
+    let mut counters = counters.split_ascii_whitespace();
+    Some(Traffic {
+        bytes: counters.next()?.parse().ok()?,
+        packets: counters.next()?.parse().ok()?,
+    })
 }
 
 fn seconds(ticks: u64) -> Duration {
@@ -155,6 +199,15 @@ mod tests {
     #[test]
     fn resident_memory_is_read_in_bytes() {
         assert_eq!(resident_bytes("Name:\tx\nVmRSS:\t  12 kB\n"), Some(12_288));
+    }
+
+    #[test]
+    fn the_loopbacks_received_side_is_read() {
+        let devices = "Inter-| Receive\n face |bytes packets\n  eth0: 9 9 9\n    lo: 1200 7 0 0 0 0 0 0 1200 7\n";
+        let traffic = loopback_traffic(devices).unwrap();
+        assert_eq!((traffic.bytes, traffic.packets), (1200, 7));
+        assert_eq!(traffic.since(traffic), Traffic::default());
+        assert_eq!(loopback_traffic("eth0: 1 2\n"), None);
     }
 
     #[test]

@@ -13,8 +13,11 @@ use crate::million;
 use crate::progress::Progress;
 use crate::results::{CellResult, Turn};
 use crate::run::Bench;
-use crate::target::{CallStyle, Protocol, Target, Writes};
+use crate::suite::cells::planned;
+use crate::target::{CallStyle, Mode, Protocol, Target, Writes};
 use crate::watch::FanOut;
+
+pub mod cells;
 
 const NODES: usize = 3;
 const WATCHERS: usize = 100;
@@ -29,6 +32,8 @@ const EXCHANGE_NAME: &str = "quorumor-exchange";
 /// What to measure.
 #[derive(Clone, Debug)]
 pub struct SuitePlan {
+    /// Which mode of Quorumor is measured.
+    pub mode: Mode,
     /// The program `quorumor`: its nodes, and the echo.
     pub quorumor: PathBuf,
     /// The program `etcd`.
@@ -45,28 +50,6 @@ pub struct SuitePlan {
     pub failover_rounds: usize,
     /// Only cells whose name is one of these; all if empty.
     pub only: Vec<String>,
-}
-
-/// The names of all cells, in their order.
-pub const CELL_NAMES: [&str; 10] = [
-    "put",
-    "get",
-    "get-leader",
-    "local-get",
-    "mix",
-    "batch",
-    "watch",
-    "keep-alive",
-    "failover",
-    million::NAME,
-];
-
-/// A cell of the table with its goals.
-struct Planned {
-    cell: Cell,
-    goals: Vec<Goal>,
-    /// Compared with the echo, not with etcd.
-    by_echo: bool,
 }
 
 /// Measures everything. Each row is handed out when it is done, so that a run that is cut short has shown something.
@@ -90,7 +73,7 @@ pub async fn run(
 #[must_use]
 pub fn turns(plan: &SuitePlan) -> usize {
     let targets = 2 + usize::from(plan.exchange);
-    let cells = planned()
+    let cells = planned(plan.mode)
         .into_iter()
         .filter(|planned| wanted(plan, &planned.cell.name()));
     let turns: usize = cells
@@ -101,74 +84,19 @@ pub fn turns(plan: &SuitePlan) -> usize {
     turns + watch + failover
 }
 
-fn planned() -> Vec<Planned> {
-    let cell = |cell: Cell, goals: &[Goal]| Planned {
-        cell,
-        goals: goals.to_vec(),
-        by_echo: cell.workload == Workload::LocalGet,
-    };
-    let (least, most) = (Goal::AtLeast, Goal::AtMost);
-    let half_p99 = most(Figure::P99, 0.5);
-    let third = 1.0 / 3.0;
-    vec![
-        cell(
-            Cell::closed(Workload::Put, 256),
-            &[
-                least(Figure::Ops, 2.5),
-                half_p99,
-                most(Figure::Cpu, third),
-                most(Figure::Rss, 0.5),
-            ],
-        ),
-        cell(
-            Cell::closed(Workload::Put, 64),
-            &[least(Figure::Ops, 2.5), half_p99],
-        ),
-        cell(Cell::closed(Workload::Put, 1), &[most(Figure::P50, 0.7)]),
-        cell(
-            Cell::closed(Workload::Get, 64),
-            &[least(Figure::Ops, 2.3), half_p99],
-        ),
-        cell(
-            Cell::closed(Workload::Get, 256),
-            &[least(Figure::Ops, 1.8), half_p99],
-        ),
-        cell(
-            Cell::closed(Workload::Get, 256).at_leader(),
-            &[least(Figure::Ops, 1.3)],
-        ),
-        cell(
-            Cell::closed(Workload::LocalGet, 64),
-            &[least(Figure::Ops, 0.7)],
-        ),
-        cell(
-            Cell::closed(Workload::LocalGet, 256),
-            &[least(Figure::Ops, 0.7)],
-        ),
-        cell(
-            Cell::closed(Workload::Mix, 256),
-            &[least(Figure::Ops, 2.3), half_p99],
-        ),
-        cell(
-            Cell::closed(Workload::Batch, 16),
-            &[least(Figure::Ops, 3.0)],
-        ),
-        cell(Cell::closed(Workload::KeepAlive, 64), &[]),
-    ]
-}
-
 fn wanted(plan: &SuitePlan, name: &str) -> bool {
-    plan.only.is_empty() || plan.only.iter().any(|only| only == name)
+    let known = cells::names(plan.mode).contains(&name);
+    known && (plan.only.is_empty() || plan.only.iter().any(|only| only == name))
 }
 
 fn check(plan: &SuitePlan) -> Result<(), BenchError> {
-    if let Some(name) = plan
-        .only
-        .iter()
-        .find(|name| !CELL_NAMES.contains(&name.as_str()))
-    {
-        let known = CELL_NAMES.join(", ");
-        return Err(BenchError::Usage(format!("`{name}` is none of {known}")));
+    let known = cells::names(plan.mode);
+    let mut named = plan.only.iter();
+    if let Some(name) = named.find(|name| !known.contains(&name.as_str())) {
+        let (mode, known) = (plan.mode.as_str(), known.join(", "));
+        return Err(BenchError::Usage(format!(
+            "`{name}` is none of the cells of {mode} mode: {known}"
+        )));
     }
     for (what, program) in [("quorumor", &plan.quorumor), ("etcd", &plan.etcd)] {
         if !program.is_file() {
@@ -199,6 +127,7 @@ impl Clusters {
         let start = |protocol: Protocol, program: &PathBuf| {
             Cluster::start(ClusterPlan {
                 protocol,
+                mode: plan.mode,
                 program: program.clone(),
                 dir: plan.dir.join(protocol.as_str()),
                 nodes: NODES,
@@ -257,7 +186,7 @@ async fn measure(
     let mut bench = Bench::new(plan.settings.clone(), progress);
     bench.count_as_ours(clusters.pids());
     let mut rows = Vec::new();
-    for planned in planned() {
+    for planned in planned(plan.mode) {
         if !wanted(plan, &planned.cell.name()) {
             continue;
         }
@@ -310,6 +239,7 @@ async fn measure(
 async fn a_million(plan: &SuitePlan, bench: &Bench) -> Result<Vec<CellResult>, BenchError> {
     let mut cluster = Cluster::start(ClusterPlan {
         protocol: Protocol::Quorumor,
+        mode: plan.mode,
         program: plan.quorumor.clone(),
         dir: plan.dir.join(million::NAME),
         nodes: NODES,
@@ -382,6 +312,7 @@ mod tests {
 
     fn plan() -> SuitePlan {
         SuitePlan {
+            mode: Mode::Strong,
             quorumor: "/nowhere/quorumor".into(),
             etcd: "/nowhere/etcd".into(),
             dir: "/nowhere".into(),
@@ -415,10 +346,21 @@ mod tests {
     }
 
     #[test]
-    fn every_planned_cell_has_a_known_name() {
-        for planned in planned() {
-            assert!(CELL_NAMES.contains(&planned.cell.name().as_str()));
-        }
+    fn a_cell_that_a_mode_lacks_is_no_cell_of_it() {
+        let plan = SuitePlan {
+            mode: Mode::Eventual,
+            ..plan()
+        };
+        assert!(wanted(&plan, "put") && !wanted(&plan, "failover"));
+        let plan = SuitePlan {
+            only: vec!["failover".into()],
+            ..plan
+        };
+        assert!(check(&plan).unwrap_err().to_string().contains("eventual"));
+    }
+
+    #[test]
+    fn every_turn_is_counted() {
         assert!(turns(&plan()) > 60);
     }
 }

@@ -1,6 +1,6 @@
 //! Results as tables for people. Prints nothing.
 
-use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
+use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, TableStyle, presets};
 
 use crate::goal::Row;
 use crate::results::CellResult;
@@ -59,10 +59,7 @@ pub enum Style {
 pub fn render_rows(rows: &[Row], style: Style) -> String {
     let mut table = Table::new();
     table
-        .load_style(match style {
-            Style::Plain => presets::NOTHING,
-            Style::Markdown => presets::ASCII_MARKDOWN,
-        })
+        .load_style(preset(style))
         .set_content_arrangement(ContentArrangement::Disabled)
         .set_header([
             "workload",
@@ -109,6 +106,36 @@ pub fn render_rows(rows: &[Row], style: Style) -> String {
         ]);
     }
     lines(&table)
+}
+
+/// Rows of cells with their header, drawn as asked.
+#[must_use]
+pub fn render_cells<const N: usize>(
+    header: [&str; N],
+    rows: &[[String; N]],
+    style: Style,
+) -> String {
+    let mut table = Table::new();
+    table
+        .load_style(preset(style))
+        .set_content_arrangement(ContentArrangement::Disabled)
+        .set_header(header);
+    if style == Style::Plain {
+        for column in table.column_iter_mut() {
+            column.set_padding((0, 2));
+        }
+    }
+    for row in rows {
+        table.add_row(row);
+    }
+    lines(&table)
+}
+
+const fn preset(style: Style) -> TableStyle {
+    match style {
+        Style::Plain => presets::NOTHING,
+        Style::Markdown => presets::ASCII_MARKDOWN,
+    }
 }
 
 fn figures(result: &CellResult) -> String {

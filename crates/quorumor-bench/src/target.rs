@@ -50,10 +50,32 @@ impl Protocol {
 
     /// Where its writes go unless told otherwise.
     #[must_use]
-    pub const fn default_writes(self) -> Writes {
+    pub const fn default_writes(self, mode: Mode) -> Writes {
+        match (self, mode) {
+            (Self::Quorumor, Mode::Strong) => Writes::Leader,
+            // In eventual mode nobody leads, and a node keeps what it is given.
+            (Self::Quorumor, Mode::Eventual) | (Self::Etcd | Self::Echo, _) => Writes::AllNodes,
+        }
+    }
+}
+
+/// In which mode Quorumor is asked. Other protocols have only one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Raft: a leader, linearizable.
+    #[default]
+    Strong,
+    /// Gossip: every node serves by itself.
+    Eventual,
+}
+
+impl Mode {
+    /// Its name, as typed and as shown.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
         match self {
-            Self::Quorumor => Writes::Leader,
-            Self::Etcd | Self::Echo => Writes::AllNodes,
+            Self::Strong => "strong",
+            Self::Eventual => "eventual",
         }
     }
 }
@@ -98,6 +120,8 @@ pub struct Target {
     pub pids: Vec<u32>,
     /// Where its writes go.
     pub writes: Writes,
+    /// In which mode it is asked.
+    pub mode: Mode,
     /// How it is called.
     pub call: CallStyle,
 }
@@ -127,7 +151,8 @@ impl FromStr for Target {
             protocol,
             endpoints,
             pids: Vec::new(),
-            writes: protocol.default_writes(),
+            writes: protocol.default_writes(Mode::Strong),
+            mode: Mode::Strong,
             call: CallStyle::Unary,
         })
     }
@@ -203,6 +228,16 @@ impl Target {
         })
     }
 
+    /// The same, asked in this mode, with its writes where they go in it.
+    #[must_use]
+    pub fn in_mode(self, mode: Mode) -> Self {
+        Self {
+            mode,
+            writes: self.protocol.default_writes(mode),
+            ..self
+        }
+    }
+
     /// One connection to one node.
     pub(crate) async fn channel(&self, node: usize) -> Result<Channel, BenchError> {
         let address = &self.endpoints[node % self.endpoints.len()];
@@ -223,7 +258,8 @@ impl Target {
         let channel = self.channel(node).await?;
         Ok(match self.protocol {
             Protocol::Quorumor => {
-                Caller::Quorumor(QuorumorCaller::new(channel, self.call, keys.clone()))
+                let keys = keys.clone();
+                Caller::Quorumor(QuorumorCaller::new(channel, self.mode, self.call, keys))
             }
             Protocol::Etcd => Caller::Etcd(EtcdCaller::new(channel, keys.clone())),
             Protocol::Echo => Caller::Echo(EchoCaller::new(channel, keys.clone())),

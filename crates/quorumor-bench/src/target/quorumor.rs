@@ -14,9 +14,9 @@ use quorumor_proto::v1::state_service_client::StateServiceClient;
 use quorumor_proto::v1::watch_event::Event;
 use quorumor_proto::v1::watch_response::Step;
 use quorumor_proto::v1::{
-    BatchOperation, BatchRequest, DescribeRequest, GetOperation, GetRequest, KeyRange,
-    LeaseGrantRequest, LeaseKeepAliveRequest, LeaseKeepAliveResponse, Level, Mode, PutOperation,
-    PutRequest, RequestHeader, WatchEvent, WatchRequest,
+    self as proto, BatchOperation, BatchRequest, DescribeRequest, DescribeResponse, GetOperation,
+    GetRequest, KeyRange, LeaseGrantRequest, LeaseKeepAliveRequest, LeaseKeepAliveResponse, Level,
+    PutOperation, PutRequest, RequestHeader, WatchEvent, WatchRequest,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -27,15 +27,19 @@ use crate::BenchError;
 use crate::load::{Call, CallError};
 use crate::op::{BATCH_PUTS, Freshness, KeySpace, Op};
 use crate::target::quorumor::exchange::Exchange;
-use crate::target::{CallStyle, LEASE_TTL_S, Own, Target, call_error};
+use crate::target::{CallStyle, LEASE_TTL_S, Mode, Own, Target, call_error};
 use crate::watch::Values;
 
 mod exchange;
+mod gossiper;
+
+pub(crate) use gossiper::Gossiper;
 
 /// A caller of Quorumor.
 #[derive(Clone, Debug)]
 pub struct QuorumorCaller {
     client: StateServiceClient<Channel>,
+    mode: Mode,
     /// Set if single operations go over a stream.
     exchange: Option<Exchange>,
     keys: KeySpace,
@@ -52,23 +56,24 @@ struct Lease {
     answers: Option<Streaming<LeaseKeepAliveResponse>>,
 }
 
-fn keep_alive(id: u64) -> LeaseKeepAliveRequest {
+fn keep_alive(mode: Mode, id: u64) -> LeaseKeepAliveRequest {
     LeaseKeepAliveRequest {
-        header: Some(header(Level::Unspecified)),
+        header: Some(header(mode, Level::Unspecified)),
         lease_id: id,
         ..LeaseKeepAliveRequest::default()
     }
 }
 
 impl QuorumorCaller {
-    pub(crate) fn new(channel: Channel, style: CallStyle, keys: KeySpace) -> Self {
+    pub(crate) fn new(channel: Channel, mode: Mode, style: CallStyle, keys: KeySpace) -> Self {
         let client = StateServiceClient::new(channel);
         let exchange = match style {
             CallStyle::Unary => None,
-            CallStyle::Exchange => Some(Exchange::new(client.clone())),
+            CallStyle::Exchange => Some(Exchange::new(client.clone(), mode)),
         };
         Self {
             client,
+            mode,
             exchange,
             keys,
             lease: Own(None),
@@ -78,7 +83,7 @@ impl QuorumorCaller {
     /// Watches a prefix on a stream of its own, from behind its snapshot on.
     pub(crate) async fn watch(&self, prefix: &str) -> Result<Values, CallError> {
         let request = WatchRequest {
-            header: Some(header(Level::Local)),
+            header: Some(header(self.mode, Level::Local)),
             range: Some(KeyRange {
                 range: Some(Range::Prefix(prefix.to_owned())),
             }),
@@ -115,7 +120,7 @@ impl QuorumorCaller {
             None => self.grant().await?,
         };
         // Its answers come once the first request is on its way: a server may say nothing before.
-        let sent = lease.requests.send(keep_alive(lease.id)).await;
+        let sent = lease.requests.send(keep_alive(self.mode, lease.id)).await;
         let answer = match (sent, &mut lease.answers) {
             (Ok(()), Some(answers)) => answers.message().await,
             (Ok(()), None) => {
@@ -141,7 +146,7 @@ impl QuorumorCaller {
     async fn grant(&self) -> Result<Lease, CallError> {
         let mut client = self.client.clone();
         let request = LeaseGrantRequest {
-            header: Some(header(Level::Unspecified)),
+            header: Some(header(self.mode, Level::Unspecified)),
             ttl: Some(prost_types::Duration {
                 seconds: LEASE_TTL_S,
                 nanos: 0,
@@ -186,7 +191,7 @@ impl Call for QuorumorCaller {
         match (op, &mut self.exchange) {
             (Op::Put { key, value }, Some(exchange)) => {
                 let put = put(&self.keys, key, value);
-                exchange.call(Level::Linearizable, put).await
+                exchange.call(write_level(self.mode), put).await
             }
             (Op::Get { key, freshness }, Some(exchange)) => {
                 let get = Operation::Get(GetOperation {
@@ -200,7 +205,7 @@ impl Call for QuorumorCaller {
             }
             (Op::Put { key, value }, None) => {
                 let request = PutRequest {
-                    header: Some(header(Level::Unspecified)),
+                    header: Some(header(self.mode, Level::Unspecified)),
                     key: self.keys.name(key).to_owned(),
                     value,
                     ..PutRequest::default()
@@ -210,7 +215,7 @@ impl Call for QuorumorCaller {
             }
             (Op::Get { key, freshness }, None) => {
                 let request = GetRequest {
-                    header: Some(header(level(freshness))),
+                    header: Some(header(self.mode, level(freshness))),
                     key: self.keys.name(key).to_owned(),
                     ..GetRequest::default()
                 };
@@ -226,7 +231,7 @@ impl Call for QuorumorCaller {
             (Op::Batch { first, value }, _) => {
                 let operations = batch(&self.keys, first, &value);
                 let request = BatchRequest {
-                    header: Some(header(Level::Unspecified)),
+                    header: Some(header(self.mode, Level::Unspecified)),
                     operations,
                     ..BatchRequest::default()
                 };
@@ -261,9 +266,21 @@ const fn level(freshness: Freshness) -> Level {
     }
 }
 
-fn header(level: Level) -> RequestHeader {
+/// In strong mode the level of linearizable reads, so that a mix of both needs no new header.
+const fn write_level(mode: Mode) -> Level {
+    match mode {
+        Mode::Strong => Level::Linearizable,
+        Mode::Eventual => Level::Local,
+    }
+}
+
+fn header(mode: Mode, level: Level) -> RequestHeader {
+    let mode = match mode {
+        Mode::Strong => proto::Mode::Strong,
+        Mode::Eventual => proto::Mode::Eventual,
+    };
     RequestHeader {
-        mode: Mode::Strong.into(),
+        mode: mode.into(),
         level: level.into(),
         ..RequestHeader::default()
     }
@@ -272,14 +289,7 @@ fn header(level: Level) -> RequestHeader {
 /// Which endpoint is the node that leads.
 pub(crate) async fn leader(target: &Target) -> Result<Option<usize>, BenchError> {
     for node in 0..target.endpoints.len() {
-        let mut client = StateServiceClient::new(target.channel(node).await?);
-        let request = DescribeRequest {
-            header: Some(header(Level::Unspecified)),
-            ..DescribeRequest::default()
-        };
-        let answer = client.describe(request).await;
-        let answer = answer.map_err(|status| target.unreachable(node, &status))?;
-        let Some(receipt) = answer.into_inner().receipt else {
+        let Some(receipt) = described(target, node).await?.receipt else {
             continue;
         };
         let leads = match receipt.position {
@@ -291,4 +301,27 @@ pub(crate) async fn leader(target: &Target) -> Result<Option<usize>, BenchError>
         }
     }
     Ok(None)
+}
+
+/// Whether every node believes so many members alive.
+pub(crate) async fn all_know(target: &Target, members: usize) -> Result<bool, BenchError> {
+    for node in 0..target.endpoints.len() {
+        let receipt = described(target, node).await?.receipt;
+        let alive = receipt.and_then(|receipt| Some(receipt.members?.alive));
+        if alive.and_then(|alive| usize::try_from(alive).ok()) != Some(members) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+async fn described(target: &Target, node: usize) -> Result<DescribeResponse, BenchError> {
+    let mut client = StateServiceClient::new(target.channel(node).await?);
+    let request = DescribeRequest {
+        header: Some(header(target.mode, Level::Unspecified)),
+        ..DescribeRequest::default()
+    };
+    let answer = client.describe(request).await;
+    let answer = answer.map_err(|status| target.unreachable(node, &status))?;
+    Ok(answer.into_inner())
 }

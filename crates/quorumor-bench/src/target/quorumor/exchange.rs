@@ -18,7 +18,7 @@ use tonic::{Status, Streaming};
 
 use super::header;
 use crate::load::CallError;
-use crate::target::call_error;
+use crate::target::{Mode, call_error};
 
 /// Operations in one message: far below what the protocol allows, so that answers aren't held up by size.
 const MESSAGE_OPERATIONS_MAX: usize = 256;
@@ -31,6 +31,7 @@ type Answer = oneshot::Sender<Result<(), CallError>>;
 #[derive(Clone, Debug)]
 pub(crate) struct Exchange {
     client: StateServiceClient<Channel>,
+    mode: Mode,
     jobs: Arc<OnceCell<mpsc::Sender<Job>>>,
     /// Why the stream has ended, once it has.
     failure: Arc<OnceLock<CallError>>,
@@ -51,9 +52,10 @@ struct Waiting {
 }
 
 impl Exchange {
-    pub(crate) fn new(client: StateServiceClient<Channel>) -> Self {
+    pub(crate) fn new(client: StateServiceClient<Channel>, mode: Mode) -> Self {
         Self {
             client,
+            mode,
             jobs: Arc::default(),
             failure: Arc::default(),
         }
@@ -65,7 +67,7 @@ impl Exchange {
         level: Level,
         operation: BatchOperation,
     ) -> Result<(), CallError> {
-        let open = async || open(self.client.clone(), Arc::clone(&self.failure));
+        let open = async || open(self.client.clone(), self.mode, Arc::clone(&self.failure));
         let jobs = self.jobs.get_or_init(open).await;
         let (answer, answered) = oneshot::channel();
         let job = Job {
@@ -86,12 +88,14 @@ fn ended() -> CallError {
 /// The stream opens with its first message; its failure reaches whoever waits, and whoever comes later.
 fn open(
     mut client: StateServiceClient<Channel>,
+    mode: Mode,
     ended_by: Arc<OnceLock<CallError>>,
 ) -> mpsc::Sender<Job> {
     let (jobs, queue) = mpsc::channel(WAITING_MAX);
     let waiting = Arc::new(Mutex::new(Waiting::default()));
     let requests = Requests {
         queue,
+        mode,
         waiting: Arc::clone(&waiting),
         held: None,
         level: None,
@@ -114,6 +118,7 @@ fn open(
 /// The messages, made of whatever waits.
 struct Requests {
     queue: mpsc::Receiver<Job>,
+    mode: Mode,
     waiting: Arc<Mutex<Waiting>>,
     /// A job of another level than the message before it.
     held: Option<Job>,
@@ -140,7 +145,7 @@ impl Requests {
         }
         let new_level = self.level.replace(level) != Some(level);
         let request = ExchangeRequest {
-            header: new_level.then(|| header(level)),
+            header: new_level.then(|| header(self.mode, level)),
             operations: self.named(jobs),
         };
         Some((request, self))
