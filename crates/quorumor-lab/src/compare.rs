@@ -1,25 +1,16 @@
 //! The main job: the same load and the same faults against both modes, as real processes, judged and reported.
 //!
-//! Not a judge and not a world: it runs [`crate::world::cluster`] once for each mode, lets [`mod@crate::analyse`]
-//! read the histories, and writes the report. Called by the binary; progress goes to standard error, the report to
-//! whoever asked.
+//! It is the [`mod@crate::contest`] of one scenario that everybody runs first. Called by the binary.
 
-mod progress;
+use std::path::PathBuf;
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use anyhow::Result;
 
-use anyhow::{Context, Result};
-use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
-
-use crate::analyse::{ModeResult, analyse};
-use crate::history::{History, Mode};
-use crate::report::Comparison;
+use crate::contest::{self, Contender, Contest, Outcome, System};
+use crate::history::{Mode, World};
 use crate::scenario::{Scenario, ScenarioError};
 use crate::workload::Workload;
-use crate::world::cluster::{self, ClusterOptions, Live, Plant};
-use progress::Progress;
+use crate::world::cluster::Plant;
 
 /// How long a key is in use: short enough that many keys are written in a fault and over before its heal, so that
 /// convergence can be seen under load.
@@ -101,101 +92,33 @@ impl CompareOptions {
     }
 }
 
-/// What came of it.
-#[derive(Clone, Debug)]
-pub struct Compared {
-    /// The figures and verdicts of both modes.
-    pub comparison: Comparison,
-    /// Where the page for people is.
-    pub page: PathBuf,
-}
-
-/// Runs the comparison and writes `history-MODE.jsonl`, `report.json` and `report.html` into
-/// [`CompareOptions::out`].
+/// Runs the comparison and writes a history for each mode, `report.json` and `report.html` into [`CompareOptions::out`].
 ///
 /// # Errors
 /// When the options make no sense, a cluster can't be started, or a file can't be written. That is no verdict.
-pub async fn run(options: &CompareOptions) -> Result<Compared> {
-    let interrupt = CancellationToken::new();
-    let run = run_modes(options, &interrupt);
-    tokio::pin!(run);
-    tokio::select! {
-        compared = &mut run => compared,
-        signal = tokio::signal::ctrl_c() => {
-            signal.context("the interrupt signal can't be watched")?;
-            interrupt.cancel();
-            run.await
-        }
-    }
-}
-
-async fn run_modes(options: &CompareOptions, interrupt: &CancellationToken) -> Result<Compared> {
-    let scenario = options.scenario()?;
-    let program = match &options.program {
-        Some(program) => program.clone(),
-        None => std::env::current_exe().context("this program can't find itself")?,
+pub async fn run(options: &CompareOptions) -> Result<Outcome> {
+    let contender = |&mode: &Mode| Contender {
+        system: match mode {
+            Mode::Strong => System::Strong,
+            Mode::Eventual => System::Eventual,
+        },
+        world: World::Cluster,
     };
-    std::fs::create_dir_all(&options.out)
-        .with_context(|| format!("can't make `{}`", options.out.display()))?;
-    let out = std::path::absolute(&options.out)?;
-    let mut notes: Vec<String> = options
-        .plant
-        .iter()
-        .map(|plant| plant.text().to_owned())
-        .collect();
-    let mut modes = Vec::new();
-    for &mode in &options.modes {
-        let (program, out, plant) = (program.clone(), out.clone(), options.plant);
-        let cluster = ClusterOptions {
-            mode,
-            program,
-            out,
-            plant,
-        };
-        let (result, more) = run_mode(&cluster, &scenario, interrupt).await?;
-        notes.extend(more);
-        modes.push(result);
-    }
-    let comparison = Comparison {
-        scenario,
+    let contest = Contest {
+        scenario: options.scenario()?,
+        contenders: options.modes.iter().map(contender).collect(),
+        seeds: 1,
+        out: options.out.clone(),
+        program: options.program.clone(),
+        cluster_plant: options.plant,
+        sim_plant: None,
         command: options.command(),
-        modes,
-        notes,
     };
-    comparison
-        .write_to(&out)
-        .with_context(|| format!("can't write to `{}`", out.display()))?;
-    Ok(Compared {
-        comparison,
-        page: out.join("report.html"),
-    })
-}
-
-async fn run_mode(
-    options: &ClusterOptions,
-    scenario: &Scenario,
-    interrupt: &CancellationToken,
-) -> Result<(ModeResult, Vec<String>)> {
-    let (mode, began) = (options.mode, Instant::now());
-    let live = Arc::new(Live::default());
-    let progress = Progress::start(mode, Arc::clone(&live));
-    let ran = cluster::run(options, scenario, &live, interrupt).await;
-    progress.stop().await;
-    let notes = ran.with_context(|| format!("the {} run was cut short", mode.name()))?;
-    let (path, scenario) = (options.history_path(), scenario.clone());
-    let judged = tokio::task::spawn_blocking(move || judge(&path, &scenario)).await??;
-    progress::say(&format!(
-        "{}: done in {:.1} s",
-        mode.name(),
-        began.elapsed().as_secs_f64()
-    ));
-    Ok((judged, notes))
-}
-
-fn judge(history: &Path, scenario: &Scenario) -> Result<ModeResult> {
-    let read = History::read(history)
-        .with_context(|| format!("the history `{}` can't be read back", history.display()))?;
-    Ok(analyse(&read, scenario))
+    let outcome = contest::until_interrupted(&contest).await?;
+    if let Some(why) = outcome.failed.first() {
+        anyhow::bail!("{why}");
+    }
+    Ok(outcome)
 }
 
 #[cfg(test)]

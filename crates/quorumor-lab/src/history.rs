@@ -13,14 +13,14 @@ mod record;
 mod writer;
 
 pub use observed::{
-    DigestPoll, Event, EventKind, FaultAction, FaultRecord, FaultStep, FinalEntry, FinalState, Lag,
-    LinkCounters, MemberState,
+    DigestPoll, Event, EventKind, FaultAction, FaultRecord, FaultStep, FenceRecord, FinalEntry,
+    FinalState, Lag, LinkCounters, MemberState, WatchRecord, WatchStep,
 };
 pub use reader::{History, HistoryError, Op};
 pub use record::{
     Action, Cas, Cause, ClientId, Dot, FORMAT_NAME, FORMAT_VERSION, Footer, Header, Invoke, Level,
     MemberCounts, Mode, NodeId, OpId, Outcome, Position, ProcessId, Record, Return, SessionId,
-    Staleness, StalenessBasis, Version, World,
+    Staleness, StalenessBasis, System, Version, World,
 };
 pub use writer::{HistoryWriter, LabClock};
 

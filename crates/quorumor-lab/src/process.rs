@@ -29,6 +29,13 @@ pub struct Ticket {
     lane: u32,
 }
 
+impl Ticket {
+    /// Which of the client's lanes it belongs to.
+    pub fn lane(&self) -> u32 {
+        self.lane
+    }
+}
+
 /// All processes of a run.
 #[derive(Debug, Default)]
 pub struct Processes {

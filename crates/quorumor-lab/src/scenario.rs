@@ -1,53 +1,29 @@
 //! A scenario: how many nodes, which workload, which faults in which phase, from which seed.
 //!
 //! Not the thing that runs it (that is a world) and not what happened (that is the history). The same scenario runs
-//! against both modes. Fault targets are roles, resolved once, by [`Role`] and [`minority`].
+//! against both modes and in every world. Fault targets are roles, resolved once, by [`Target::resolve`].
+
+pub mod catalogue;
+mod check;
+mod fault;
+mod file;
+mod links;
+mod micros;
+pub mod random;
+mod scale;
+mod target;
 
 use serde::{Deserialize, Serialize};
 
 use crate::history::NodeId;
-use crate::rng::{self, Purpose};
 use crate::workload::Workload;
 
-/// Whom a fault hits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Role {
-    /// Strong: the leader. Eventual has none: the node with most client traffic ([`crate::workload::Plan::busiest_node`]).
-    Leader,
-}
-
-/// Who is cut off.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum MinoritySide {
-    /// The leader (eventual: the busiest node) and others, so that the majority must go on without it.
-    WithLeader,
-    /// Only others.
-    WithoutLeader,
-}
-
-/// What a fault does, by role.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum FaultKind {
-    /// SIGKILL; the end of the fault is a restart on the same disk.
-    Kill(Role),
-    /// A minority is cut off from the rest, both ways. Clients stay where they are.
-    Partition(MinoritySide),
-}
-
-/// A fault and when it holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Fault {
-    /// What it does.
-    pub kind: FaultKind,
-    /// When it begins, from time zero of the workload.
-    pub start_us: u64,
-    /// When its end is asked for, from time zero of the workload.
-    pub end_us: u64,
-}
+pub use fault::{Fault, FaultKind, Weather};
+pub use file::FileError;
+pub use links::{Link, held_links, touching_links};
+pub use micros::Micros;
+pub use scale::{Scale, Script};
+pub use target::{NoTarget, Target};
 
 /// A part of the run that the report judges on its own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,11 +36,13 @@ pub struct Phase {
 }
 
 /// A whole scenario.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scenario {
     /// What people call it.
     pub name: String,
+    /// What it teaches, in one sentence.
+    pub teaches: String,
     /// Everything random follows from it.
     pub seed: u64,
     /// Nodes of the cluster, numbered from 1.
@@ -79,6 +57,9 @@ pub struct Scenario {
     pub election_timeout_ms: u64,
     /// Below this rate of ok operations before the first fault the run says nothing. Per second.
     pub floor_rate: u64,
+    /// What is simulated of eventual mode at scale beside it, where a few nodes show nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scale: Option<Scale>,
 }
 
 /// Why a scenario cannot be run.
@@ -94,6 +75,11 @@ pub enum ScenarioError {
     #[error("the workload must have a rate, clients and processes above zero")]
     NoTraffic,
 }
+
+/// Why a scenario isn't carried out somewhere, said before anything was started. It is no failure and no verdict.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not carried out: {0}")]
+pub struct NotCarriedOut(pub String);
 
 const MS: u64 = 1_000;
 
@@ -126,6 +112,8 @@ impl Scenario {
         let floor_rate = (workload.rate / 2).min(50);
         Ok(Self {
             name: "compare".to_owned(),
+            teaches: "What a dead leader and a minority that is cut off cost in each mode."
+                .to_owned(),
             seed,
             nodes,
             workload,
@@ -137,19 +125,45 @@ impl Scenario {
             ],
             faults: vec![
                 Fault {
-                    kind: FaultKind::Kill(Role::Leader),
+                    kind: FaultKind::Kill { on: Target::Leader },
                     start_us: at(200),
                     end_us: at(380),
                 },
                 Fault {
-                    kind: FaultKind::Partition(MinoritySide::WithLeader),
+                    kind: FaultKind::Partition {
+                        side: Target::LeadersMinority,
+                    },
                     start_us: at(500),
                     end_us: at(800),
                 },
             ],
             election_timeout_ms: 1_000,
             floor_rate,
+            scale: None,
         })
+    }
+
+    /// The scenario that a TOML file describes.
+    ///
+    /// # Errors
+    /// What is wrong, with the line where the parser knows it, and what is allowed.
+    pub fn parse(text: &str) -> Result<Self, FileError> {
+        file::parse(text)
+    }
+
+    /// The TOML file of this scenario: [`Scenario::parse`] makes the same of it, phases named anew.
+    pub fn render(&self) -> String {
+        file::render(self)
+    }
+
+    /// The same with these faults, and its phases named by them.
+    #[must_use]
+    pub fn with_faults(&self, faults: Vec<Fault>) -> Self {
+        Self {
+            phases: file::phases(&faults, self.duration_us()),
+            faults,
+            ..self.clone()
+        }
     }
 
     /// How long operations are due.
@@ -181,28 +195,6 @@ impl Scenario {
     pub fn node_ids(&self) -> Vec<NodeId> {
         (1..=u64::from(self.nodes)).map(NodeId).collect()
     }
-}
-
-/// The nodes that a partition cuts off: the largest minority, chosen by the seed. `leader` is the strong leader, or
-/// the busiest node where there is none; it is resolved once, just before the fault.
-pub fn minority(scenario: &Scenario, side: MinoritySide, leader: NodeId) -> Vec<NodeId> {
-    let size = (scenario.nodes as usize).saturating_sub(1) / 2;
-    let mut others: Vec<NodeId> = scenario
-        .node_ids()
-        .into_iter()
-        .filter(|&id| id != leader)
-        .collect();
-    rng::shuffle(
-        &mut rng::stream(scenario.seed, Purpose::Faults, 0),
-        &mut others,
-    );
-    let mut cut = match side {
-        MinoritySide::WithLeader => vec![leader],
-        MinoritySide::WithoutLeader => Vec::new(),
-    };
-    cut.extend(others.into_iter().take(size - cut.len().min(size)));
-    cut.sort_unstable();
-    cut
 }
 
 #[cfg(test)]
@@ -243,19 +235,5 @@ mod tests {
             Scenario::compare(1, 5, 40_000, idle),
             Err(ScenarioError::NoTraffic)
         );
-    }
-
-    #[test]
-    fn a_minority_is_less_than_half_and_holds_the_leader_only_if_asked() {
-        for nodes in 3..=7 {
-            let scenario = Scenario::compare(9, nodes, 40_000, Workload::default()).unwrap();
-            for leader in scenario.node_ids() {
-                let with = minority(&scenario, MinoritySide::WithLeader, leader);
-                let without = minority(&scenario, MinoritySide::WithoutLeader, leader);
-                assert!(with.len() * 2 < nodes as usize && without.len() * 2 < nodes as usize);
-                assert!(with.contains(&leader) && !without.contains(&leader));
-                assert!(!without.is_empty());
-            }
-        }
     }
 }

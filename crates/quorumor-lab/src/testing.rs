@@ -7,6 +7,8 @@ use crate::history::{
 use crate::scenario::Scenario;
 use crate::workload::Workload;
 
+pub(crate) mod drawn;
+pub(crate) mod sound;
 pub(crate) mod toy;
 
 pub(crate) const MS: u64 = 1_000;
@@ -44,6 +46,7 @@ impl Story {
             key: "k".to_owned(),
             action,
             level: None,
+            lease: None,
             may_degrade: false,
             token: None,
             idempotency: None,
@@ -133,6 +136,7 @@ impl Story {
             node: NodeId(node),
             digest: format!("digest of {value}"),
             entries,
+            ledger: None,
             discarded: None,
         };
         self.history.finals.push(state);

@@ -6,7 +6,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::checker::availability::{Fared, dues};
 use crate::history::{EventKind, FaultAction, FaultRecord, FaultStep, History, Mode, World};
-use crate::scenario::FaultKind;
 
 /// The overshoot of a 10 ms sleeper that 99 % of the samples must stay below.
 const OVERSHOOT_P99_US_MAX: u64 = 20_000;
@@ -16,6 +15,7 @@ const SEND_DELAY_P99_US_MAX: u64 = 10_000;
 /// Why a run may not be judged.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum VoidReason {
     /// The run did not reach its end.
     Incomplete,
@@ -86,10 +86,7 @@ pub fn reasons(history: &History) -> Vec<VoidReason> {
     }
     reasons.extend(traffic(history));
     for (fault, planned) in (0..).zip(&history.header.scenario.faults) {
-        let missing = match planned.kind {
-            FaultKind::Kill(_) => kill_missing(history, fault),
-            FaultKind::Partition(_) => partition_missing(history, fault),
-        };
+        let missing = missing(history, fault, planned.kind.action());
         reasons.extend(missing.map(|missing| VoidReason::FaultNeverBit {
             fault,
             missing: missing.to_owned(),
@@ -131,11 +128,51 @@ fn step(
         .find(|record| record.fault == fault && record.action == action && record.step == step)
 }
 
-fn kill_missing(history: &History, fault: u32) -> Option<&'static str> {
-    let Some(killed) = step(history, fault, FaultAction::Kill, FaultStep::Effective) else {
+/// What is missing of the trace that a fault must leave.
+fn missing(history: &History, fault: u32, action: FaultAction) -> Option<&'static str> {
+    match action {
+        // A node that refuses its disk stays down, and is right to.
+        FaultAction::Wipe | FaultAction::TearLog | FaultAction::FlipBit => {
+            let hit = step(history, fault, action, FaultStep::Effective);
+            hit.is_none().then_some("no disk was damaged")
+        }
+        FaultAction::Kill | FaultAction::PowerCut => kill_missing(history, fault, action),
+        FaultAction::Partition
+        | FaultAction::CutOut
+        | FaultAction::CutIn
+        | FaultAction::Bridge
+        | FaultAction::Ring
+        | FaultAction::Flap => cut_missing(history, fault, action),
+        FaultAction::Weather
+        | FaultAction::Pause
+        | FaultAction::Starve
+        | FaultAction::SlowDisk
+        | FaultAction::FullDisk
+        | FaultAction::DiskError
+        | FaultAction::ClockJump
+        | FaultAction::ClockDrift
+        | FaultAction::Replace
+        | FaultAction::Join => hits_missing(history, fault, action),
+    }
+}
+
+fn hits_missing(history: &History, fault: u32, action: FaultAction) -> Option<&'static str> {
+    let records = history.faults.iter();
+    let hits = records
+        .filter(|record| record.fault == fault && record.action == action)
+        .map(|record| record.hits);
+    match hits.max() {
+        None => Some("it was never carried out"),
+        Some(0) => Some("it left no trace"),
+        Some(_) => None,
+    }
+}
+
+fn kill_missing(history: &History, fault: u32, action: FaultAction) -> Option<&'static str> {
+    let Some(killed) = step(history, fault, action, FaultStep::Effective) else {
         return Some("no node was killed");
     };
-    let healed = step(history, fault, FaultAction::Kill, FaultStep::Healed);
+    let healed = step(history, fault, action, FaultStep::Healed);
     let Some(healed) = healed else {
         return Some("the killed node did not come back");
     };
@@ -148,7 +185,7 @@ fn kill_missing(history: &History, fault: u32) -> Option<&'static str> {
         EventKind::Leader { leader, .. } => {
             event.at_us >= killed.at_us && !killed.nodes.contains(&leader)
         }
-        EventKind::Member { .. } | EventKind::Note(_) => false,
+        EventKind::Member { .. } | EventKind::Out(_) | EventKind::Note(_) => false,
     });
     match history.header.mode {
         Mode::Strong if !new_leader && !refused => {
@@ -159,17 +196,13 @@ fn kill_missing(history: &History, fault: u32) -> Option<&'static str> {
     }
 }
 
-fn partition_missing(history: &History, fault: u32) -> Option<&'static str> {
-    let Some(cut) = step(history, fault, FaultAction::Partition, FaultStep::Effective) else {
+fn cut_missing(history: &History, fault: u32, action: FaultAction) -> Option<&'static str> {
+    let Some(cut) = step(history, fault, action, FaultStep::Effective) else {
         return Some("no link was cut");
     };
-    let Some(end) = step(
-        history,
-        fault,
-        FaultAction::Partition,
-        FaultStep::HealRequested,
-    )
-    .or_else(|| step(history, fault, FaultAction::Partition, FaultStep::Healed)) else {
+    let Some(end) = step(history, fault, action, FaultStep::HealRequested)
+        .or_else(|| step(history, fault, action, FaultStep::Healed))
+    else {
         return Some("the cut was never healed");
     };
     let stopped = |record: &FaultRecord| {

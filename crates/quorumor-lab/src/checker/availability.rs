@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::history::{Cause, FaultAction, FaultStep, History, NodeId, Op, Outcome};
+use crate::history::{Cause, FaultStep, History, NodeId, Op, Outcome};
 
 /// The width of a window.
 pub const WINDOW_US: u64 = 100_000;
@@ -18,6 +18,7 @@ pub const GOOD_US: u64 = 1_000_000;
 /// What became of an operation, for a user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum Fared {
     /// Answered.
     Ok,
@@ -47,6 +48,7 @@ impl Fared {
 
 /// Counts of operations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Counts {
     /// Answered.
     pub ok: u64,
@@ -115,7 +117,7 @@ pub fn dues(history: &History) -> Vec<Due> {
         answered_us: op.answer().map(|ret| ret.at_us.saturating_sub(start)),
         live: !is_down(op.invoke.node, op.invoke.due_us),
     };
-    let mut dues: Vec<Due> = history.ops.iter().map(due).collect();
+    let mut dues: Vec<Due> = history.load().map(due).collect();
     dues.sort_by_key(|due| due.due_us);
     dues
 }
@@ -123,10 +125,7 @@ pub fn dues(history: &History) -> Vec<Due> {
 /// When each killed node was down, on the lab's clock: from the request of the kill to the end of the restart.
 fn downtimes(history: &History) -> Vec<(NodeId, u64, u64)> {
     let mut down = Vec::new();
-    let kills = history
-        .faults
-        .iter()
-        .filter(|fault| fault.action == FaultAction::Kill);
+    let kills = history.faults.iter().filter(|fault| fault.action.kills());
     for begin in kills
         .clone()
         .filter(|fault| fault.step == FaultStep::Requested)
@@ -153,6 +152,7 @@ pub fn windows(dues: &[Due], duration_us: u64) -> Vec<Counts> {
 
 /// The longest stretches without an ok answer while somebody wanted one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Gaps {
     /// Nobody at any live node got an answer.
     pub everywhere_us: u64,

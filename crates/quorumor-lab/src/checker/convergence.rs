@@ -68,12 +68,16 @@ fn by_digest(history: &History, healed: u64) -> Polls {
     if polls.is_empty() {
         return Polls::None;
     }
-    let nodes = history.header.scenario.nodes as usize;
+    let (standing, out) = (history.standing(), history.out());
     let mut latest: BTreeMap<NodeId, &str> = BTreeMap::new();
     let mut equal_since = None;
     for poll in polls {
+        if out.contains(&poll.node) {
+            continue;
+        }
         latest.insert(poll.node, &poll.digest);
-        let equal = latest.len() == nodes && latest.values().collect::<BTreeSet<_>>().len() == 1;
+        let all = standing.iter().all(|node| latest.contains_key(node));
+        let equal = all && latest.values().collect::<BTreeSet<_>>().len() == 1;
         equal_since = if equal {
             equal_since.or(Some(poll.at_us - healed))
         } else {
@@ -105,7 +109,7 @@ fn values(state: &FinalState) -> BTreeMap<&str, &[String]> {
 
 fn judge(history: &History) -> Finding {
     let read: BTreeSet<NodeId> = history.finals.iter().map(|state| state.node).collect();
-    let all = history.header.scenario.node_ids();
+    let all = history.standing();
     let missing: Vec<String> = all
         .iter()
         .filter(|id| !read.contains(id))

@@ -4,16 +4,20 @@
 //! Judged are all writes, and the reads that were answered as linearizable; a weaker answer that says so is not.
 //! Refused operations are left out. A write of unknown outcome may take effect at any time after its call, or never.
 //!
-//! Three reductions keep the search short; each is exact. A write of unknown outcome that nobody saw is dropped: in
-//! any order that has it, nothing is read between it and the next write. One that was seen, and whose value nobody
-//! else wrote, took effect before the first read that saw it returned, and at the revision which that read showed. A write of known revision
-//! is placed after those of lower revision only.
+//! The end of a lease is an unknown compare-and-set from each value that was written under it to absence, at any time after that
+//! write began ("not before its time" is the lease checker's).
+//!
+//! These reductions keep the search short; each is exact. A write of unknown outcome that nobody saw is dropped: in
+//! any order that has it, nothing is read between it and the next write (under a lease it becomes a delete: its end is all that anybody
+//! may have seen). A delete of unknown outcome goes if nobody saw an absence after it began. An unknown write that was seen, and whose
+//! value nobody else wrote, took effect before the first read that saw it returned, and at the revision which that read showed. A write
+//! of known revision is placed after those of lower revision only.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::search::{Answer, RegisterOp, Step, Value, search};
-use super::{EVIDENCE_MAX, Evidence, Finding, Property, Verdict, witness};
-use crate::history::{Action, Cas, History, Level, Mode, Op, Outcome, Return, Version};
+use super::{EVIDENCE_MAX, Evidence, Finding, Property, Verdict, is_linearizable, witness};
+use crate::history::{Action, Cas, History, Mode, Op, Outcome, Return, Version};
 
 /// Which reads are judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +29,7 @@ pub enum Reads {
 }
 
 /// Steps for one key, after which the verdict is unknown. A step costs at most one configuration in the memo, about
-/// 100 bytes, so a key costs at most 400 MB; a key of this workload takes some hundred steps.
+/// 100 bytes (which [`super::search::MEMO_BYTES_MAX`] bounds besides); a key of this workload takes some hundred steps.
 pub const STEP_BUDGET: u64 = 4_000_000;
 
 /// Judges a history, key by key, with at most `budget` steps for each key.
@@ -73,7 +77,10 @@ fn by_key(history: &History) -> BTreeMap<&str, Vec<&Op>> {
 
 fn explain(key: &str, ops: &[&Op], register: &[RegisterOp], budget: u64) -> Evidence {
     let smallest = witness::shrink(register, budget);
-    let shown: Vec<&Op> = smallest.iter().map(|op| ops[op.id]).collect();
+    let mut places: Vec<usize> = smallest.iter().map(|op| op.id).collect();
+    // A write and the end of its lease are one operation of the history.
+    places.dedup();
+    let shown: Vec<&Op> = places.iter().map(|&place| ops[place]).collect();
     let text = format!(
         "no linear order for {key}: these {} operations alone contradict each other",
         shown.len()
@@ -100,6 +107,14 @@ pub(super) fn prepare(ops: &[&Op], mode: Mode, reads: Reads) -> Vec<RegisterOp> 
             ret,
             step,
         });
+        if let (Some(_), Some(value)) = (&op.invoke.lease, written(step)) {
+            register.push(RegisterOp {
+                id,
+                call: op.invoke.at_us,
+                ret: None,
+                step: lease_end(value),
+            });
+        }
     }
     settle_unknown(&mut register, &values.shown_at);
     register.sort_by_key(|op| (op.call, op.id));
@@ -140,13 +155,9 @@ fn revision(ret: &Return) -> Option<u64> {
 }
 
 fn is_judged(op: &Op, ret: &Return, mode: Mode, reads: Reads) -> bool {
-    let default = match mode {
-        Mode::Strong => Level::Linearizable,
-        Mode::Eventual => Level::Local,
-    };
     match reads {
         Reads::All => true,
-        Reads::Claimed => ret.got.or(op.invoke.level).unwrap_or(default) == Level::Linearizable,
+        Reads::Claimed => is_linearizable(mode, op, ret),
     }
 }
 
@@ -165,6 +176,7 @@ fn step<'a>(op: &'a Op, mode: Mode, reads: Reads, values: &mut Values<'a>) -> Op
         }
         (Action::Delete, _) => Some(Step::Write(None, ok.and_then(revision))),
         (Action::Cas(cas), _) => Some(cas_step(cas, ok, values)),
+        (Action::List | Action::Grant { .. } | Action::KeepAlive | Action::Revoke, _) => None,
     }
 }
 
@@ -187,6 +199,15 @@ fn cas_step<'a>(cas: &'a Cas, ok: Option<&'a Return>, values: &mut Values<'a>) -
     }
 }
 
+/// What the end of its lease does to a value.
+fn lease_end(value: u32) -> Step {
+    Step::Swap {
+        expected: Some(value),
+        value: None,
+        revision: None,
+    }
+}
+
 fn written(step: Step) -> Value {
     match step {
         Step::Write(value, _) | Step::Swap { value, .. } => value,
@@ -196,37 +217,12 @@ fn written(step: Step) -> Value {
 
 /// Drops the unknown writes that nobody saw, and pins down those that somebody did.
 fn settle_unknown(register: &mut Vec<RegisterOp>, shown_at: &HashMap<u32, u64>) {
-    let mut writers: HashMap<u32, u32> = HashMap::new();
-    let mut first_seen: HashMap<u32, u64> = HashMap::new();
-    let mut touched: HashSet<u32> = shown_at.keys().copied().collect();
-    for op in register.iter() {
-        if let Some(value) = written(op.step) {
-            *writers.entry(value).or_default() += 1;
-        }
-        let (Step::Read(Some(seen))
-        | Step::Swap {
-            expected: Some(seen),
-            ..
-        }
-        | Step::SwapLost(Some(seen))) = op.step
-        else {
-            continue;
-        };
-        touched.insert(seen);
-        if let (Some(ret), Step::Read(_) | Step::Swap { .. }) = (op.ret, op.step) {
-            let first = first_seen.entry(seen).or_insert(ret);
-            *first = ret.min(*first);
-        }
-    }
-    // A lost compare that showed no entry may have seen any write, so then none is certainly unseen.
-    let blind = register
-        .iter()
-        .any(|op| matches!(op.step, Step::SwapLost(_)));
-    let was_seen = |step| written(step).is_none_or(|value| touched.contains(&value));
-    register.retain(|op| blind || op.ret.is_some() || was_seen(op.step));
+    let seen = Seen::of(register, shown_at);
+    drop_unseen(register, &seen);
     // A write that is seen before it begins stays unknown, and the search finds that no order explains it.
     for op in register.iter_mut().filter(|op| op.ret.is_none()) {
-        let Some(value) = written(op.step).filter(|value| writers.get(value) == Some(&1)) else {
+        let Some(value) = written(op.step).filter(|value| seen.writers.get(value) == Some(&1))
+        else {
             continue;
         };
         let shown = shown_at.get(&value).copied();
@@ -241,11 +237,126 @@ fn settle_unknown(register: &mut Vec<RegisterOp>, shown_at: &HashMap<u32, u64>) 
             },
             Step::Read(_) | Step::SwapLost(_) | Step::Absurd => op.step,
         };
-        op.ret = first_seen
-            .get(&value)
-            .copied()
-            .filter(|&ret| ret >= op.call);
+        let first = seen.first.get(&value).copied();
+        op.ret = first.filter(|&ret| ret >= op.call);
     }
+}
+
+/// What the operations of a key show of each other.
+#[derive(Default)]
+struct Seen {
+    /// How many wrote each value.
+    writers: HashMap<u32, u32>,
+    /// When the first answer that certainly showed the value returned.
+    first: HashMap<u32, u64>,
+    /// Values that somebody saw or compared with.
+    touched: HashSet<u32>,
+    /// When the last answer that may have shown an absence returned; none = there is none.
+    absent: Option<u64>,
+    /// Whether a lost compare showed no entry: then it may have been any, and no write is certainly unseen.
+    blind: bool,
+}
+
+impl Seen {
+    fn of(register: &[RegisterOp], shown_at: &HashMap<u32, u64>) -> Self {
+        let touched = shown_at.keys().copied().collect();
+        let mut seen = Self {
+            touched,
+            ..Self::default()
+        };
+        // An unknown compare-and-set may have found what it expected at any time.
+        for op in register {
+            let ret = op.ret.unwrap_or(u64::MAX);
+            if let Some(value) = written(op.step) {
+                *seen.writers.entry(value).or_default() += 1;
+            }
+            match op.step {
+                Step::Read(Some(value))
+                | Step::Swap {
+                    expected: Some(value),
+                    ..
+                } if op.step != lease_end(value) || op.ret.is_some() => {
+                    seen.touched.insert(value);
+                    if op.ret.is_some() {
+                        let first = seen.first.entry(value).or_insert(ret);
+                        *first = ret.min(*first);
+                    }
+                }
+                Step::Read(None) | Step::Swap { expected: None, .. } => {
+                    seen.absent = seen.absent.max(Some(ret));
+                }
+                Step::SwapLost(value) => {
+                    seen.touched.extend(value);
+                    seen.absent = seen.absent.max(Some(ret));
+                    seen.blind = true;
+                }
+                Step::Read(Some(_)) | Step::Swap { .. } | Step::Write(..) | Step::Absurd => {}
+            }
+        }
+        seen
+    }
+}
+
+/// Leaves out what no order needs, and turns an unseen write under a lease into the delete that its end is.
+fn drop_unseen(register: &mut Vec<RegisterOp>, seen: &Seen) {
+    if seen.blind {
+        return;
+    }
+    let mut ended: HashSet<u32> = HashSet::new();
+    for op in register.iter().filter(|op| op.ret.is_none()) {
+        if let Step::Swap {
+            expected: Some(value),
+            value: None,
+            ..
+        } = op.step
+        {
+            ended.insert(value);
+        }
+    }
+    // Where several writes share a value, nobody can tell whose end it was.
+    let shared = |value: u32| ended.contains(&value) && seen.writers.get(&value) != Some(&1);
+    let unseen = |value: u32| !seen.touched.contains(&value) && !shared(value);
+    let mut unknown: HashSet<u32> = HashSet::new();
+    for op in register.iter_mut().filter(|op| op.ret.is_none()) {
+        let Some(value) = written(op.step).filter(|&value| unseen(value)) else {
+            continue;
+        };
+        unknown.insert(value);
+        if ended.contains(&value) {
+            op.step = match op.step {
+                Step::Swap { expected, .. } => Step::Swap {
+                    expected,
+                    value: None,
+                    revision: None,
+                },
+                Step::Write(..) | Step::Read(_) | Step::SwapLost(_) | Step::Absurd => {
+                    Step::Write(None, None)
+                }
+            };
+        }
+    }
+    let absence_seen = |op: &RegisterOp| seen.absent.is_some_and(|last| last >= op.call);
+    let needed = |op: &RegisterOp| match op.step {
+        // The end of a write that became its own end.
+        Step::Swap {
+            expected: Some(value),
+            value: None,
+            ..
+        } if unknown.contains(&value) => false,
+        // It changes nothing.
+        Step::Swap {
+            expected: None,
+            value: None,
+            ..
+        } => false,
+        Step::Write(None, _) | Step::Swap { value: None, .. } => absence_seen(op),
+        Step::Write(Some(value), _)
+        | Step::Swap {
+            value: Some(value), ..
+        } => !unseen(value),
+        Step::Read(_) | Step::SwapLost(_) | Step::Absurd => true,
+    };
+    register.retain(|op| op.ret.is_some() || needed(op));
 }
 
 #[cfg(test)]

@@ -85,12 +85,17 @@ pub struct KeyHistory<'a> {
     pub writes: Vec<Write<'a>>,
     /// What was seen of it, in order of invocation.
     pub sights: Vec<Sight<'a>>,
+    /// Whether a lease was ever bound to it: then its end explains an absence that no delete does.
+    pub leased: bool,
 }
 
 impl<'a> KeyHistory<'a> {
     /// The highest version that an answer "absent" at this time can have stood for: the highest delete begun by
-    /// then. `Err` = a delete without a version was begun, so nobody can tell.
+    /// then. `Err` = a delete without a version was begun, or a lease may have ended, so nobody can tell.
     pub fn absent_rank(&self, at_us: u64) -> Result<Option<Rank>, Undecided> {
+        if self.leased {
+            return Err(Undecided);
+        }
         let mut highest = None;
         for delete in self
             .writes
@@ -127,6 +132,7 @@ pub fn by_key(history: &History) -> BTreeMap<&str, KeyHistory<'_>> {
     ops.sort_by_key(|op| (op.invoke.at_us, op.id()));
     for op in ops {
         let key = keys.entry(&op.invoke.key).or_default();
+        key.leased |= op.invoke.lease.is_some() && op.invoke.action.is_write();
         if let Some(ret) = sight(op) {
             let value = ret.values.first().map(String::as_str);
             let named =
@@ -170,7 +176,11 @@ fn sight(op: &Op) -> Option<&Return> {
         Action::Get => Some(ret),
         Action::Cas(_) => Some(ret).filter(|_| lost),
         Action::Delete => Some(ret).filter(|ret| ret.deleted_nothing()),
-        Action::Put(_) => None,
+        Action::Put(_)
+        | Action::List
+        | Action::Grant { .. }
+        | Action::KeepAlive
+        | Action::Revoke => None,
     }
 }
 

@@ -1,5 +1,5 @@
 //! No phantoms: every value that was read, also at the end, was written by somebody before the read returned, and
-//! not by an operation that was refused as certainly not applied.
+//! not by an operation that certainly wasn't applied: one that was refused, or a compare that was lost.
 //!
 //! The order of values is not judged here. Holds for both modes.
 
@@ -20,8 +20,8 @@ pub fn check(history: &History) -> Finding {
         let Some(all) = writers.get(&(key, value)) else {
             return Some(("nobody wrote", Vec::new()));
         };
-        if all.iter().all(|op| op.outcome() == Outcome::Fail) {
-            return Some(("only a refused operation wrote", all.clone()));
+        if all.iter().all(|op| is_void(op)) {
+            return Some(("only a refused or lost operation wrote", all.clone()));
         }
         let later = all.iter().all(|op| op.invoke.at_us > by_us);
         later.then(|| ("was written only later:", all.clone()))
@@ -29,12 +29,15 @@ pub fn check(history: &History) -> Finding {
     let (mut seen, mut evidence) = (0u64, Vec::new());
     for op in &history.ops {
         let Some(ret) = op.answer() else { continue };
-        for value in &ret.values {
+        let own = ret.values.iter().map(|value| (&op.invoke.key, value));
+        let listed = ret.entries.iter();
+        let listed = listed.flat_map(|entry| entry.values.iter().map(|value| (&entry.key, value)));
+        for (key, value) in own.chain(listed) {
             seen += 1;
-            if let Some((what, mut ops)) = wrong(&op.invoke.key, value, ret.at_us) {
+            if let Some((what, mut ops)) = wrong(key, value, ret.at_us) {
                 ops.push(op);
                 evidence.push(Evidence::new(
-                    format!("{value} was read, which {what}"),
+                    format!("{key} = {value} was read, which {what}"),
                     &ops,
                 ));
             }
@@ -56,4 +59,10 @@ pub fn check(history: &History) -> Finding {
     }
     let summary = format!("{seen} values seen, {} of them phantoms", evidence.len());
     Finding::from_evidence(Property::NoPhantoms, summary, evidence)
+}
+
+/// True if it certainly changed nothing.
+fn is_void(op: &Op) -> bool {
+    let lost = op.answer().is_some_and(|ret| ret.succeeded == Some(false));
+    op.outcome() == Outcome::Fail || lost
 }

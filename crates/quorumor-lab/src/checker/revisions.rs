@@ -113,7 +113,7 @@ impl<'a> Acked<'a> {
 fn real_time(writes: &[(u64, &Write<'_>)], acked: &Acked<'_>, evidence: &mut Vec<Evidence>) {
     for &(revision, write) in writes {
         if let Some((earlier, op)) = acked.before(write.op.invoke.at_us)
-            && earlier > revision
+            && earlier >= revision
         {
             let text = format!(
                 "revision {revision} began after revision {earlier} was acknowledged or shown"
@@ -149,12 +149,9 @@ fn replayed(key: &KeyHistory<'_>, sight: &Sight<'_>) -> Option<Evidence> {
     });
     let same_value = value == sight.value;
     let same_revision = sight.value.is_none() || shown.is_none() || shown == expected;
-    // An unplaced delete explains an absence; an unplaced put would have been placed by its value.
-    let wildcard = sight.value.is_none()
-        && key
-            .writes
-            .iter()
-            .any(|write| write.value.is_none() && write.rank.is_none());
+    // An unplaced delete or a lease's end explains an absence; an unplaced put would have been placed by its value.
+    let unplaced = |write: &Write<'_>| write.value.is_none() && write.rank.is_none();
+    let wildcard = sight.value.is_none() && (key.leased || key.writes.iter().any(unplaced));
     if (same_value && same_revision) || wildcard {
         return None;
     }

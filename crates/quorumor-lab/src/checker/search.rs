@@ -10,9 +10,14 @@
 //! linearizable as soon as every definite operation is placed. An operation of unknown outcome never returns and
 //! need not be placed.
 //!
+//! What changes nothing (a read, a lost compare) is placed as soon as it is legal, and never tried otherwise: whatever order has it later
+//! has it here as well. So only writes are alternatives, and only they are remembered.
+//!
 //! The memo is exact: lowest unplaced definite operation, bitset of placed ones above it, bitset of placed unknown ones, state.
+//! Steps and the memo's bytes are bounded; at the bound the answer is [`Answer::OutOfSteps`], never a guess.
 
 use std::collections::HashSet;
+use std::hash::{BuildHasherDefault, Hasher};
 
 /// A value of the register, as a number; none = the key is absent.
 pub type Value = Option<u32>;
@@ -59,7 +64,7 @@ pub enum Answer {
     Linearizable,
     /// There is none.
     Illegal,
-    /// The step budget ran out first.
+    /// The step budget, or [`MEMO_BYTES_MAX`], ran out first.
     OutOfSteps,
 }
 
@@ -99,6 +104,12 @@ impl State {
     }
 }
 
+/// What the memo of one search may hold: with the two machine words that a set keeps for each configuration beside its own, the
+/// search of one key stays below half a gigabyte.
+pub const MEMO_BYTES_MAX: usize = 384 << 20;
+/// What a configuration costs in the memo beside its own words: pointer and length, and the slot's share of spare room.
+const MEMO_OVERHEAD_BYTES: usize = 48;
+
 /// Looks for a linear order of the operations on one register that starts out absent, in at most `budget` steps.
 pub fn search(ops: &[RegisterOp], budget: u64) -> Answer {
     let mut search = Search::new(ops);
@@ -106,6 +117,9 @@ pub fn search(ops: &[RegisterOp], budget: u64) -> Answer {
     for _ in 0..budget {
         if search.definite_left == 0 {
             return Answer::Linearizable;
+        }
+        if search.memo_bytes > MEMO_BYTES_MAX {
+            return Answer::OutOfSteps;
         }
         match search.list.events[node] {
             Event::Call(op) => {
@@ -125,6 +139,41 @@ pub fn search(ops: &[RegisterOp], budget: u64) -> Answer {
         Answer::Linearizable
     } else {
         Answer::OutOfSteps
+    }
+}
+
+/// True if it changes nothing wherever it is placed.
+fn is_onlooker(step: Step) -> bool {
+    match step {
+        Step::Read(_) | Step::SwapLost(_) => true,
+        Step::Write(..) | Step::Swap { .. } | Step::Absurd => false,
+    }
+}
+
+/// A quick hash of the memo's words: they are this program's own, so nobody can choose them to collide.
+#[derive(Default)]
+struct Mix(u64);
+
+impl Hasher for Mix {
+    fn finish(&self) -> u64 {
+        self.0 ^ (self.0 >> 32)
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.write_u64(u64::from_le_bytes(word));
+        }
+    }
+
+    fn write_u64(&mut self, word: u64) {
+        // The multiplier of Knuth's multiplicative hashing, for 64 bits.
+        self.0 = (self.0.rotate_left(5) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn write_usize(&mut self, word: usize) {
+        self.write_u64(word as u64);
     }
 }
 
@@ -238,7 +287,8 @@ struct Search<'a> {
     lowest: usize,
     state: State,
     stack: Vec<(usize, State)>,
-    seen: HashSet<Box<[u64]>>,
+    seen: HashSet<Box<[u64]>, BuildHasherDefault<Mix>>,
+    memo_bytes: usize,
     scratch: Vec<u64>,
 }
 
@@ -271,7 +321,8 @@ impl<'a> Search<'a> {
                 revision: 0,
             },
             stack: Vec::new(),
-            seen: HashSet::new(),
+            seen: HashSet::default(),
+            memo_bytes: 0,
             scratch: Vec::new(),
         }
     }
@@ -283,7 +334,7 @@ impl<'a> Search<'a> {
         };
         self.mark(op);
         let before = std::mem::replace(&mut self.state, next);
-        if !self.remember() {
+        if !is_onlooker(self.ops[op].step) && !self.remember() {
             self.state = before;
             self.unmark(op);
             return false;
@@ -293,13 +344,17 @@ impl<'a> Search<'a> {
         true
     }
 
-    /// Takes back the operation placed last; none = nothing is placed.
+    /// Takes back the write placed last, and all that was placed after it; none = no write is placed.
     fn take_back(&mut self) -> Option<usize> {
-        let (op, before) = self.stack.pop()?;
-        self.state = before;
-        self.unmark(op);
-        self.list.unlift(op);
-        Some(op)
+        while let Some((op, before)) = self.stack.pop() {
+            self.state = before;
+            self.unmark(op);
+            self.list.unlift(op);
+            if !is_onlooker(self.ops[op].step) {
+                return Some(op);
+            }
+        }
+        None
     }
 
     fn mark(&mut self, op: usize) {
@@ -349,6 +404,7 @@ impl<'a> Search<'a> {
         if self.seen.contains(key.as_slice()) {
             return false;
         }
+        self.memo_bytes += key.len() * size_of::<u64>() + MEMO_OVERHEAD_BYTES;
         self.seen.insert(key.as_slice().into())
     }
 }

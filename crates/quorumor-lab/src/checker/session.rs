@@ -2,7 +2,7 @@
 //! reads older than before (Terry et al., 1994), at any node.
 //!
 //! Only the bearer of the token is judged: an operation without one claims nothing. Monotonic writes and
-//! writes-follow-reads are not judged here. A refusal (`TokenAhead`, `TokenTooWide`) is no violation.
+//! writes-follow-reads have files of their own. A refusal (`TokenAhead`, `TokenTooWide`) is no violation.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -19,6 +19,8 @@ pub struct Sessions {
     pub judged: u64,
     /// Reads that broke a promise.
     pub violations: u64,
+    /// Of those, reads that missed a write of their own session; the others went back behind an earlier read.
+    pub own_writes_missed: u64,
 }
 
 /// The latest that a session knows of a key.
@@ -37,13 +39,23 @@ pub fn check(history: &History) -> Sessions {
     }
     positions(history, &mut evidence);
     let violations = evidence.len() as u64;
-    let summary = format!("{judged} reads with a session token, {violations} broke it");
+    let missed = evidence
+        .iter()
+        .filter(|one| one.text.starts_with(OWN_WRITE_MISSED));
+    let own_writes_missed = missed.count() as u64;
+    let summary = format!(
+        "{judged} reads with a session token: {own_writes_missed} missed an own write, {} went back",
+        violations - own_writes_missed
+    );
     Sessions {
         finding: Finding::from_evidence(Property::Session, summary, evidence),
         judged,
         violations,
+        own_writes_missed,
     }
 }
+
+const OWN_WRITE_MISSED: &str = "a session did not read its own write";
 
 fn judge_key<'a>(key: &KeyHistory<'a>, judged: &mut u64, evidence: &mut Vec<Evidence>) {
     // A session is sequential, so the order of invocation is its order; a sight is judged before it is learned from.
@@ -121,7 +133,7 @@ fn least_deletion_from(key: &KeyHistory<'_>, known: Option<Rank>) -> Option<Rank
 
 fn violation(before: &Op, op: &Op) -> Evidence {
     let promise = if before.invoke.action.is_write() && before.is_acked_write() {
-        "a session did not read its own write"
+        OWN_WRITE_MISSED
     } else {
         "a session read older than before"
     };

@@ -4,16 +4,106 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::record::{NodeId, Version};
+use super::record::{Dot, NodeId, ProcessId, Version};
 
 /// What a fault does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FaultAction {
-    /// SIGKILL, later a restart.
+    /// The process is killed, and later started on the disk that it left.
     Kill,
+    /// The machine loses power: what the disk had not synced is lost in part.
+    PowerCut,
+    /// The process is killed and its disk emptied; later it is started again.
+    Wipe,
+    /// The process is killed and the tail of its log torn.
+    TearLog,
+    /// The process is killed and a bit of its log flipped.
+    FlipBit,
+    /// The process stands still.
+    Pause,
+    /// The process gets only part of its CPU.
+    Starve,
     /// The named nodes are cut off from the others, both ways.
     Partition,
+    /// Nothing from the named nodes reaches the others.
+    CutOut,
+    /// Nothing from the others reaches the named nodes.
+    CutIn,
+    /// Two halves that only the named nodes connect.
+    Bridge,
+    /// Each node reaches a majority, and no two the same one.
+    Ring,
+    /// The named nodes are cut off and back again, over and over.
+    Flap,
+    /// The links of the named nodes delay, lose, double or reorder.
+    Weather,
+    /// Each sync of the disk takes long.
+    SlowDisk,
+    /// The disk has no space.
+    FullDisk,
+    /// The disk answers a sync with an error.
+    DiskError,
+    /// The wall clock jumps.
+    ClockJump,
+    /// The clocks run at another rate.
+    ClockDrift,
+    /// The node is removed as a member, and another takes its place.
+    Replace,
+    /// New members come.
+    Join,
+}
+
+impl FaultAction {
+    /// What is done to nodes, as the end of a sentence that begins with them.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Kill => "killed",
+            Self::PowerCut => "without power",
+            Self::Wipe => "killed, disk emptied",
+            Self::TearLog => "killed, log torn",
+            Self::FlipBit => "killed, a bit flipped",
+            Self::Pause => "paused",
+            Self::Starve => "starved of CPU",
+            Self::Partition => "cut off",
+            Self::CutOut => "not heard",
+            Self::CutIn => "deaf",
+            Self::Bridge => "the only bridge",
+            Self::Ring => "in a ring of majorities",
+            Self::Flap => "flapping",
+            Self::Weather => "in bad weather",
+            Self::SlowDisk => "slow to sync",
+            Self::FullDisk => "out of disk space",
+            Self::DiskError => "with a broken disk",
+            Self::ClockJump => "with a clock that jumped",
+            Self::ClockDrift => "with a clock that drifts",
+            Self::Replace => "replaced",
+            Self::Join => "joining",
+        }
+    }
+
+    /// True if the process ends by it.
+    pub fn kills(self) -> bool {
+        match self {
+            Self::Kill | Self::PowerCut | Self::Wipe | Self::TearLog | Self::FlipBit => true,
+            Self::Pause
+            | Self::Starve
+            | Self::Partition
+            | Self::CutOut
+            | Self::CutIn
+            | Self::Bridge
+            | Self::Ring
+            | Self::Flap
+            | Self::Weather
+            | Self::SlowDisk
+            | Self::FullDisk
+            | Self::DiskError
+            | Self::ClockJump
+            | Self::ClockDrift
+            | Self::Replace
+            | Self::Join => false,
+        }
+    }
 }
 
 /// Where a fault stands.
@@ -65,11 +155,16 @@ pub struct FaultRecord {
     /// The counters of the links it concerns, cumulative.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub links: Vec<LinkCounters>,
+    /// How often it took effect so far, as the world saw it: what a pause held back, syncs that were slow or refused, processes
+    /// seen standing still, clocks seen off.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub hits: u64,
 }
 
 /// What a node believes about another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum MemberState {
     /// Answers.
     Alive,
@@ -99,6 +194,8 @@ pub enum EventKind {
         /// The belief.
         state: MemberState,
     },
+    /// The node is out of the cluster for good, and rightly, for this reason: nobody expects it at the end.
+    Out(String),
     /// Anything else worth keeping, for people only.
     Note(String),
 }
@@ -113,6 +210,83 @@ pub struct Event {
     pub node: NodeId,
     /// What.
     pub kind: EventKind,
+}
+
+/// What a watcher was told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum WatchStep {
+    /// The watch was asked for.
+    Opened {
+        /// The cursor to resume from; none = from the present on, after a snapshot.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cursor: Option<String>,
+    },
+    /// The state at its beginning.
+    Snapshot {
+        /// Every entry under the prefix.
+        entries: Vec<FinalEntry>,
+        /// Strong: the revision of the state.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        revision: Option<u64>,
+    },
+    /// One change.
+    Change {
+        /// The key.
+        key: String,
+        /// Its values from now on, the winner first; empty = deleted.
+        values: Vec<String>,
+        /// The version of the change, where it is told.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        version: Option<Version>,
+    },
+    /// Strong: everything up to here was told.
+    Progress {
+        /// The revision.
+        revision: u64,
+    },
+    /// What lay between is gone: a new snapshot follows.
+    Resync {
+        /// Why.
+        reason: String,
+    },
+    /// The stream ended.
+    Closed {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// A step of one watch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WatchRecord {
+    /// When.
+    pub at_us: u64,
+    /// Which watcher; it may go from node to node.
+    pub watch: u64,
+    /// The node that it watches at.
+    pub node: NodeId,
+    /// The prefix watched.
+    pub prefix: String,
+    /// What.
+    pub step: WatchStep,
+}
+
+/// A write to the lab's own resource, which a lock guards: it refuses a fencing token below one that it has seen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FenceRecord {
+    /// When.
+    pub at_us: u64,
+    /// The lock's key.
+    pub lock: String,
+    /// Who holds the lock, as it believes.
+    pub holder: ProcessId,
+    /// The fencing token: the revision at which the lock was taken.
+    pub token: u64,
+    /// Whether the resource took the write.
+    pub accepted: bool,
 }
 
 /// A digest of one node's data, polled after the heal to find when all are equal. The lab takes it over keys whose
@@ -153,7 +327,10 @@ pub struct FinalState {
     pub digest: String,
     /// Every key of the workload that is present there.
     pub entries: Vec<FinalEntry>,
-    /// Eventual: how many distinct writes its conflict ledger lists as discarded.
+    /// Eventual: the dots of the writes that its conflict ledger lists as discarded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ledger: Option<Vec<Dot>>,
+    /// Eventual: how many distinct writes its conflict ledger counts as discarded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub discarded: Option<u64>,
 }
@@ -166,4 +343,8 @@ pub struct Lag {
     pub at_us: u64,
     /// Each overshoot.
     pub overshoot_us: Vec<u64>,
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }

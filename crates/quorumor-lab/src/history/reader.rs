@@ -2,15 +2,17 @@
 //!
 //! Not a judge: an incomplete history is read as far as it goes and says so. Called by the analysis and by tests.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::path::Path;
 
-use super::observed::{DigestPoll, Event, FaultRecord, FinalState, Lag};
+use super::observed::{
+    DigestPoll, Event, EventKind, FaultRecord, FenceRecord, FinalState, Lag, WatchRecord,
+};
 use super::record::{
-    Action, FORMAT_NAME, FORMAT_VERSION, Footer, Header, Invoke, OpId, Outcome, ProcessId, Record,
-    Return,
+    Action, FORMAT_NAME, FORMAT_VERSION, Footer, Header, Invoke, NodeId, OpId, Outcome, ProcessId,
+    Record, Return,
 };
 
 /// Why a file is not a history.
@@ -82,7 +84,11 @@ impl Op {
     /// True if it certainly changed the key: an ok put or delete, or a compare-and-set that was applied.
     pub fn is_acked_write(&self) -> bool {
         self.answer().is_some_and(|ret| match self.invoke.action {
-            Action::Get => false,
+            Action::Get
+            | Action::List
+            | Action::Grant { .. }
+            | Action::KeepAlive
+            | Action::Revoke => false,
             Action::Put(_) => true,
             Action::Delete => !ret.deleted_nothing(),
             Action::Cas(_) => ret.succeeded == Some(true),
@@ -100,6 +106,10 @@ impl Op {
                 let expected = cas.expected.as_deref().unwrap_or("absent");
                 format!("cas {} {expected} -> {}", invoke.key, cas.value)
             }
+            Action::List => format!("list {}", invoke.key),
+            Action::Grant { ttl_ms } => format!("grant a lease of {ttl_ms} ms"),
+            Action::KeepAlive => format!("keep lease {} alive", invoke.lease()),
+            Action::Revoke => format!("revoke lease {}", invoke.lease()),
         };
         let start = seconds(invoke.at_us);
         let end = match &self.ret {
@@ -129,6 +139,9 @@ fn describe_answer(action: &Action, ret: &Return) -> String {
             } else {
                 "ok".to_owned()
             };
+            if matches!(action, Action::List) {
+                text.push_str(&format!(", saw {} entries", ret.entries.len()));
+            }
             if saw {
                 text.push_str(&format!(
                     ", saw {}",
@@ -170,6 +183,10 @@ pub struct History {
     pub faults: Vec<FaultRecord>,
     /// In order of the file.
     pub events: Vec<Event>,
+    /// What watchers were told, in order of the file.
+    pub watches: Vec<WatchRecord>,
+    /// Writes to the resources that locks guard, in order of the file.
+    pub fences: Vec<FenceRecord>,
     /// In order of the file.
     pub digests: Vec<DigestPoll>,
     /// In order of the file.
@@ -188,6 +205,8 @@ impl History {
             ops: Vec::new(),
             faults: Vec::new(),
             events: Vec::new(),
+            watches: Vec::new(),
+            fences: Vec::new(),
             digests: Vec::new(),
             finals: Vec::new(),
             lag: Vec::new(),
@@ -235,6 +254,42 @@ impl History {
         })
     }
 
+    /// The operations of the load, without those of the riders beside it: what is counted as available, and timed.
+    pub fn load(&self) -> impl Iterator<Item = &Op> {
+        let scenario = &self.header.scenario;
+        // A history from elsewhere has no riders.
+        let clients = if scenario.name.is_empty() {
+            u32::MAX
+        } else {
+            scenario.workload.clients
+        };
+        self.ops
+            .iter()
+            .filter(move |op| op.invoke.client.0 < clients)
+    }
+
+    /// The nodes that were put out of the cluster for good, and rightly.
+    pub fn out(&self) -> BTreeSet<NodeId> {
+        let out = |event: &Event| match event.kind {
+            EventKind::Out(_) => Some(event.node),
+            EventKind::Leader { .. } | EventKind::Member { .. } | EventKind::Note(_) => None,
+        };
+        self.events.iter().filter_map(out).collect()
+    }
+
+    /// The founding nodes that are expected to serve at the end; of a history from elsewhere those that it tells of.
+    pub fn standing(&self) -> Vec<NodeId> {
+        let out = self.out();
+        let mut nodes = self.header.scenario.node_ids();
+        if nodes.is_empty() {
+            let told = self.finals.iter().map(|state| state.node);
+            let told = told.chain(self.digests.iter().map(|poll| poll.node));
+            nodes = told.collect::<BTreeSet<_>>().into_iter().collect();
+        }
+        nodes.retain(|node| !out.contains(node));
+        nodes
+    }
+
     /// True if the run reached its end and the file was not changed since.
     pub fn is_complete(&self) -> bool {
         self.footer.is_some()
@@ -272,6 +327,8 @@ impl Reading {
             Record::Ret(ret) => self.take_return(&mut history, ret)?,
             Record::Fault(fault) => history.faults.push(fault),
             Record::Event(event) => history.events.push(event),
+            Record::Watch(watch) => history.watches.push(watch),
+            Record::Fence(fence) => history.fences.push(fence),
             Record::Digest(poll) => history.digests.push(poll),
             Record::Final(state) => history.finals.push(state),
             Record::Lag(lag) => history.lag.push(lag),
@@ -343,7 +400,7 @@ impl Reading {
             );
             return Err(self.contradiction(what));
         }
-        if footer.hash != self.hasher.finalize().to_hex().as_str() {
+        if !footer.hash.is_empty() && footer.hash != self.hasher.finalize().to_hex().as_str() {
             return Err(self
                 .contradiction("the hash differs: the file was changed after the run".to_owned()));
         }

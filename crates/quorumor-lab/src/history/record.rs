@@ -8,19 +8,22 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::observed::{DigestPoll, Event, FaultRecord, FinalState, Lag};
+use super::observed::{
+    DigestPoll, Event, FaultRecord, FenceRecord, FinalEntry, FinalState, Lag, WatchRecord,
+};
 use crate::scenario::Scenario;
 
 /// The `format` of every header.
 pub const FORMAT_NAME: &str = "quorumor-history";
 /// The version of this format; another version is refused by the reader.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident, $inner:ty, $prefix:literal) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(transparent)]
+        #[cfg_attr(test, derive(schemars::JsonSchema))]
         pub struct $name(pub $inner);
 
         impl fmt::Display for $name {
@@ -53,10 +56,14 @@ id!(
 );
 
 /// Which of the two consistency modes was running.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum Mode {
     /// Raft-replicated.
+    #[default]
     Strong,
     /// Gossip.
     Eventual,
@@ -85,13 +92,30 @@ pub enum Level {
 }
 
 /// Where the run took place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum World {
     /// Child processes on loopback, real time.
+    #[default]
     Cluster,
     /// The simulator, virtual time.
     Simulated,
+}
+
+/// Whose cluster was running.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum System {
+    /// Ours.
+    #[default]
+    Quorumor,
+    /// etcd, over its v3 gRPC.
+    Etcd,
+    /// Another, whose history was brought here to be checked.
+    Other,
 }
 
 /// The first line: what was run, on what, from which seed.
@@ -102,19 +126,29 @@ pub struct Header {
     pub format: String,
     /// Always [`FORMAT_VERSION`].
     pub version: u32,
-    /// The mode that was running.
+    /// Whose cluster was running.
+    #[serde(default)]
+    pub system: System,
+    /// The mode that was running; of another system the one whose promises it is judged by.
+    #[serde(default)]
     pub mode: Mode,
     /// Where it was running.
+    #[serde(default)]
     pub world: World,
-    /// The whole scenario, seed included.
+    /// The whole scenario, seed included; of a history from elsewhere an empty one.
+    #[serde(default)]
     pub scenario: Scenario,
     /// When the workload's time zero was, on the lab's clock. Every `due` is at or after it.
+    #[serde(default)]
     pub start_us: u64,
     /// What the nodes were told about syncing their log, for people.
+    #[serde(default)]
     pub fsync: String,
     /// Version and commit of the build under test.
+    #[serde(default)]
     pub build: String,
     /// Further settings of the nodes, for people.
+    #[serde(default)]
     pub config: BTreeMap<String, String>,
 }
 
@@ -124,6 +158,7 @@ impl Header {
         Self {
             format: FORMAT_NAME.to_owned(),
             version: FORMAT_VERSION,
+            system: System::Quorumor,
             mode,
             world,
             scenario,
@@ -157,23 +192,52 @@ pub enum Action {
     Delete,
     /// Write if the key holds what is expected.
     Cas(Cas),
+    /// Read every key that begins with the operation's key.
+    List,
+    /// Open a lease; the key is empty.
+    Grant {
+        /// How long it lives without a keep-alive.
+        ttl_ms: u64,
+    },
+    /// Renew [`Invoke::lease`]; the key is empty.
+    KeepAlive,
+    /// End [`Invoke::lease`] and with it every key that is bound to it; the key is empty.
+    Revoke,
 }
 
 impl Action {
     /// The value it would write, if it writes one.
     pub fn written(&self) -> Option<&str> {
         match self {
-            Self::Get | Self::Delete => None,
+            Self::Get
+            | Self::Delete
+            | Self::List
+            | Self::Grant { .. }
+            | Self::KeepAlive
+            | Self::Revoke => None,
             Self::Put(value) => Some(value),
             Self::Cas(cas) => Some(&cas.value),
         }
     }
 
-    /// True if it can change the key.
+    /// True if it can change its own key. What a lease's end removes is not its own.
     pub fn is_write(&self) -> bool {
         match self {
-            Self::Get => false,
             Self::Put(_) | Self::Delete | Self::Cas(_) => true,
+            Self::Get | Self::List | Self::Grant { .. } | Self::KeepAlive | Self::Revoke => false,
+        }
+    }
+
+    /// True if it only reads.
+    pub fn is_read(&self) -> bool {
+        match self {
+            Self::Get | Self::List => true,
+            Self::Put(_)
+            | Self::Delete
+            | Self::Cas(_)
+            | Self::Grant { .. }
+            | Self::KeepAlive
+            | Self::Revoke => false,
         }
     }
 }
@@ -187,15 +251,22 @@ pub struct Invoke {
     /// Who asks; one outstanding operation at a time.
     pub process: ProcessId,
     /// The user that the process belongs to.
+    #[serde(default)]
     pub client: ClientId,
     /// The chain of session tokens that the operation belongs to.
+    #[serde(default)]
     pub session: SessionId,
     /// The node dialled.
+    #[serde(default)]
     pub node: NodeId,
     /// The key.
+    #[serde(default)]
     pub key: String,
     /// What is asked for.
     pub action: Action,
+    /// The lease that a write binds its entry to, or that is renewed or revoked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<String>,
     /// The level asked; none = the mode's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub level: Option<Level>,
@@ -209,13 +280,23 @@ pub struct Invoke {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idempotency: Option<(String, u64)>,
     /// The request id sent.
+    #[serde(default)]
     pub request_id: String,
     /// When it was meant to start.
+    #[serde(default)]
     pub due_us: u64,
     /// When it did start.
     pub at_us: u64,
     /// The caller's deadline, counted from `at_us`.
+    #[serde(default)]
     pub timeout_us: u64,
+}
+
+impl Invoke {
+    /// The lease that it concerns, for people.
+    pub fn lease(&self) -> &str {
+        self.lease.as_deref().unwrap_or("none")
+    }
 }
 
 /// How an operation ended, for a judge.
@@ -361,6 +442,15 @@ pub struct Return {
     /// The version of the entry read or written (of the tombstone, where a node tells it). A delete that found nothing leaves it out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<Version>,
+    /// A list: every entry found, by key.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub entries: Vec<FinalEntry>,
+    /// A grant: the lease.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<String>,
+    /// A grant or a keep-alive: how long the lease lives from now on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl_ms: Option<u64>,
     /// Strong: where the answering node stood.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub position: Option<Position>,
@@ -396,6 +486,9 @@ impl Return {
             found: None,
             values: Vec::new(),
             version: None,
+            entries: Vec::new(),
+            lease: None,
+            ttl_ms: None,
             position: None,
             staleness: None,
             members: None,
@@ -421,7 +514,8 @@ pub struct Footer {
     pub invoked: u64,
     /// Returns among them.
     pub returned: u64,
-    /// BLAKE3 of every byte before this line, in hexadecimal.
+    /// BLAKE3 of every byte before this line, in hexadecimal; left out (by whoever brings a history from elsewhere) it isn't checked.
+    #[serde(default)]
     pub hash: String,
 }
 
@@ -439,6 +533,10 @@ pub enum Record {
     Fault(FaultRecord),
     /// Something observed.
     Event(Event),
+    /// A step of a watch.
+    Watch(WatchRecord),
+    /// A write to the resource that a lock guards.
+    Fence(FenceRecord),
     /// A digest polled.
     Digest(DigestPoll),
     /// What a node holds at the end.

@@ -42,6 +42,7 @@ fn written(directory: &tempfile::TempDir) -> PathBuf {
             step,
             nodes,
             links,
+            hits: 0,
         })
         .unwrap();
     let kind = EventKind::Leader {
@@ -160,8 +161,8 @@ fn errors_name_the_line() {
         error_of(&with(&[lines[1], &early])),
         "line 3: op 1 returns before it was invoked"
     );
-    let other = lines[0].replace("\"version\":1,\"mode\"", "\"version\":2,\"mode\"");
-    assert!(error_of(&format!("{other}\n")).contains("version 2 is not"));
+    let other = lines[0].replace("\"version\":2,", "\"version\":9,");
+    assert!(error_of(&format!("{other}\n")).contains("version 9 is not"));
 }
 
 #[test]
@@ -252,4 +253,164 @@ fn many_tasks_may_write_at_once() {
     let history = History::read(&path).unwrap();
     assert_eq!(history.ops.len(), 800);
     assert!(history.ops.iter().all(|op| op.outcome() == Outcome::Ok));
+}
+
+// The documentation of the format.
+
+const DOCUMENT: &str = include_str!("../../../../docs/history-format.md");
+
+/// The blocks of JSON lines in the documentation.
+fn documented() -> Vec<&'static str> {
+    let blocks = DOCUMENT.split("```jsonl\n").skip(1);
+    blocks
+        .map(|rest| rest.split("```").next().unwrap())
+        .collect()
+}
+
+#[test]
+fn every_documented_line_is_a_record_and_is_written_as_it_is_read() {
+    for line in documented().iter().flat_map(|block| block.lines()) {
+        let record: Record =
+            serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        let written = serde_json::to_string(&record).unwrap();
+        assert_eq!(serde_json::from_str::<Record>(&written).unwrap(), record);
+    }
+    assert!(DOCUMENT.contains(&format!("version **{FORMAT_VERSION}**")));
+}
+
+#[test]
+fn every_kind_of_record_action_and_step_is_documented() {
+    let all = documented().concat();
+    let records = [
+        "header", "inv", "ret", "fault", "event", "watch", "fence", "digest", "final", "lag",
+        "footer",
+    ];
+    for record in records {
+        assert!(all.contains(&format!("{{\"{record}\":")), "{record}");
+    }
+    let words = [
+        "\"get\"",
+        "{\"put\"",
+        "\"delete\"",
+        "{\"cas\"",
+        "\"list\"",
+        "{\"grant\"",
+        "\"keep_alive\"",
+        "\"revoke\"",
+        "{\"opened\"",
+        "{\"snapshot\"",
+        "{\"change\"",
+        "{\"progress\"",
+        "{\"resync\"",
+        "{\"closed\"",
+    ];
+    for word in words {
+        assert!(all.contains(word), "{word}");
+    }
+    // Every field that a record can have is in some example.
+    for field in [
+        "client",
+        "session",
+        "node",
+        "lease",
+        "level",
+        "may_degrade",
+        "token",
+        "idempotency",
+        "request_id",
+        "due_us",
+        "timeout_us",
+        "cause",
+        "reason",
+        "got",
+        "degraded",
+        "succeeded",
+        "found",
+        "values",
+        "version",
+        "entries",
+        "ttl_ms",
+        "position",
+        "staleness",
+        "members",
+        "attempts",
+        "links",
+        "hits",
+        "ledger",
+        "discarded",
+        "hash",
+    ] {
+        assert!(all.contains(&format!("\"{field}\":")), "{field}");
+    }
+}
+
+#[test]
+fn the_least_history_of_the_documentation_is_one_and_is_judged() {
+    use crate::checker::Verdict;
+    use crate::checker::linearizable::Reads;
+    use crate::checker::model::{Model, judge_as, verdict};
+    let text = documented()[0];
+    let judged = |text: &str| {
+        let history = History::parse(text.as_bytes()).unwrap();
+        let findings = judge_as(&history, Model::Register, Reads::Claimed).unwrap();
+        (verdict(&history, &findings), findings)
+    };
+    assert_eq!(judged(text).0, Verdict::Valid);
+    let (found, findings) = judged(&text.replace(",\"values\":[\"a\"]", ""));
+    assert_eq!(found, Verdict::Invalid);
+    assert_eq!(findings[0].evidence[0].ops, [OpId(1), OpId(2)]);
+    let open = text.lines().take(5).map(|line| format!("{line}\n"));
+    assert_eq!(
+        judged(&open.collect::<String>()).0,
+        Verdict::Unknown,
+        "without its end"
+    );
+    let counts = text.replace("\"invoked\":2", "\"invoked\":3");
+    assert!(
+        error_of(&counts).starts_with("line 6: the footer counts"),
+        "{}",
+        error_of(&counts)
+    );
+}
+
+#[test]
+fn a_whole_history_of_each_mode_survives_the_file() {
+    let directory = tempfile::tempdir().unwrap();
+    for mode in [Mode::Strong, Mode::Eventual] {
+        let history = crate::testing::sound::history(mode, 1);
+        let path = directory.path().join(mode.name());
+        let writer = HistoryWriter::create(&path, history.header.clone()).unwrap();
+        for op in &history.ops {
+            writer.invoke(op.invoke.clone()).unwrap();
+            if let Some(ret) = &op.ret {
+                writer.complete(ret.clone()).unwrap();
+            }
+        }
+        for watch in &history.watches {
+            writer.watch(watch.clone()).unwrap();
+        }
+        for fence in &history.fences {
+            writer.fence(fence.clone()).unwrap();
+        }
+        for fault in &history.faults {
+            writer.fault(fault.clone()).unwrap();
+        }
+        for event in &history.events {
+            writer.event(event.clone()).unwrap();
+        }
+        for state in &history.finals {
+            writer.final_state(state.clone()).unwrap();
+        }
+        writer.finish().unwrap();
+        let read = History::read(&path).unwrap();
+        assert!(read.is_complete());
+        assert_eq!(read.header, history.header);
+        assert_eq!(read.ops, history.ops);
+        assert_eq!(
+            (read.watches, read.fences),
+            (history.watches, history.fences)
+        );
+        assert_eq!((read.faults, read.events), (history.faults, history.events));
+        assert_eq!(read.finals, history.finals);
+    }
 }

@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
-use super::observed::{DigestPoll, Event, FaultRecord, FinalState, Lag};
+use super::observed::{DigestPoll, Event, FaultRecord, FenceRecord, FinalState, Lag, WatchRecord};
 use super::record::{Footer, Header, Invoke, OpId, Record, Return};
 
 /// The bytes that may wait for the operating system; an invocation is handed over at once.
@@ -85,6 +85,8 @@ impl Sink {
             Record::Header(_)
             | Record::Fault(_)
             | Record::Event(_)
+            | Record::Watch(_)
+            | Record::Fence(_)
             | Record::Digest(_)
             | Record::Final(_)
             | Record::Lag(_)
@@ -158,6 +160,22 @@ impl HistoryWriter {
     /// When this or an earlier line could not be written.
     pub fn event(&self, event: Event) -> io::Result<()> {
         self.append(&Record::Event(event))
+    }
+
+    /// Records what a watcher was told.
+    ///
+    /// # Errors
+    /// When this or an earlier line could not be written.
+    pub fn watch(&self, watch: WatchRecord) -> io::Result<()> {
+        self.append(&Record::Watch(watch))
+    }
+
+    /// Records a write to the resource that a lock guards.
+    ///
+    /// # Errors
+    /// When this or an earlier line could not be written.
+    pub fn fence(&self, fence: FenceRecord) -> io::Result<()> {
+        self.append(&Record::Fence(fence))
     }
 
     /// Records a polled digest.

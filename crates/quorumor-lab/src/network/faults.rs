@@ -2,28 +2,28 @@
 //!
 //! Shared by every connection and datagram that travels in that direction, and by whoever injects faults.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use rand_chacha::ChaCha8Rng;
 use tokio::sync::watch;
 
+use super::trouble::{Trouble, Troubles};
 use crate::rng::{self, Purpose, below, chance_ppm};
 
-/// The state of one directed link. All settings can be changed at any time; they hold for whatever is delivered from then on.
+/// The state of one directed link. Faults can begin and end at any time, in any order; they hold for whatever is delivered
+/// from then on.
 #[derive(Debug)]
 pub struct LinkFaults {
+    troubles: Mutex<Troubles>,
     cut: watch::Sender<bool>,
-    delay_us: AtomicU64,
-    jitter_us: AtomicU64,
-    loss_ppm: AtomicU32,
-    duplicate_ppm: AtomicU32,
-    reorder_ppm: AtomicU32,
     bytes: AtomicU64,
     messages: AtomicU64,
     drops: AtomicU64,
     held: AtomicU64,
+    delayed: AtomicU64,
+    doubled: AtomicU64,
     rng: Mutex<ChaCha8Rng>,
 }
 
@@ -38,6 +38,17 @@ pub struct LinkCounts {
     pub drops: u64,
     /// Times that a stream with something to say, or a new connection, was held back by a cut.
     pub held: u64,
+    /// Datagrams and stream chunks that a fault made late.
+    pub delayed: u64,
+    /// Datagrams that a fault doubled.
+    pub doubled: u64,
+}
+
+impl LinkCounts {
+    /// How often a fault did something to what passed.
+    pub const fn hits(&self) -> u64 {
+        self.drops + self.held + self.delayed + self.doubled
+    }
 }
 
 /// What happens to one datagram.
@@ -49,34 +60,39 @@ pub(super) struct Fate {
 }
 
 /// How late a datagram is that others are to overtake, beyond the link's delay.
-const REORDER_US: u64 = 10_000;
+const REORDER: Duration = Duration::from_millis(10);
 
 impl LinkFaults {
     /// A sound link. `id` tells its randomness from that of other links with the same seed.
     pub fn new(seed: u64, id: u64) -> Self {
         Self {
+            troubles: Mutex::default(),
             cut: watch::Sender::new(false),
-            delay_us: AtomicU64::new(0),
-            jitter_us: AtomicU64::new(0),
-            loss_ppm: AtomicU32::new(0),
-            duplicate_ppm: AtomicU32::new(0),
-            reorder_ppm: AtomicU32::new(0),
             bytes: AtomicU64::new(0),
             messages: AtomicU64::new(0),
             drops: AtomicU64::new(0),
             held: AtomicU64::new(0),
+            delayed: AtomicU64::new(0),
+            doubled: AtomicU64::new(0),
             rng: Mutex::new(rng::stream(seed, Purpose::Network, id)),
         }
     }
 
-    /// Nothing passes until [`LinkFaults::open`]: datagrams are discarded, streams stand still.
-    pub fn cut(&self) {
-        self.cut.send_replace(true);
+    /// This fault of the schedule does this to the link from now on, beside what the others do.
+    pub fn begin(&self, fault: u32, trouble: Trouble) {
+        self.change(|troubles| troubles.begin(fault, trouble));
     }
 
-    /// Ends a cut.
-    pub fn open(&self) {
-        self.cut.send_replace(false);
+    /// This fault does nothing to the link any more; the others go on, and so do the counters.
+    pub fn end(&self, fault: u32) {
+        self.change(|troubles| troubles.end(fault));
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Troubles)) {
+        // Under one lock, so that two changes can't leave the older word about the cut.
+        let mut troubles = self.troubles.lock();
+        change(&mut troubles);
+        self.cut.send_replace(troubles.all().cut);
     }
 
     /// True while the link is cut.
@@ -84,44 +100,16 @@ impl LinkFaults {
         *self.cut.borrow()
     }
 
-    /// Everything arrives this much later, plus up to `jitter`; streams keep their order.
-    pub fn delay_by(&self, delay: Duration, jitter: Duration) {
-        let us = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
-        self.delay_us.store(us(delay), Ordering::Relaxed);
-        self.jitter_us.store(us(jitter), Ordering::Relaxed);
-    }
-
-    /// How many of a million datagrams are lost. Streams are not touched.
-    pub fn lose_ppm(&self, ppm: u32) {
-        self.loss_ppm.store(ppm, Ordering::Relaxed);
-    }
-
-    /// How many of a million datagrams arrive twice.
-    pub fn duplicate_ppm(&self, ppm: u32) {
-        self.duplicate_ppm.store(ppm, Ordering::Relaxed);
-    }
-
-    /// How many of a million datagrams are held so that later ones overtake them.
-    pub fn reorder_ppm(&self, ppm: u32) {
-        self.reorder_ppm.store(ppm, Ordering::Relaxed);
-    }
-
-    /// Everything set back to a sound link; the counters go on.
-    pub fn heal(&self) {
-        self.delay_by(Duration::ZERO, Duration::ZERO);
-        for setting in [&self.loss_ppm, &self.duplicate_ppm, &self.reorder_ppm] {
-            setting.store(0, Ordering::Relaxed);
-        }
-        self.open();
-    }
-
     /// What it has carried so far.
     pub fn counts(&self) -> LinkCounts {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         LinkCounts {
-            bytes: self.bytes.load(Ordering::Relaxed),
-            messages: self.messages.load(Ordering::Relaxed),
-            drops: self.drops.load(Ordering::Relaxed),
-            held: self.held.load(Ordering::Relaxed),
+            bytes: count(&self.bytes),
+            messages: count(&self.messages),
+            drops: count(&self.drops),
+            held: count(&self.held),
+            delayed: count(&self.delayed),
+            doubled: count(&self.doubled),
         }
     }
 
@@ -146,30 +134,41 @@ impl LinkFaults {
 
     /// How long the next chunk travels.
     pub(super) fn draw_delay(&self) -> Duration {
-        let jitter_us = self.jitter_us.load(Ordering::Relaxed);
-        let extra = if jitter_us == 0 {
-            0
-        } else {
-            below(&mut self.rng.lock(), jitter_us)
+        let all = self.troubles.lock().all();
+        self.delay(all)
+    }
+
+    fn delay(&self, all: Trouble) -> Duration {
+        let jitter_us = u64::try_from(all.jitter.as_micros()).unwrap_or(u64::MAX);
+        let extra_us = match jitter_us {
+            0 => 0,
+            most => below(&mut self.rng.lock(), most),
         };
-        Duration::from_micros(self.delay_us.load(Ordering::Relaxed) + extra)
+        let delay = all.delay + Duration::from_micros(extra_us);
+        let late = u64::from(!delay.is_zero());
+        self.delayed.fetch_add(late, Ordering::Relaxed);
+        delay
     }
 
     /// What happens to the next datagram.
     pub(super) fn draw_fate(&self) -> Fate {
-        let delay = self.draw_delay();
-        let mut rng = self.rng.lock();
-        if chance_ppm(&mut rng, self.loss_ppm.load(Ordering::Relaxed)) {
+        let all = self.troubles.lock().all();
+        let chance = |ppm: u32| chance_ppm(&mut self.rng.lock(), ppm);
+        if chance(all.loss_ppm) {
+            let delay = Duration::ZERO;
             return Fate { copies: 0, delay };
         }
-        let copies = 1 + u32::from(chance_ppm(
-            &mut rng,
-            self.duplicate_ppm.load(Ordering::Relaxed),
-        ));
-        let late = chance_ppm(&mut rng, self.reorder_ppm.load(Ordering::Relaxed));
+        let delay = self.delay(all);
+        let doubled = chance(all.duplicate_ppm);
+        self.doubled
+            .fetch_add(u64::from(doubled), Ordering::Relaxed);
+        let late = chance(all.reorder_ppm);
+        // A delay was counted already.
+        let counted = u64::from(late && delay.is_zero());
+        self.delayed.fetch_add(counted, Ordering::Relaxed);
         Fate {
-            copies,
-            delay: delay + Duration::from_micros(if late { REORDER_US } else { 0 }),
+            copies: 1 + u32::from(doubled),
+            delay: delay + if late { REORDER } else { Duration::ZERO },
         }
     }
 }

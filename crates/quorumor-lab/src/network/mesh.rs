@@ -8,8 +8,9 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use super::{LinkFaults, Proxy};
+use super::{LinkFaults, Proxy, Trouble};
 use crate::history::{LinkCounters, NodeId};
+use crate::scenario::Link;
 
 /// All links between some nodes.
 pub struct Mesh {
@@ -46,6 +47,13 @@ impl Mesh {
         Ok(Self { faults, proxies })
     }
 
+    /// All nodes that it connects.
+    pub fn nodes(&self) -> Vec<NodeId> {
+        let mut nodes: Vec<NodeId> = self.faults.keys().map(|&(from, _)| from).collect();
+        nodes.dedup();
+        nodes
+    }
+
     /// Where `from` must dial and send to reach each other node.
     pub fn overrides(&self, from: NodeId) -> Vec<(NodeId, SocketAddr)> {
         let own = self.proxies.iter().filter(|((i, _), _)| *i == from);
@@ -67,17 +75,17 @@ impl Mesh {
         }
     }
 
-    /// Cuts every link between `side` and the rest, both ways.
-    pub fn cut(&self, side: &[NodeId]) {
-        for faults in self.crossing(side) {
-            faults.cut();
+    /// A fault of the schedule does this to these links from now on, beside what other faults do to them.
+    pub fn begin(&self, fault: u32, links: &[Link], trouble: Trouble) {
+        for faults in self.among(links) {
+            faults.begin(fault, trouble);
         }
     }
 
-    /// Heals every link.
-    pub fn heal(&self) {
+    /// A fault does nothing to any link any more; the others go on.
+    pub fn end(&self, fault: u32) {
         for faults in self.faults.values() {
-            faults.heal();
+            faults.end(fault);
         }
     }
 
@@ -86,13 +94,12 @@ impl Mesh {
         self.faults.get(&(from, to))
     }
 
-    /// The counters of the links between `side` and the rest, as the history wants them.
-    pub fn counters_across(&self, side: &[NodeId]) -> Vec<LinkCounters> {
-        let across = self
-            .faults
+    /// The counters of these links, as the history wants them.
+    pub fn counters(&self, links: &[Link]) -> Vec<LinkCounters> {
+        let found = links
             .iter()
-            .filter(|((i, j), _)| side.contains(i) != side.contains(j));
-        let counters = across.map(|(&(from, to), faults)| {
+            .filter_map(|link| Some((link, self.faults.get(link)?)));
+        let counters = found.map(|(&(from, to), faults)| {
             let counts = faults.counts();
             LinkCounters {
                 from,
@@ -104,6 +111,11 @@ impl Mesh {
             }
         });
         counters.collect()
+    }
+
+    /// How often faults did something to what passed these links.
+    pub fn hits(&self, links: &[Link]) -> u64 {
+        self.among(links).map(|faults| faults.counts().hits()).sum()
     }
 
     /// Bytes that all links have passed on.
@@ -128,10 +140,7 @@ impl Mesh {
             .map(|(_, proxy)| proxy)
     }
 
-    fn crossing(&self, side: &[NodeId]) -> impl Iterator<Item = &Arc<LinkFaults>> {
-        self.faults
-            .iter()
-            .filter(move |((i, j), _)| side.contains(i) != side.contains(j))
-            .map(|(_, faults)| faults)
+    fn among<'a>(&'a self, links: &'a [Link]) -> impl Iterator<Item = &'a Arc<LinkFaults>> {
+        links.iter().filter_map(|link| self.faults.get(link))
     }
 }

@@ -6,7 +6,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use tokio::net::{TcpListener, UdpSocket};
+use tokio::net::{TcpListener, TcpSocket, UdpSocket};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -16,6 +16,8 @@ use super::{tcp, udp};
 
 /// How often to look for a port that is free for TCP and UDP alike.
 const BIND_ATTEMPTS: u32 = 100;
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 1024;
 
 /// What both halves of a proxy look at.
 pub(super) struct Link {
@@ -25,6 +27,8 @@ pub(super) struct Link {
     pub(super) back: Arc<LinkFaults>,
     pub(super) shutdown: CancellationToken,
     pub(super) tasks: TaskTracker,
+    /// Never listens: while the target is dead it keeps the port from everybody else, whom the system would give it.
+    _held: TcpSocket,
 }
 
 /// Where the far end is, and whether it is there.
@@ -50,9 +54,11 @@ impl Proxy {
         forward: Arc<LinkFaults>,
         back: Arc<LinkFaults>,
     ) -> io::Result<Self> {
-        let (listener, socket) = bind_pair().await?;
+        let (held, socket) = bind_pair().await?;
+        let address = held.local_addr()?;
+        let listener = listen(address)?;
         let link = Arc::new(Link {
-            address: listener.local_addr()?,
+            address,
             target: watch::Sender::new(Target {
                 address: target,
                 dead: false,
@@ -61,6 +67,7 @@ impl Proxy {
             back,
             shutdown: CancellationToken::new(),
             tasks: TaskTracker::new(),
+            _held: held,
         });
         link.tasks.spawn(tcp::run(Arc::clone(&link), listener));
         link.tasks.spawn(udp::run(Arc::clone(&link), socket));
@@ -99,12 +106,26 @@ impl Drop for Proxy {
     }
 }
 
-async fn bind_pair() -> io::Result<(TcpListener, UdpSocket)> {
+/// Listens at a port that this process holds already.
+pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    bind(address)?.listen(BACKLOG)
+}
+
+/// A socket that shares its port with others of this process, and listens only once it is told to.
+fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseport(true)?;
+    socket.bind(address)?;
+    Ok(socket)
+}
+
+/// Holds a port that is free for TCP and UDP alike.
+async fn bind_pair() -> io::Result<(TcpSocket, UdpSocket)> {
     let mut last = io::Error::other("no attempt was made");
     for _ in 0..BIND_ATTEMPTS {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-        match UdpSocket::bind(listener.local_addr()?).await {
-            Ok(socket) => return Ok((listener, socket)),
+        let held = bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
+        match UdpSocket::bind(held.local_addr()?).await {
+            Ok(socket) => return Ok((held, socket)),
             Err(error) => last = error,
         }
     }

@@ -14,7 +14,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::LinkFaults;
-use super::proxy::{Link, Target};
+use super::proxy::{Link, Target, listen};
 
 /// Connections that one link keeps at a time; under a cut, diallers that give up leave theirs behind.
 const CONNECTIONS_MAX: usize = 256;
@@ -34,7 +34,7 @@ pub(super) async fn run(link: Arc<Link>, listener: TcpListener) {
         if now.dead {
             listener = None;
         } else if listener.is_none() {
-            listener = TcpListener::bind(link.address).await.ok();
+            listener = listen(link.address).ok();
         }
         tokio::select! {
             biased;

@@ -139,14 +139,14 @@ async fn a_cut_holds_a_stream_back_and_the_heal_delivers_what_was_sent() {
     let rig = rig(echo(b'>').await).await;
     let mut stream = TcpStream::connect(rig.proxy.address()).await.unwrap();
     ask(&mut stream, b"before").await;
-    rig.forward.cut();
+    rig.forward.begin(0, Trouble::CUT);
     stream.write_all(b"during").await.unwrap();
     assert!(is_silent(&mut stream).await);
     assert!(
         rig.forward.counts().held > 0,
         "the cut must show in the counters"
     );
-    rig.forward.open();
+    rig.forward.end(0);
     let mut answer = [0; 7];
     timeout(PATIENCE, stream.read_exact(&mut answer))
         .await
@@ -161,11 +161,11 @@ async fn a_one_way_cut_stops_only_the_answers() {
     let mut stream = TcpStream::connect(rig.proxy.address()).await.unwrap();
     ask(&mut stream, b"before").await;
     let passed = rig.forward.counts().bytes;
-    rig.back.cut();
+    rig.back.begin(0, Trouble::CUT);
     stream.write_all(b"heard").await.unwrap();
     until(|| rig.forward.counts().bytes == passed + 5).await;
     assert!(is_silent(&mut stream).await);
-    rig.back.heal();
+    rig.back.end(0);
     assert_eq!(
         timeout(PATIENCE, stream.read_u8()).await.unwrap().unwrap(),
         b'>'
@@ -176,10 +176,10 @@ async fn a_one_way_cut_stops_only_the_answers() {
 async fn a_connection_under_a_cut_is_accepted_but_reaches_nobody_until_the_heal() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let rig = rig(listener.local_addr().unwrap()).await;
-    rig.forward.cut();
+    rig.forward.begin(0, Trouble::CUT);
     let _dialler = TcpStream::connect(rig.proxy.address()).await.unwrap();
     assert!(timeout(QUIET, listener.accept()).await.is_err());
-    rig.forward.open();
+    rig.forward.end(0);
     timeout(PATIENCE, listener.accept())
         .await
         .expect("the connection arrives after the heal")
@@ -191,9 +191,13 @@ async fn a_delay_makes_answers_late_and_keeps_their_order() {
     let rig = rig(echo(b'>').await).await;
     let mut stream = TcpStream::connect(rig.proxy.address()).await.unwrap();
     ask(&mut stream, b"warm").await;
-    rig.forward
-        .delay_by(Duration::from_millis(60), Duration::from_millis(5));
-    rig.back.delay_by(Duration::from_millis(40), Duration::ZERO);
+    let late = |delay, jitter| Trouble {
+        delay: Duration::from_millis(delay),
+        jitter: Duration::from_millis(jitter),
+        ..Trouble::default()
+    };
+    rig.forward.begin(0, late(60, 5));
+    rig.back.begin(0, late(40, 0));
     let start = Instant::now();
     assert_eq!(ask(&mut stream, b"slow").await, b">slow");
     assert!(
@@ -229,6 +233,23 @@ async fn a_dead_target_refuses_and_a_revived_one_is_reached_at_its_new_address()
 }
 
 #[tokio::test]
+async fn the_port_of_a_dead_target_is_kept_from_everybody_else() {
+    let rig = rig(echo(b'>').await).await;
+    let address = rig.proxy.address();
+    rig.proxy.set_dead(true);
+    let deadline = Instant::now() + PATIENCE;
+    while !refused(address).await {
+        assert!(Instant::now() < deadline, "a dead target must be refused");
+    }
+    let taken = TcpListener::bind(address).await.map(|_| ());
+    assert_eq!(taken.unwrap_err().kind(), std::io::ErrorKind::AddrInUse);
+    rig.proxy.set_dead(false);
+    while refused(address).await {
+        assert!(Instant::now() < deadline, "the port must be had again");
+    }
+}
+
+#[tokio::test]
 async fn a_target_that_is_gone_without_notice_closes_the_connection() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let rig = rig(listener.local_addr().unwrap()).await;
@@ -247,10 +268,10 @@ async fn datagrams_pass_on_the_same_port_number_and_a_cut_discards_them() {
     let sender = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     sender.send_to(b"one", rig.proxy.address()).await.unwrap();
     assert_eq!(receive(&target).await, b"one");
-    rig.forward.cut();
+    rig.forward.begin(0, Trouble::CUT);
     sender.send_to(b"two", rig.proxy.address()).await.unwrap();
     until(|| rig.forward.counts().drops == 1).await;
-    rig.forward.open();
+    rig.forward.end(0);
     sender.send_to(b"three", rig.proxy.address()).await.unwrap();
     assert_eq!(receive(&target).await, b"three");
     assert_eq!(
@@ -259,7 +280,7 @@ async fn datagrams_pass_on_the_same_port_number_and_a_cut_discards_them() {
             bytes: 8,
             messages: 2,
             drops: 1,
-            held: 0
+            ..LinkCounts::default()
         }
     );
 }
@@ -280,19 +301,37 @@ async fn loss_duplication_and_reordering_hit_datagrams_at_their_rates() {
             }
         }
     };
-    rig.forward.lose_ppm(300_000);
+    rig.forward.begin(
+        0,
+        Trouble {
+            loss_ppm: 300_000,
+            ..Trouble::default()
+        },
+    );
     send(1_000).await;
     until(|| rig.forward.counts().messages + rig.forward.counts().drops == 1_000).await;
     let lost = rig.forward.counts().drops;
     assert!((200..400).contains(&lost), "{lost}");
-    rig.forward.heal();
-    rig.forward.duplicate_ppm(1_000_000);
+    rig.forward.end(0);
+    rig.forward.begin(
+        0,
+        Trouble {
+            duplicate_ppm: 1_000_000,
+            ..Trouble::default()
+        },
+    );
     let before = rig.forward.counts().messages;
     send(10).await;
     until(|| rig.forward.counts().messages == before + 20).await;
     while timeout(QUIET, target.recv(&mut [0; 8])).await.is_ok() {}
-    rig.forward.heal();
-    rig.forward.reorder_ppm(500_000);
+    rig.forward.end(0);
+    rig.forward.begin(
+        0,
+        Trouble {
+            reorder_ppm: 500_000,
+            ..Trouble::default()
+        },
+    );
     send(20).await;
     let mut order = Vec::new();
     for _ in 0..20 {
@@ -335,13 +374,15 @@ async fn a_mesh_cuts_off_a_minority_and_counts_what_the_cut_took() {
     mesh.node_up(NodeId(2), sockets[0].local_addr().unwrap());
     mesh.node_up(NodeId(3), sockets[1].local_addr().unwrap());
     let sender = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-    mesh.cut(&[NodeId(3)]);
+    let links = [(1, 3), (2, 3), (3, 1), (3, 2)].map(|(i, j)| (NodeId(i), NodeId(j)));
+    mesh.begin(0, &links, Trouble::CUT);
+    mesh.begin(1, &links[..1], Trouble::CUT);
     for (_, address) in &overrides {
         sender.send_to(b"hi", address).await.unwrap();
     }
     assert_eq!(receive(&sockets[0]).await, b"hi");
     let drops = || {
-        mesh.counters_across(&[NodeId(3)])
+        mesh.counters(&links)
             .iter()
             .map(|link| link.drops)
             .sum::<u64>()
@@ -350,7 +391,13 @@ async fn a_mesh_cuts_off_a_minority_and_counts_what_the_cut_took() {
     assert!(mesh.link(NodeId(1), NodeId(3)).unwrap().is_cut());
     assert!(mesh.link(NodeId(3), NodeId(2)).unwrap().is_cut());
     assert!(!mesh.link(NodeId(1), NodeId(2)).unwrap().is_cut());
-    mesh.heal();
+    mesh.end(0);
+    assert!(
+        mesh.link(NodeId(1), NodeId(3)).unwrap().is_cut(),
+        "fault 1 goes on"
+    );
+    assert!(!mesh.link(NodeId(3), NodeId(2)).unwrap().is_cut());
+    mesh.end(1);
     sender.send_to(b"again", overrides[1].1).await.unwrap();
     assert_eq!(receive(&sockets[1]).await, b"again");
     assert_eq!(mesh.bytes(), 7);

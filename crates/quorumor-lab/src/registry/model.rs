@@ -147,6 +147,7 @@ impl Step {
             Some(Version::Eventual { .. }) | None => (self.revision, 1),
         };
         let entry = Arc::new(Entry {
+            siblings: None,
             key: key.clone(),
             value: value.clone(),
             version: Version::Strong {

@@ -178,7 +178,11 @@ impl<'a> Order<'a> {
                     ..model::write(state, &deletes, revision, writer)
                 }
             }
-            Ask::Lease(LeaseAction::Grant { .. } | LeaseAction::KeepAlive { .. })
+            Ask::Lease(
+                LeaseAction::Grant { .. }
+                | LeaseAction::KeepAlive { .. }
+                | LeaseAction::Look { .. },
+            )
             | Ask::Session(_)
             | Ask::Cluster(_)
             | Ask::Read(_)
@@ -333,7 +337,9 @@ impl Matching {
 pub fn may_change(ask: &Ask) -> bool {
     match ask {
         Ask::Write(_) | Ask::Txn(_) | Ask::Lease(LeaseAction::Revoke { .. }) => true,
-        Ask::Lease(LeaseAction::Grant { .. } | LeaseAction::KeepAlive { .. })
+        Ask::Lease(
+            LeaseAction::Grant { .. } | LeaseAction::KeepAlive { .. } | LeaseAction::Look { .. },
+        )
         | Ask::Session(_)
         | Ask::Cluster(_)
         | Ask::Read(_)

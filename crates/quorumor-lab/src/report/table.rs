@@ -1,79 +1,105 @@
-//! The table for the terminal: the modes one under the other for each phase, and what it means below.
+//! The table for the terminal: the columns one under the other for each phase, and what it means below.
 //!
-//! Plain text without colours, so that it reads the same in a log. Called by `compare`.
+//! Plain text without colours, so that it reads the same in a log. Called by `compare`. With several runs each figure
+//! is the median, and the range stands below it.
 
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
 
-use super::Comparison;
-use super::words::{count, duration, guarantee, judgement, maybe, promises, recovery, sentences};
-use crate::analyse::{ModeResult, PhaseFigures};
+use super::column::world_words;
+use super::sentences::{sentences, verdict_sentence};
+use super::spread::{Spread, Unit};
+use super::words::{recovery, span};
+use super::{Column, Comparison};
+use crate::analyse::{PhaseFigures, RunResult};
+use crate::checker::Verdict;
+use crate::checker::availability::Counts;
 
-const HEADER: [&str; 10] = [
+const HEADER: [&str; 11] = [
     "phase",
-    "mode",
-    "operations\nok / refused / unknown",
+    "column",
+    "ok",
+    "refused",
+    "unknown",
     "latency from due\np50 / p99",
     "ok =\non",
     "longest gap\nall / one node",
     "stale\nreads",
     "writes lost\n/ discarded",
     "time to\nrecover",
-    "promises",
 ];
+/// Lines are broken here.
+const WIDTH: usize = 110;
 
-/// The table, the reasons if a run is void, the broken promises if there are any, and the sentences.
+/// The table, the verdicts, the reasons if a run is void, the broken promises if there are any, and the sentences.
 pub fn render_table(comparison: &Comparison) -> String {
     let mut table = Table::new();
     table
         .load_style(presets::UTF8_HORIZONTAL_ONLY)
         .set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(HEADER);
-    for (phase, planned) in comparison.scenario.phases.iter().enumerate() {
-        let rows = comparison
-            .modes
-            .iter()
-            .filter_map(|result| Some((result, result.phases.get(phase)?)));
-        add_row(
-            &mut table,
-            &planned.name,
-            rows.map(|(result, figures)| cells(result, figures, "")),
-        );
+    let phases = comparison.scenario.phases.iter().enumerate();
+    for (place, phase) in phases {
+        add_row(&mut table, &phase.name, comparison, Some(place));
     }
-    let whole = comparison
-        .modes
-        .iter()
-        .map(|result| cells(result, &result.total, judgement(result)));
-    add_row(&mut table, "whole run", whole);
+    add_row(&mut table, "whole run", comparison, None);
     for column in table.column_iter_mut() {
         column.set_padding((0, 1));
     }
-    let scenario = &comparison.scenario;
-    let mut text = format!(
-        "{} nodes a mode, {} operations/s for {}, seed {}\n{table}\n",
-        scenario.nodes,
-        scenario.workload.rate,
-        duration(scenario.duration_us()),
-        scenario.seed
-    );
+    let mut text = format!("{}\n{table}\n", subtitle(comparison));
+    text.push_str(&verdicts(comparison));
     text.push_str(&footnotes(comparison));
+    for column in &comparison.columns {
+        column
+            .runs
+            .iter()
+            .for_each(|run| text.push_str(&doubts(column, run)));
+    }
     for note in &comparison.notes {
-        text.push_str(&format!("\n{}\n", wrap(&format!("NOTE: {note}"), 110)));
+        text.push_str(&format!("\n{}\n", wrap(&format!("NOTE: {note}"))));
     }
     for sentence in sentences(comparison) {
-        text.push_str(&format!("\n{}\n", wrap(&sentence, 110)));
+        text.push_str(&format!("\n{}\n", wrap(&sentence)));
     }
     text.push_str(&format!("\nAgain: {}\n", comparison.command));
     text
 }
 
-/// One row a phase; within it, one line a mode.
-fn add_row(table: &mut Table, name: &str, modes: impl Iterator<Item = [String; 9]>) {
-    let modes: Vec<[String; 9]> = modes.collect();
+/// What was run, in one line.
+pub(super) fn subtitle(comparison: &Comparison) -> String {
+    let scenario = &comparison.scenario;
+    format!(
+        "Scenario {}: {} nodes a column, {} operations/s for {}, {}",
+        scenario.name,
+        scenario.nodes,
+        scenario.workload.rate,
+        span(scenario.duration_us()),
+        seeds(comparison)
+    )
+}
+
+/// "seed 7", "seeds 1, 2 and 3".
+pub(super) fn seeds(comparison: &Comparison) -> String {
+    let runs = comparison.columns.iter().flat_map(|column| &column.runs);
+    let mut seeds: Vec<u64> = runs.map(|run| run.seed).collect();
+    seeds.sort_unstable();
+    seeds.dedup();
+    let texts: Vec<String> = seeds.iter().map(u64::to_string).collect();
+    match texts.as_slice() {
+        [] => format!("seed {}", comparison.scenario.seed),
+        [one] => format!("seed {one}"),
+        many => format!("seeds {}", super::words::listed(many)),
+    }
+}
+
+/// One row a phase; within it, one line a column, or two where there are several runs.
+fn add_row(table: &mut Table, name: &str, comparison: &Comparison, phase: Option<usize>) {
+    let columns = comparison.columns.iter();
+    let columns: Vec<[String; 10]> = columns.map(|column| cells(column, phase)).collect();
     let mut row = vec![Cell::new(name)];
-    for column in 0..9 {
-        let lines: Vec<&str> = modes.iter().map(|cells| cells[column].as_str()).collect();
+    for place in 0..10 {
+        let lines: Vec<&str> = columns.iter().map(|cells| cells[place].as_str()).collect();
         let cell = Cell::new(lines.join("\n"));
-        let is_word = column == 0 || column == 3;
+        let is_word = place == 0 || place == 5;
         row.push(if is_word {
             cell
         } else {
@@ -83,29 +109,108 @@ fn add_row(table: &mut Table, name: &str, modes: impl Iterator<Item = [String; 9
     table.add_row(row);
 }
 
-fn cells(result: &ModeResult, figures: &PhaseFigures, judgement: &str) -> [String; 9] {
-    let counts = &figures.counts;
-    let refused = counts.refused + counts.held_back;
+/// A figure of a phase, if it has one.
+type Figure<'a> = &'a dyn Fn(&PhaseFigures) -> Option<f64>;
+
+/// The cells of a column in a phase. With several runs each has a second line, so that the columns stay level.
+fn cells(column: &Column, phase: Option<usize>) -> [String; 10] {
+    let many = column.counted().len() > 1;
+    let of = |unit: Unit, of: Figure<'_>| pair(&[(column.phase_spread(phase, of), unit)], many);
+    let two = |unit: Unit, figures: [Figure<'_>; 2]| {
+        let spreads = figures.map(|of| (column.phase_spread(phase, of), unit));
+        pair(&spreads, many)
+    };
+    let word = |word: &str| {
+        if many {
+            format!("{word}\n ")
+        } else {
+            word.to_owned()
+        }
+    };
+    let figure = |n: u64| Some(n as f64);
+    let refused = |counts: &Counts| counts.refused + counts.held_back;
     [
-        result.mode.name().to_owned(),
-        format!(
-            "{} / {} / {}",
-            count(counts.ok),
-            count(refused),
-            count(counts.unknown)
+        word(&column.label),
+        of(Unit::Count, &|p| figure(p.counts.ok)),
+        of(Unit::Count, &|p| figure(refused(&p.counts))),
+        of(Unit::Count, &|p| figure(p.counts.unknown)),
+        two(
+            Unit::Micros,
+            [&|p| p.p50_us.map(|us| us as f64), &|p| {
+                p.p99_us.map(|us| us as f64)
+            }],
         ),
-        format!("{} / {}", maybe(figures.p50_us), maybe(figures.p99_us)),
-        guarantee(result.mode).to_owned(),
-        format!(
-            "{} / {}",
-            duration(figures.gaps.everywhere_us),
-            duration(figures.gaps.worst_node_us)
+        word(&column.ok_means),
+        two(
+            Unit::Micros,
+            [&|p| figure(p.gaps.everywhere_us), &|p| {
+                figure(p.gaps.worst_node_us)
+            }],
         ),
-        count(figures.stale_reads),
-        format!("{} / {}", count(figures.lost), count(figures.discarded)),
-        recovery(figures.recovery),
-        judgement.to_owned(),
+        of(Unit::Count, &|p| figure(p.stale_reads)),
+        two(Unit::Count, [&|p| figure(p.lost), &|p| figure(p.discarded)]),
+        recoveries(column, phase, many),
     ]
+}
+
+/// "a / b", and below it "[a-b] / [c-d]".
+fn pair(spreads: &[(Option<Spread>, Unit)], many: bool) -> String {
+    let texts = spreads.iter().map(|(spread, unit)| match spread {
+        Some(spread) => spread.text(*unit),
+        None => ("-".to_owned(), None),
+    });
+    let (medians, ranges): (Vec<String>, Vec<Option<String>>) = texts.unzip();
+    let medians = medians.join(" / ");
+    if many {
+        let is_same = ranges.iter().all(Option::is_none);
+        let ranges: Vec<String> = ranges
+            .into_iter()
+            .map(|range| range.unwrap_or("same".to_owned()))
+            .collect();
+        let below = if is_same {
+            " ".to_owned()
+        } else {
+            ranges.join(" / ")
+        };
+        format!("{medians}\n{below}")
+    } else {
+        medians
+    }
+}
+
+fn recoveries(column: &Column, phase: Option<usize>, many: bool) -> String {
+    let runs = column.counted().into_iter();
+    let figures = runs.filter_map(|run| match phase {
+        Some(phase) => run.phases.get(phase),
+        None => Some(&run.total),
+    });
+    let mut words: Vec<String> = figures.map(|figures| recovery(figures.recovery)).collect();
+    words.dedup();
+    match words.as_slice() {
+        [one] if many => format!("{one}\n "),
+        [] => "-".to_owned(),
+        [one] => one.clone(),
+        [first @ .., last] => format!("{} ..\n{last}", first[0]),
+    }
+}
+
+fn verdicts(comparison: &Comparison) -> String {
+    let mut text = format!("\n{}\n", verdict_sentence(comparison));
+    for column in &comparison.columns {
+        let counted = column.counted().len();
+        let runs = match column.runs.len() {
+            1 => String::new(),
+            all => format!(", {counted} of {all} runs counted"),
+        };
+        text.push_str(&format!(
+            "  {} {}: {} ({}{runs})\n",
+            column.judgement().symbol(),
+            column.label,
+            column.judgement().word(),
+            world_words(column.world)
+        ));
+    }
+    text
 }
 
 fn footnotes(comparison: &Comparison) -> String {
@@ -113,64 +218,73 @@ fn footnotes(comparison: &Comparison) -> String {
         "  refused: certainly not applied, kept back by the client's own bound included. Gaps and recovery are those of\n  \
          the live nodes; * = only once the fault was over. discarded: at least so many, by the conflict rule, for a write that\n  had not seen it, as eventual mode says.\n",
     );
-    let converged = |result: &ModeResult| match result.converge_us {
-        Some(us) => format!("{} {}", result.mode.name(), duration(us)),
-        None => format!("{} not seen", result.mode.name()),
+    if comparison
+        .columns
+        .iter()
+        .any(|column| column.runs.len() > 1)
+    {
+        text.push_str("  Figures of several runs: the median, below it [least\u{2013}greatest] where runs differ.\n");
+    }
+    let converged = |column: &Column| {
+        let spread = column.spread(|run| run.converge_us.map(|us| us as f64));
+        let text = spread.map_or("not seen".to_owned(), |spread| spread.line(Unit::Micros));
+        format!("{} {text}", column.label)
     };
-    let converged: Vec<String> = comparison.modes.iter().map(converged).collect();
+    let converged: Vec<String> = comparison.columns.iter().map(converged).collect();
     text.push_str(&format!(
         "  Time to converge after the heal: {}.\n",
         converged.join(", ")
     ));
-    for result in &comparison.modes {
-        let promises: Vec<&str> = promises(result.mode).into_iter().take(2).collect();
-        for (i, promise) in promises.iter().enumerate() {
-            let name = if i == 0 {
-                format!("{}:", result.mode.name())
-            } else {
-                String::new()
+    let widest = comparison
+        .columns
+        .iter()
+        .map(|column| column.label.chars().count())
+        .max();
+    let widest = widest.unwrap_or(0) + 2;
+    for column in &comparison.columns {
+        for (i, promise) in column.promises.iter().take(2).enumerate() {
+            let name = match i {
+                0 => format!("{}:", column.label),
+                _ => String::new(),
             };
-            text.push_str(&format!("  {name:<10}{promise}\n"));
+            text.push_str(&format!("  {name:<widest$}{promise}\n"));
         }
     }
-    for result in &comparison.modes {
-        for reason in &result.void {
-            text.push_str(&format!(
-                "\nVOID, {}: {}\n",
-                result.mode.name(),
-                reason.text()
-            ));
-        }
-        for finding in result
-            .findings
-            .iter()
-            .filter(|finding| finding.verdict != crate::checker::Verdict::Valid)
-        {
-            let head = format!(
-                "{}, {}",
-                finding.verdict.name().to_uppercase(),
-                result.mode.name()
-            );
-            text.push_str(&format!(
-                "\n{head}, {}: {}\n",
-                finding.property.name(),
-                finding.summary
-            ));
-            for evidence in finding.evidence.iter().take(1) {
-                text.push_str(&format!("  {}\n", evidence.text));
-                for line in evidence.lines.iter().take(8) {
-                    text.push_str(&format!("    {line}\n"));
-                }
+    text
+}
+
+/// Why a run proves nothing, and every finding that isn't valid, with its first evidence.
+fn doubts(column: &Column, run: &RunResult) -> String {
+    let name = match column.runs.len() {
+        1 => column.label.clone(),
+        _ => format!("{}, seed {}", column.label, run.seed),
+    };
+    let mut text = String::new();
+    for reason in &run.void {
+        text.push_str(&format!("\nVOID, {name}: {}\n", reason.text()));
+    }
+    let findings = run.findings.iter();
+    for finding in findings.filter(|finding| finding.verdict != Verdict::Valid) {
+        text.push_str(&format!(
+            "\n{}, {name}, {}: {}\n",
+            finding.verdict.name().to_uppercase(),
+            finding.property.name(),
+            finding.summary
+        ));
+        for evidence in finding.evidence.iter().take(1) {
+            text.push_str(&format!("  {}\n", evidence.text));
+            for line in evidence.lines.iter().take(8) {
+                text.push_str(&format!("    {line}\n"));
             }
         }
     }
     text
 }
 
-fn wrap(text: &str, width: usize) -> String {
+fn wrap(text: &str) -> String {
     let (mut lines, mut line) = (Vec::new(), String::new());
     for word in text.split(' ') {
-        if !line.is_empty() && line.len() + word.len() >= width {
+        if !line.is_empty() && line.len() + word.len() >= WIDTH {
             lines.push(std::mem::take(&mut line));
         }
         if !line.is_empty() {

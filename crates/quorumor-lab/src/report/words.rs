@@ -1,13 +1,8 @@
-//! Figures as words: durations and counts as people write them, the promises, and three sentences for the whole run.
+//! Figures as words: durations, counts and shares as people write them.
 //!
-//! No figure is computed here. Called by the table and the page.
+//! No figure is computed here. Called by the tables, the sentences and the page.
 
-use crate::analyse::{ModeResult, PhaseFigures, Recovery};
-use crate::checker::{Finding, Verdict};
-use crate::history::Mode;
-use crate::scenario::FaultKind;
-
-use super::Comparison;
+use crate::analyse::Recovery;
 
 /// A duration with the unit that suits it.
 pub(super) fn duration(us: u64) -> String {
@@ -16,8 +11,14 @@ pub(super) fn duration(us: u64) -> String {
         0 => "0".to_owned(),
         1..10_000 => format!("{ms:.1} ms"),
         10_000..999_500 => format!("{ms:.0} ms"),
-        _ => format!("{:.1} s", ms / 1_000.0),
+        999_500..120_000_000 => format!("{:.1} s", ms / 1_000.0),
+        _ => format!("{:.1} min", ms / 60_000.0),
     }
+}
+
+/// A length of time that is a whole number of its unit more often than not: "40 s", "1.5 s".
+pub(super) fn span(us: u64) -> String {
+    duration(us).replace(".0 ", " ")
 }
 
 /// The same for a figure that may be missing.
@@ -38,6 +39,31 @@ pub(super) fn count(n: u64) -> String {
     text
 }
 
+/// A count and its noun.
+pub(super) fn counted(n: u64, one: &str, many: &str) -> String {
+    match n {
+        0 => format!("no {many}"),
+        1 => format!("1 {one}"),
+        n => format!("{} {many}", count(n)),
+    }
+}
+
+/// A part of a whole: "none", "all", "61 %", "0.4 %".
+pub(super) fn share(part: u64, whole: u64) -> String {
+    match (part, whole) {
+        (0, _) => "none".to_owned(),
+        (part, whole) if part == whole => "all".to_owned(),
+        (part, whole) => {
+            let percent = part as f64 * 100.0 / whole as f64;
+            if (1.0..=99.0).contains(&percent) {
+                format!("{percent:.0} %")
+            } else {
+                format!("{percent:.1} %")
+            }
+        }
+    }
+}
+
 /// How a phase recovered, in one or two words.
 pub(super) fn recovery(recovery: Recovery) -> String {
     match recovery {
@@ -49,173 +75,41 @@ pub(super) fn recovery(recovery: Recovery) -> String {
     }
 }
 
-/// What an ok answer means in a mode, in a few words: latencies of the two modes buy different things.
-pub(super) fn guarantee(mode: Mode) -> &'static str {
-    match mode {
-        Mode::Strong => "majority",
-        Mode::Eventual => "one node",
-    }
-}
-
-/// What a mode promises, one clause a line.
-pub(super) fn promises(mode: Mode) -> [&'static str; 4] {
-    match mode {
-        Mode::Strong => [
-            "An acknowledged write is fsynced on a majority.",
-            "A default read is linearizable, at any node.",
-            "In a minority partition it refuses, at once and with a typed error.",
-            "After the heal there is nothing to do.",
-        ],
-        Mode::Eventual => [
-            "An acknowledged write is in this node's log and spreading.",
-            "A default read is this node's view, never older than the caller's session token.",
-            "In a minority partition it keeps reading and writing.",
-            "After the heal it converges; concurrent writes are resolved by one rule, each discarded value counted.",
-        ],
-    }
-}
-
-/// One word for a mode's run.
-pub(super) fn judgement(result: &ModeResult) -> &'static str {
-    match (result.verdict, result.void.is_empty()) {
-        (Verdict::Invalid, _) => "BROKEN",
-        (Verdict::Valid | Verdict::Unknown, false) => "void",
-        (Verdict::Unknown, true) => "undecided",
-        (Verdict::Valid, true) => "kept",
-    }
-}
-
-/// Three plain sentences that say what the figures mean: the kill, the partition, the price and the verdict.
-/// A scenario without such a fault has fewer.
-pub fn sentences(comparison: &Comparison) -> Vec<String> {
-    let mut sentences = Vec::new();
-    for (fault, planned) in comparison.scenario.faults.iter().enumerate() {
-        let phase = comparison.scenario.phase_at(planned.start_us);
-        let clause = |result: &ModeResult| {
-            let figures = result.phases.get(phase)?;
-            let who = result.bands.get(fault).map(|band| band.who.as_str());
-            Some(match planned.kind {
-                FaultKind::Kill(_) => kill_clause(result.mode, figures, who),
-                FaultKind::Partition(_) => partition_clause(result.mode, figures, who),
-            })
-        };
-        let clauses: Vec<String> = comparison.modes.iter().filter_map(clause).collect();
-        sentences.push(sentence(&clauses));
-    }
-    let clauses: Vec<String> = comparison.modes.iter().map(end_clause).collect();
-    sentences.push(format!("In the end {}.", clauses.join("; ")));
-    sentences
-}
-
-fn sentence(clauses: &[String]) -> String {
-    let joined = clauses.join("; ");
-    let mut letters = joined.chars();
+/// The same text with a capital first letter.
+pub(super) fn capital(text: &str) -> String {
+    let mut letters = text.chars();
     let first = letters
         .next()
-        .map(|letter| letter.to_uppercase().to_string())
-        .unwrap_or_default();
-    format!("{first}{}.", letters.as_str())
+        .map(|letter| letter.to_uppercase().to_string());
+    first.unwrap_or_default() + letters.as_str()
 }
 
-fn kill_clause(mode: Mode, figures: &PhaseFigures, who: Option<&str>) -> String {
-    let name = mode.name();
-    let Some(who) = who else {
-        return format!("no node of {name} was killed");
-    };
-    let role = match mode {
-        Mode::Strong => "leader",
-        Mode::Eventual => "busiest node, as it has no leader",
-    };
-    let pause = duration(figures.gaps.everywhere_us);
-    let after = match figures.recovery {
-        Recovery::NotNeeded | Recovery::After(0) => "the other nodes went on as before".to_owned(),
-        Recovery::After(us) => format!(
-            "no node answered for {pause} and all was well again after {}",
-            duration(us)
-        ),
-        Recovery::OnceHealed(us) => format!(
-            "no node answered for {pause} and all was well only once the node was back, after {}",
-            duration(us)
-        ),
-        Recovery::Never => {
-            format!("no node answered for {pause} and it did not recover before the end")
-        }
-    };
-    format!("when {who} of {name} was killed (its {role}), {after}")
-}
-
-fn partition_clause(mode: Mode, figures: &PhaseFigures, who: Option<&str>) -> String {
-    let name = mode.name();
-    let Some(who) = who else {
-        return format!("no node of {name} was cut off");
-    };
-    let counts = &figures.counts;
-    let failed = counts.total() - counts.ok;
-    let rest = match failed {
-        0 => String::new(),
-        _ => format!(
-            ", refused {}, left {} open",
-            count(counts.refused + counts.held_back),
-            count(counts.unknown)
-        ),
-    };
-    let stale = match figures.stale_reads {
-        0 => "gave no stale answer".to_owned(),
-        n => format!(
-            "gave {} stale answers, the oldest {} behind",
-            count(n),
-            duration(figures.stale_us_max)
-        ),
-    };
-    format!(
-        "with {who} cut off, {name} answered {:.1} % of {} operations{rest} and {stale}",
-        counts.ok_percent(),
-        count(counts.total())
-    )
-}
-
-fn end_clause(result: &ModeResult) -> String {
-    let name = result.mode.name();
-    let fates = &result.fates;
-    let acked = fates.visible
-        + fates.superseded
-        + fates.lost_to_concurrent
-        + fates.lost_to_earlier
-        + fates.no_successor
-        + fates.unjudged;
-    let verdict = match judgement(result) {
-        "BROKEN" => format!("BROKE a promise ({})", broken(result)),
-        "void" => "proved nothing, as the run is void".to_owned(),
-        "undecided" => "could not be judged in full".to_owned(),
-        _ => "kept its promises".to_owned(),
-    };
-    let mut price = match result.total.discarded {
-        0 => String::new(),
-        n => format!(
-            ", discarded at least {} for concurrent ones as it says it does",
-            count(n)
-        ),
-    };
-    if let Some(listed) = result.ledger.filter(|&listed| listed > 0) {
-        price.push_str(&format!(
-            " (its conflict ledger lists {}, with those that their own side had replaced by then)",
-            count(listed)
-        ));
+/// "a", "a and b", "a, b and c".
+pub(super) fn listed(items: &[String]) -> String {
+    match items {
+        [] => String::new(),
+        [one] => one.clone(),
+        [first @ .., last] => format!("{} and {last}", first.join(", ")),
     }
-    let converged = match result.converge_us {
-        Some(us) => format!("had all nodes equal {} after the heal", duration(us)),
-        None => "was not seen equal on all nodes after the heal".to_owned(),
-    };
-    let (lost, acked) = (count(result.total.lost), count(acked));
-    format!(
-        "{name} {verdict}: it lost {lost} of {acked} acknowledged writes{price}, and {converged}"
-    )
 }
 
-/// The properties that did not hold.
-fn broken(result: &ModeResult) -> String {
-    let broken = |finding: &&Finding| finding.verdict == Verdict::Invalid;
-    let names = result.findings.iter().filter(broken);
-    let names: Vec<&str> = names.map(|finding| finding.property.name()).collect();
-    names.join("; ")
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_read_as_people_write_them() {
+        assert_eq!(
+            (duration(1_500), span(40_000_000)),
+            ("1.5 ms".to_owned(), "40 s".to_owned())
+        );
+        assert_eq!(count(1_234_567), "1,234,567");
+        assert_eq!(share(0, 9), "none");
+        assert_eq!(share(9, 9), "all");
+        assert_eq!(share(61, 100), "61 %");
+        assert_eq!(share(1, 1_000), "0.1 %");
+        assert_eq!(counted(0, "read", "reads"), "no reads");
+        let items = ["a", "b", "c"].map(str::to_owned);
+        assert_eq!(listed(&items), "a, b and c");
+    }
 }

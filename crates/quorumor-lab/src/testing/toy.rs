@@ -14,7 +14,7 @@ use crate::history::{
 };
 use crate::process::Processes;
 use crate::rng::{self, Purpose, below};
-use crate::scenario::{FaultKind, Scenario, minority};
+use crate::scenario::Scenario;
 use crate::workload::{Plan, PlannedOp};
 
 /// What is wrong with the toy.
@@ -86,9 +86,7 @@ impl<'a> Toy<'a> {
                 START_US + scenario.faults[i].end_us,
             )
         };
-        let FaultKind::Partition(side) = scenario.faults[1].kind else {
-            unreachable!("the default comparison")
-        };
+        let side = scenario.faults[1].kind.target();
         let mut toy = Self {
             scenario,
             defect,
@@ -99,7 +97,7 @@ impl<'a> Toy<'a> {
             tickets: BTreeMap::new(),
             kill: span(0),
             cut: span(1),
-            minority: minority(scenario, side, leader),
+            minority: side.resolve(scenario, 1, leader),
             clock: 0,
             stores: scenario
                 .node_ids()
@@ -127,9 +125,10 @@ impl<'a> Toy<'a> {
             (Partition, Healed, cut.1 + MS),
         ];
         for (action, step, at_us) in steps {
-            let (fault, nodes) = match action {
-                Kill => (0, vec![leader]),
-                Partition => (1, self.minority.clone()),
+            let (fault, nodes) = if action == Kill {
+                (0, vec![leader])
+            } else {
+                (1, self.minority.clone())
             };
             let drops = if at_us < cut.1 { 3 } else { 700 };
             let (from, to) = (NodeId(1), NodeId(2));
@@ -148,6 +147,7 @@ impl<'a> Toy<'a> {
                 step,
                 nodes,
                 links,
+                hits: 0,
             };
             self.history.faults.push(record);
         }
@@ -193,6 +193,7 @@ impl<'a> Toy<'a> {
             key: planned.key.clone(),
             action: planned.action.clone(),
             level: None,
+            lease: None,
             may_degrade: false,
             token: ticket.as_ref().and_then(|ticket| ticket.token.clone()),
             idempotency: None,
@@ -258,6 +259,9 @@ impl<'a> Toy<'a> {
         let store = self.stores.get_mut(&NodeId(1)).unwrap();
         let mut ret = Return::new(id, decided.max(at) + 700, Outcome::Ok);
         match &invoke.action {
+            Action::List | Action::Grant { .. } | Action::KeepAlive | Action::Revoke => {
+                unreachable!("the toy's load has none")
+            }
             Action::Get => show(&mut ret, store.get(&invoke.key), Mode::Strong),
             Action::Put(value) => {
                 ret.version = Some(Version::Strong { revision });
@@ -329,6 +333,9 @@ impl<'a> Toy<'a> {
         };
         let mut ret = Return::new(id, at + 200 + self.travel(), Outcome::Ok);
         let value = match &invoke.action {
+            Action::List | Action::Grant { .. } | Action::KeepAlive | Action::Revoke => {
+                unreachable!("the toy's load has none")
+            }
             Action::Get => {
                 show(
                     &mut ret,
@@ -432,6 +439,7 @@ impl<'a> Toy<'a> {
                 node: *node,
                 digest,
                 entries,
+                ledger: None,
                 discarded,
             });
         }

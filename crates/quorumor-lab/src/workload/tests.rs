@@ -20,6 +20,7 @@ fn rate_mix_and_clients_are_as_asked() {
             put: 300,
             delete: 100,
             cas: 100,
+            ..Mix::default()
         },
         ..Workload::default()
     };

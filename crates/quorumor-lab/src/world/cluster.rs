@@ -7,20 +7,29 @@
 //! Each operation has one deadline (the workload's, 1 s by default): shorter than the outages that are to be seen,
 //! so that a gap shows as operations without an answer, and longer than an answer takes in a healthy cluster.
 
+pub(crate) mod caller;
 mod doors;
+mod executor;
 mod faults;
 mod finish;
-mod lag;
+mod hooks;
+pub(crate) mod lag;
 mod live;
-mod load;
+pub(crate) mod load;
 mod node;
+mod numbers;
 mod observer;
 mod outcome;
 mod processes;
+mod recipes;
+pub(crate) mod riders;
+mod serving;
+pub(crate) mod setup;
 pub mod torture;
+mod watchers;
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,13 +43,17 @@ pub use live::Live;
 use crate::history::{
     ClientId, Event, EventKind, Header, HistoryWriter, LabClock, Mode, NodeId, World,
 };
-use crate::scenario::Scenario;
-use crate::workload::Plan;
+use crate::scenario::{NotCarriedOut, Scenario};
+use crate::workload::{Arrivals, Plan};
+use caller::Caller;
+use executor::Ours;
 use faults::Nemesis;
 use finish::Auditor;
-use load::Load;
+use numbers::Numbers;
 use observer::Observer;
 use processes::Cluster;
+use setup::{DataDir, connect_clients, settings};
+use watchers::Watchers;
 
 /// The client id under which the lab itself talks to nodes.
 const ADMIN: ClientId = ClientId(u32::MAX);
@@ -85,6 +98,14 @@ impl ClusterOptions {
     }
 }
 
+/// Says whether a mode's processes can suffer a scenario's faults.
+///
+/// # Errors
+/// The first fault that they can't, and why.
+pub fn can_carry_out(scenario: &Scenario, mode: Mode) -> Result<(), NotCarriedOut> {
+    faults::can_carry_out(scenario, mode)
+}
+
 /// Runs a scenario against a cluster of real processes and leaves its history at
 /// [`ClusterOptions::history_path`]. Gives back what a person should know beside it, such as nodes that ended by
 /// themselves. However it ends, no node is left running.
@@ -98,7 +119,8 @@ pub async fn run(
     live: &Arc<Live>,
     interrupt: &CancellationToken,
 ) -> Result<Vec<String>> {
-    let data = DataDir::create(&options.out, options.mode)?;
+    can_carry_out(scenario, options.mode)?;
+    let data = DataDir::create(&options.out, options.mode.name())?;
     let cluster = Arc::new(Cluster::prepare(options, scenario, &data.path).await?);
     let ran = tokio::select! {
         ran = run_on(&cluster, options, scenario, live) => ran,
@@ -125,11 +147,12 @@ async fn run_on(
 
 /// One run from the header to the footer.
 struct Run {
+    mode: Mode,
     scenario: Scenario,
     plan: Arc<Plan>,
     cluster: Arc<Cluster>,
     observer: Arc<Observer>,
-    load: Arc<Load>,
+    caller: Arc<Caller>,
     history: HistoryWriter,
     clock: LabClock,
     start_us: u64,
@@ -143,16 +166,15 @@ impl Run {
         cluster: Arc<Cluster>,
         live: &Arc<Live>,
     ) -> Result<Self> {
-        let mode = options.mode;
+        let (mode, workload) = (options.mode, scenario.workload);
         let duration_us = scenario.duration_us();
-        let plan = Plan::new(
-            &scenario.workload,
-            scenario.nodes,
-            scenario.seed,
-            duration_us,
-        );
+        let plan = Plan::new(&workload, scenario.nodes, scenario.seed, duration_us);
         let plan = Arc::new(plan);
         let build = connect_clients(&cluster, scenario, &plan).await?;
+        let numbers = match mode {
+            Mode::Strong if workload.retries > 0 => Numbers::open(&cluster, &workload).await?,
+            Mode::Strong | Mode::Eventual => Numbers::default(),
+        };
         let clock = LabClock::new();
         let start_us = u64::try_from(LEAD.as_micros()).unwrap_or(0);
         let mut header = Header::new(mode, World::Cluster, scenario.clone(), start_us);
@@ -162,58 +184,69 @@ impl Run {
         let path = options.history_path();
         let history = HistoryWriter::create(&path, header)
             .with_context(|| format!("can't write `{}`", path.display()))?;
-        let doors = Arc::clone(&cluster.doors);
-        let observer = Observer::new(mode, history.clone(), clock, Arc::clone(&doors));
+        let (doors, founders) = (Arc::clone(&cluster.doors), cluster.founders.clone());
+        let observer = Observer::new(mode, history.clone(), clock, doors, founders);
         let observer = Arc::new(observer);
-        let load = Arc::new(Load::new(load::Parts {
+        let ours = Ours {
             mode,
             plant: options.plant,
+            acks: workload.acks,
+            clock,
+            doors: Arc::clone(&cluster.doors),
+            observer: Arc::clone(&observer),
+            retries: workload.retries,
+            numbers,
+            founders: cluster.founders.clone(),
+        };
+        let caller = Caller::new(caller::Parts {
+            executor: Arc::new(ours),
             history: history.clone(),
             clock,
-            start_us,
-            timeout_us: scenario.workload.timeout_us,
-            doors,
-            observer: Arc::clone(&observer),
-            live: Arc::clone(live),
-        }));
-        live.begin(plan.ops.len() as u64);
-        let (scenario, live) = (scenario.clone(), Arc::clone(live));
+            timeout_us: workload.timeout_us,
+            tokens: workload.tokens,
+        });
         Ok(Self {
-            scenario,
+            mode,
+            scenario: scenario.clone(),
             plan,
             cluster,
             observer,
-            load,
+            caller: Arc::new(caller),
             history,
             clock,
             start_us,
-            live,
+            live: Arc::clone(live),
         })
     }
 
     async fn carry_out(self) -> Result<Vec<String>> {
         let (stop, load_over) = (CancellationToken::new(), CancellationToken::new());
+        let observed = CancellationToken::new();
         let lag = spawn(lag::sample(self.history.clone(), self.clock, stop.clone()));
-        let watching = {
-            let (observer, nodes, stop) = (
-                Arc::clone(&self.observer),
-                self.cluster.nodes.clone(),
-                stop.clone(),
-            );
-            spawn(async move { observer.run(&nodes, stop).await })
-        };
+        let observer = Arc::clone(&self.observer);
+        let observing = spawn(observer.run(Arc::clone(&self.cluster), observed.clone()));
+        let watchers = self.watchers();
         let faults_and_polls = spawn(self.faults_then_polls(load_over.clone()));
         self.live.set_stage("load and faults");
-        let loaded = Arc::clone(&self.load).run(&self.plan).await;
-        // The lab's lag says whether the load was sent in time; what comes after the load is not judged by it.
-        stop.cancel();
+        let loaded = load::load_and_ride(
+            &self.caller,
+            &self.live,
+            self.start_us,
+            &self.plan,
+            &self.scenario,
+            self.mode,
+        );
+        let loaded = loaded.await;
         load_over.cancel();
         loaded.context("the history could not be written")?;
+        // The lab's lag says whether the load was sent in time; what comes after the load is not judged by it.
+        stop.cancel();
         lag.await??;
-        watching.await??;
         self.live.set_stage("waiting until all nodes are equal");
         faults_and_polls.await??;
-        self.auditor().finish(&self.live).await?;
+        self.auditor().finish(watchers, &self.live).await?;
+        observed.cancel();
+        observing.await??;
         let notes = self.cluster.fallen();
         for note in &notes {
             let (at_us, kind) = (self.clock.now_us(), EventKind::Note(note.clone()));
@@ -225,6 +258,17 @@ impl Run {
         }
         self.history.finish()?;
         Ok(notes)
+    }
+
+    fn watchers(&self) -> Watchers {
+        let parts = watchers::Parts {
+            mode: self.mode,
+            history: self.history.clone(),
+            clock: self.clock,
+            doors: Arc::clone(&self.cluster.doors),
+            founders: self.cluster.founders.clone(),
+        };
+        Watchers::start(self.scenario.workload.riders.watchers, &parts)
     }
 
     /// Carries out the faults, and from the last heal on looks whether the nodes are equal.
@@ -242,15 +286,15 @@ impl Run {
             start_us: self.start_us,
         });
         let (auditor, plan) = (self.auditor(), Arc::clone(&self.plan));
-        let healed_us = self
-            .scenario
-            .faults
-            .iter()
-            .map(|fault| fault.end_us)
-            .max()
-            .unwrap_or(0);
+        let faults = self.scenario.faults.iter();
+        let healed_us = faults.map(|fault| fault.end_us).max().unwrap_or(0);
+        let closed = self.scenario.workload.arrivals == Arrivals::Closed;
         async move {
             nemesis.run().await?;
+            // In a closed loop nobody knows when a key is over, but at the end.
+            if closed {
+                load_over.cancelled().await;
+            }
             let keys: BTreeSet<String> = plan.keys_retired_before(healed_us).into_iter().collect();
             auditor.poll(&keys, load_over).await
         }
@@ -259,6 +303,7 @@ impl Run {
     fn auditor(&self) -> Auditor {
         Auditor {
             cluster: Arc::clone(&self.cluster),
+            observer: Arc::clone(&self.observer),
             history: self.history.clone(),
             clock: self.clock,
         }
@@ -266,52 +311,10 @@ impl Run {
 }
 
 /// A task that ends with whoever started it.
-fn spawn<T: Send + 'static>(
+pub(crate) fn spawn<T: Send + 'static>(
     task: impl Future<Output = T> + Send + 'static,
 ) -> AbortOnDropHandle<T> {
     AbortOnDropHandle::new(tokio::spawn(task))
-}
-
-/// Connects every client to its node before time zero, so that no operation pays for it. Gives the nodes' version.
-async fn connect_clients(cluster: &Cluster, scenario: &Scenario, plan: &Plan) -> Result<String> {
-    let pairs: BTreeSet<_> = plan.ops.iter().map(|op| (op.client, op.node)).collect();
-    let mut build = String::new();
-    for (client, node) in pairs {
-        let endpoint = cluster.doors.endpoint(node).unwrap_or_default();
-        let connection = cluster.doors.client(client, node)?;
-        let mut options = connection.options().clone();
-        options.mode = Some(core_mode(cluster.mode));
-        options.timeout = Duration::from_micros(scenario.workload.timeout_us) * 5;
-        let told = connection.with(options).describe(&endpoint).await;
-        build = told
-            .with_context(|| format!("{node} can't be reached"))?
-            .version;
-    }
-    Ok(build)
-}
-
-fn settings(plant: Option<Plant>) -> std::collections::BTreeMap<String, String> {
-    let mut settings: std::collections::BTreeMap<_, _> = [
-        (
-            "links",
-            "a userspace TCP and UDP proxy on every directed link between nodes",
-        ),
-        (
-            "clients",
-            "directly at one node each; no retries, only not-applied redirects",
-        ),
-        (
-            "kill",
-            "SIGKILL keeps the page cache: it does not test fsync",
-        ),
-    ]
-    .into_iter()
-    .map(|(name, value)| (name.to_owned(), value.to_owned()))
-    .collect();
-    if let Some(plant) = plant {
-        settings.insert("plant".to_owned(), plant.text().to_owned());
-    }
-    settings
 }
 
 /// The product's word for a mode.
@@ -319,26 +322,5 @@ fn core_mode(mode: Mode) -> core::Mode {
     match mode {
         Mode::Strong => core::Mode::Strong,
         Mode::Eventual => core::Mode::Eventual,
-    }
-}
-
-/// The nodes' data, beside the report and on its disk, so that syncs are real ones; removed at the end.
-struct DataDir {
-    path: PathBuf,
-}
-
-impl DataDir {
-    fn create(out: &Path, mode: Mode) -> Result<Self> {
-        let path = out.join(format!("data-{}-{}", mode.name(), std::process::id()));
-        std::fs::create_dir_all(&path)
-            .with_context(|| format!("can't make `{}`", path.display()))?;
-        Ok(Self { path })
-    }
-}
-
-impl Drop for DataDir {
-    fn drop(&mut self) {
-        // Nothing else is lost if this fails: the person finds the directory named after what it holds.
-        let _ = std::fs::remove_dir_all(&self.path);
     }
 }

@@ -9,17 +9,30 @@
 //! TigerBeetle, 2023).
 
 mod clients;
+mod clock;
 mod faults;
 mod inflict;
 mod network;
 mod node;
 mod run;
 mod serve;
+pub mod staged;
 mod strong;
 mod trace;
+mod trial;
 mod verdict;
 
 pub use run::run;
+pub use trial::{Ending, Placing, Served, serving, succession};
+
+/// The least delay of a link while nothing is wrong, in milliseconds.
+pub(crate) const CALM_DELAY_MS: f64 = network::Weather::CALM.delay_us as f64 / 1_000.0;
+/// Up to so much more, evenly, in milliseconds.
+pub(crate) const CALM_JITTER_MS: f64 = network::Weather::CALM.jitter_us as f64 / 1_000.0;
+/// From a client of a scenario to its node, in milliseconds; the answer takes no time.
+pub(crate) const READ_TRAVELS_MS: f64 = staged::calls::ROUND_TRIP_US as f64 / 1_000.0;
+
+use quorumor_core::Planted;
 
 use crate::checker::Finding;
 use crate::history::{History, Mode};
@@ -42,11 +55,54 @@ pub struct Options {
     pub duration_ms: u64,
     /// Whether faults come at all.
     pub faults: bool,
+    /// How much of log and history strong nodes keep.
+    pub size: Size,
+    /// Which faults come.
+    pub mix: Mix,
     /// A defect planted on purpose, to see that the checkers find it.
     pub plant: Option<Plant>,
 }
 
-/// A defect that a run can plant, outside the replicas.
+/// How much of log and history strong nodes keep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Size {
+    /// So little that a run of seconds meets every edge.
+    Small,
+    /// What a scenario runs with: history as in production, a log that is cut after a thousand entries.
+    Scenario,
+}
+
+/// Which faults come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mix {
+    /// Every kind that the mode knows, at random.
+    Every,
+    /// The leader, or in eventual mode some node, is cut off alone for seconds, and then another.
+    Isolation,
+    /// The power of all nodes fails at once, again and again.
+    PowerCuts,
+}
+
+impl Mix {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Every, Self::Isolation, Self::PowerCuts];
+
+    /// Its word on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Every => "every",
+            Self::Isolation => "isolation",
+            Self::PowerCuts => "power-cuts",
+        }
+    }
+
+    /// The mix of this name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|mix| mix.name() == name)
+    }
+}
+
+/// A defect that a run can plant: outside the replicas, or with the feature `plant` inside them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Plant {
     /// Strong reads are answered from the node's own view, and claim to be linearizable.
@@ -63,9 +119,51 @@ pub enum Plant {
     WatchGap,
     /// A read in the past shows the revision before.
     StaleHistory,
+    /// One inside the replicas and their log, in every node.
+    #[cfg(feature = "plant")]
+    Inside(quorumor_core::Plant),
 }
 
 impl Plant {
+    /// Those outside the replicas.
+    const OUTSIDE: [Self; 7] = [
+        Self::StaleReads,
+        Self::TokensIgnored,
+        Self::LyingDisk,
+        Self::DoubleApply,
+        Self::LeaseEarlyExpiry,
+        Self::WatchGap,
+        Self::StaleHistory,
+    ];
+
+    /// All that this build knows.
+    pub fn all() -> Vec<Self> {
+        let all = Self::OUTSIDE.to_vec();
+        #[cfg(feature = "plant")]
+        let all = [all, quorumor_core::Plant::ALL.map(Self::Inside).to_vec()].concat();
+        all
+    }
+
+    /// The defect of this name, if this build knows it.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::all().into_iter().find(|plant| plant.name() == name)
+    }
+
+    /// What a replica and its log are given.
+    pub fn inside(self) -> Planted {
+        match self {
+            Self::StaleReads
+            | Self::TokensIgnored
+            | Self::LyingDisk
+            | Self::DoubleApply
+            | Self::LeaseEarlyExpiry
+            | Self::WatchGap
+            | Self::StaleHistory => Planted::default(),
+            #[cfg(feature = "plant")]
+            Self::Inside(plant) => plant.into(),
+        }
+    }
+
     /// Its word on the command line.
     pub fn name(self) -> &'static str {
         match self {
@@ -76,6 +174,8 @@ impl Plant {
             Self::LeaseEarlyExpiry => "lease-early-expiry",
             Self::WatchGap => "watch-gap",
             Self::StaleHistory => "stale-history",
+            #[cfg(feature = "plant")]
+            Self::Inside(plant) => plant.name(),
         }
     }
 }
@@ -91,13 +191,24 @@ impl Options {
             keys: 4,
             duration_ms: 12_000,
             faults: true,
+            size: Size::Small,
+            mix: Mix::Every,
             plant: None,
         }
     }
 
+    /// What the nodes are given of the planted defect.
+    fn planted(&self) -> Planted {
+        self.plant.map(Plant::inside).unwrap_or_default()
+    }
+
     /// The command that repeats this run.
     pub fn command(&self) -> String {
-        let faults = if self.faults { "" } else { " --no-faults" };
+        let faults = match (self.faults, self.mix) {
+            (false, _) => " --no-faults".to_owned(),
+            (true, Mix::Every) => String::new(),
+            (true, mix @ (Mix::Isolation | Mix::PowerCuts)) => format!(" --mix {}", mix.name()),
+        };
         let plant = self
             .plant
             .map(|plant| format!(" --plant {}", plant.name()))

@@ -87,7 +87,7 @@ fn stale(order: &Order<'_>, op: &Op, query: &Query, view: u64, at_us: u64) -> Op
         return Some(evidence(text, &[op]));
     }
     let (needed, slack) = match query.level {
-        Level::Local => return None,
+        Level::Local | Level::Sampled => return None,
         Level::Linearizable => (order.shown_before(op.invoked_us), 0),
         Level::Bounded => {
             let asked_us = at_us.saturating_sub(query.bound.max_age_us);

@@ -261,6 +261,7 @@ fn a_transaction_that_took_the_wrong_branch_is_found() {
 #[test]
 fn reads_older_than_their_level_allows_are_found() {
     let bound = |max_lag, max_age_us| Bound {
+        members: 0,
         max_lag,
         max_age_us,
     };

@@ -1,7 +1,8 @@
 //! Where each node serves its clients now, and the connection that each client has there.
 //!
 //! Client connections are direct: no fault proxy is between a client and its node. A node that comes back after a
-//! kill has another port, and its clients then connect anew.
+//! kill has another port, and its clients then connect anew. The clients of a node that was replaced go to the one that
+//! took its place.
 
 use std::collections::BTreeMap;
 
@@ -15,6 +16,8 @@ use crate::history::{ClientId, NodeId};
 pub(super) struct Doors {
     endpoints: Mutex<BTreeMap<NodeId, String>>,
     clients: Mutex<BTreeMap<(ClientId, NodeId), (String, Client)>>,
+    /// Who took whose place.
+    places: Mutex<BTreeMap<NodeId, NodeId>>,
 }
 
 impl Doors {
@@ -26,6 +29,32 @@ impl Doors {
     /// Where the node served last.
     pub(super) fn endpoint(&self, node: NodeId) -> Option<String> {
         self.endpoints.lock().get(&node).cloned()
+    }
+
+    /// From now on the clients of `old` go to `new`.
+    pub(super) fn replace(&self, old: NodeId, new: NodeId) {
+        self.places.lock().insert(old, new);
+    }
+
+    /// Who serves the clients of this node now: itself, or whoever took its place.
+    pub(super) fn stand_in(&self, node: NodeId) -> NodeId {
+        let places = self.places.lock();
+        let mut current = node;
+        // An id is given once, so nobody takes a place twice.
+        while let Some(&next) = places.get(&current) {
+            current = next;
+        }
+        current
+    }
+
+    /// Whose place a node took in the end; itself if nobody's.
+    pub(super) fn place_of(&self, node: NodeId) -> NodeId {
+        let places = self.places.lock();
+        let mut current = node;
+        while let Some((&before, _)) = places.iter().find(|(_, new)| **new == current) {
+            current = before;
+        }
+        current
     }
 
     /// The client's own connection to the node, made at the first use and whenever the node has moved.
@@ -40,5 +69,21 @@ impl Doors {
         let fresh = Client::pinned(endpoint.clone())?;
         clients.insert((client, node), (endpoint, fresh.clone()));
         Ok(fresh)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_follow_their_node_through_each_replacement() {
+        let doors = Doors::default();
+        let [one, four, five] = [1, 4, 5].map(NodeId);
+        assert_eq!((doors.stand_in(one), doors.place_of(one)), (one, one));
+        doors.replace(one, four);
+        doors.replace(four, five);
+        assert_eq!((doors.stand_in(one), doors.place_of(five)), (five, one));
+        assert_eq!(doors.stand_in(NodeId(2)), NodeId(2));
     }
 }

@@ -13,7 +13,7 @@ const SLEEP: Duration = Duration::from_millis(10);
 const SAMPLES_PER_LINE: usize = 100;
 
 /// Samples until `stop`, a line for about each second.
-pub(super) async fn sample(
+pub(crate) async fn sample(
     history: HistoryWriter,
     clock: LabClock,
     stop: CancellationToken,

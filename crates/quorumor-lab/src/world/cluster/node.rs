@@ -9,6 +9,8 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
@@ -36,6 +38,10 @@ pub(super) struct Place<'a> {
     pub(super) seed: u64,
     pub(super) nodes: &'a [NodeId],
     pub(super) data_dir: &'a Path,
+    /// Strong: the client addresses by which it joins a running cluster; none of a founder.
+    pub(super) join: Option<&'a str>,
+    /// Where the lab says what its disk and clocks do wrong.
+    pub(super) fault_file: Option<&'a Path>,
     /// Where this node dials and sends to reach each other one.
     pub(super) overrides: &'a [(NodeId, std::net::SocketAddr)],
 }
@@ -62,14 +68,22 @@ pub(super) fn flags(node: NodeId, place: &Place<'_>) -> Vec<String> {
     .into_iter()
     .flat_map(|(flag, value)| [flag.to_owned(), value])
     .collect();
-    match place.mode {
-        Mode::Strong => {
+    if let Some(path) = place.fault_file {
+        flags.extend(["--fault-file".to_owned(), path.display().to_string()]);
+    }
+    match (place.mode, place.join) {
+        (Mode::Strong, Some(doors)) => {
+            // The lab promotes it in place of another.
+            let join = ["--join", doors, "--stay-learner"].map(str::to_owned);
+            flags.extend(join);
+        }
+        (Mode::Strong, None) => {
             // Nominal addresses, the same list for all: every dial and send goes by the overrides.
             let founder = |id: &NodeId| format!("{}=127.0.0.1:{}", id.0, id.0);
             let founders: Vec<String> = place.nodes.iter().map(founder).collect();
             flags.extend(["--initial-members".to_owned(), founders.join(",")]);
         }
-        Mode::Eventual => {
+        (Mode::Eventual, _) => {
             // A seed is reached through the proxy of its link, as everybody else is.
             let seeds = place.overrides.iter().take(2).map(|(_, at)| at.to_string());
             let seeds: Vec<String> = seeds.collect();
@@ -90,6 +104,23 @@ pub(super) struct Ready {
     pub(super) peer: std::net::SocketAddr,
 }
 
+/// What came of a start.
+pub(super) enum Started {
+    /// It serves.
+    Ready(Box<NodeProcess>),
+    /// It ended before that, by itself.
+    Ended(Ending),
+}
+
+/// The end of a node that never served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Ending {
+    /// How it ended, and its last word.
+    pub(super) short: String,
+    /// The end of its log.
+    pub(super) log: String,
+}
+
 /// A running node. Dropping it kills it.
 pub(super) struct NodeProcess {
     child: Child,
@@ -97,8 +128,8 @@ pub(super) struct NodeProcess {
 }
 
 impl NodeProcess {
-    /// Starts a node and waits for its ready line.
-    pub(super) async fn start(recipe: &Recipe) -> Result<Self> {
+    /// Starts a node and waits for its ready line, or its end.
+    pub(super) async fn start(recipe: &Recipe) -> Result<Started> {
         let mut child = spawn(recipe)?;
         let stdout = child
             .stdout
@@ -110,11 +141,10 @@ impl NodeProcess {
             Ok(Ok(Some(ready))) => ready,
             Ok(Ok(None)) => {
                 let status = child.wait().await?;
-                bail!(
-                    "{} ended ({status}) before it was ready{}",
-                    recipe.node,
-                    tail(&recipe.log)
-                );
+                let (node, log) = (recipe.node, tail(&recipe.log));
+                let word = log.lines().last().unwrap_or_default();
+                let short = format!("{node} ended ({status}) before it was ready: {word}");
+                return Ok(Started::Ended(Ending { short, log }));
             }
             Ok(Err(error)) => {
                 return Err(error.context(format!("{} was not ready", recipe.node)));
@@ -130,7 +160,7 @@ impl NodeProcess {
         };
         // The pipe must not fill up, nor break.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        Ok(Self { child, ready })
+        Ok(Started::Ready(Box::new(Self { child, ready })))
     }
 
     /// SIGKILL, without waiting for the end.
@@ -146,6 +176,43 @@ impl NodeProcess {
             .kill()
             .await
             .context("a node could not be killed")
+    }
+
+    /// Sends it a signal. One that has ended takes none, and that is no error.
+    pub(super) fn signal(&self, signal: Signal) -> Result<()> {
+        let Some(pid) = self.pid() else {
+            return Ok(());
+        };
+        match kill_process(pid, signal) {
+            Ok(()) | Err(Errno::SRCH) => Ok(()),
+            Err(error) => Err(error).context("a node takes no signal"),
+        }
+    }
+
+    /// Whether the system says that it stands still; where nobody can be asked, that it was told to is all there is.
+    pub(super) fn stands_still(&self) -> bool {
+        let Some(pid) = self.pid() else {
+            return false;
+        };
+        if !cfg!(target_os = "linux") {
+            return true;
+        }
+        let path = format!("/proc/{}/stat", pid.as_raw_nonzero());
+        let stat = std::fs::read_to_string(path).unwrap_or_default();
+        // The name before it is in brackets, and may itself hold some.
+        stat.rsplit_once(')')
+            .is_some_and(|(_, rest)| rest.trim_start().starts_with('T'))
+    }
+
+    fn pid(&self) -> Option<Pid> {
+        let id = i32::try_from(self.child.id()?).ok()?;
+        Pid::from_raw(id)
+    }
+
+    /// Returns once it has ended by itself.
+    pub(super) async fn wait(&mut self) -> Result<()> {
+        self.child.wait().await.context("a node is lost")?;
+        Ok(())
     }
 
     /// How it ended, if it has ended by itself.
@@ -231,6 +298,8 @@ mod tests {
             seed: 7,
             nodes,
             data_dir,
+            join: None,
+            fault_file: None,
             overrides,
         }
     }
@@ -262,6 +331,22 @@ mod tests {
         let flags = flags(nodes[0], &place(Mode::Eventual, &nodes, &overrides));
         assert_eq!(value(&flags, "--seeds"), Some("127.0.0.1:5002"));
         assert_eq!(value(&flags, "--initial-members"), None);
+    }
+
+    #[test]
+    fn a_node_that_takes_the_place_of_another_joins_and_waits_to_be_promoted() {
+        let nodes = [NodeId(1), NodeId(2)];
+        let overrides = [(NodeId(2), "127.0.0.1:5002".parse().unwrap())];
+        let place = Place {
+            join: Some("127.0.0.1:9,127.0.0.1:8"),
+            fault_file: Some(Path::new("faults.toml")),
+            ..place(Mode::Strong, &nodes, &overrides)
+        };
+        let flags = flags(NodeId(3), &place);
+        assert_eq!(value(&flags, "--join"), Some("127.0.0.1:9,127.0.0.1:8"));
+        assert_eq!(value(&flags, "--initial-members"), None);
+        assert_eq!(value(&flags, "--fault-file"), Some("faults.toml"));
+        assert!(flags.iter().any(|flag| flag == "--stay-learner"));
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! What the nodes say about leadership and about each other, as events of the history: only what changed.
 //!
-//! Leaders come from the receipts of every answer, and from asking each node to describe itself every half second,
-//! which also tells whom it believes alive. Not a judge, and nothing that the run depends on.
+//! Leaders come from the receipts of every answer, and from asking each node to describe itself several times a second,
+//! which also tells whom it believes alive. A node that is silent keeps nobody from being asked. Not a judge, and nothing that the run depends on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,14 +11,16 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use quorumor_client::{CallOptions, Client, Description, Receipt};
 use quorumor_core as core;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::task::JoinSet;
+use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::core_mode;
 use super::doors::Doors;
+use super::processes::Cluster;
 use crate::history::{Event, EventKind, HistoryWriter, LabClock, MemberState, Mode, NodeId};
 
-const ASK_INTERVAL: Duration = Duration::from_millis(500);
+const ASK_INTERVAL: Duration = Duration::from_millis(150);
 /// A node that doesn't answer about itself this fast is asked again later.
 pub(super) const ASK_TIMEOUT: Duration = Duration::from_millis(400);
 
@@ -28,13 +30,15 @@ pub(super) struct Observer {
     history: HistoryWriter,
     clock: LabClock,
     doors: Arc<Doors>,
+    founders: Vec<NodeId>,
     seen: Mutex<Seen>,
 }
 
 #[derive(Default)]
 struct Seen {
+    out: BTreeSet<NodeId>,
     leaders: BTreeMap<NodeId, (NodeId, u64)>,
-    members: BTreeMap<(NodeId, NodeId), MemberState>,
+    members: BTreeMap<NodeId, BTreeMap<NodeId, MemberState>>,
 }
 
 impl Observer {
@@ -43,26 +47,58 @@ impl Observer {
         history: HistoryWriter,
         clock: LabClock,
         doors: Arc<Doors>,
+        founders: Vec<NodeId>,
     ) -> Self {
         Self {
             mode,
             history,
             clock,
             doors,
+            founders,
             seen: Mutex::new(Seen::default()),
         }
     }
 
-    /// Asks every node about itself until `stop`.
-    pub(super) async fn run(&self, nodes: &[NodeId], stop: CancellationToken) -> io::Result<()> {
-        let mut ticks = interval(ASK_INTERVAL);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    /// Asks every node about itself until `stop`, those that come later too.
+    pub(super) async fn run(
+        self: Arc<Self>,
+        cluster: Arc<Cluster>,
+        stop: CancellationToken,
+    ) -> anyhow::Result<()> {
+        let (mut asked, mut asking) = (BTreeSet::new(), JoinSet::new());
+        let mut ticks = ticks();
         while !stop.is_cancelled() {
             ticks.tick().await;
-            for &node in nodes {
-                if let Some(told) = describe(&self.doors, self.mode, node).await {
-                    self.saw_description(node, &told)?;
+            self.saw_out(&cluster)?;
+            for node in cluster.seen() {
+                if asked.insert(node) {
+                    asking.spawn(Arc::clone(&self).follow(node, stop.clone()));
                 }
+            }
+        }
+        while let Some(ended) = asking.join_next().await {
+            ended??;
+        }
+        Ok(())
+    }
+
+    async fn follow(self: Arc<Self>, node: NodeId, stop: CancellationToken) -> io::Result<()> {
+        let mut ticks = ticks();
+        while !stop.is_cancelled() {
+            ticks.tick().await;
+            if let Some(told) = describe(&self.doors, self.mode, node).await {
+                self.saw_description(node, &told)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts on record who is out of the cluster by now, and why.
+    pub(super) fn saw_out(&self, cluster: &Cluster) -> io::Result<()> {
+        for (node, why) in cluster.excluded() {
+            if self.seen.lock().out.insert(node) {
+                let (at_us, kind) = (self.clock.now_us(), EventKind::Out(why));
+                self.history.event(Event { at_us, node, kind })?;
             }
         }
         Ok(())
@@ -101,27 +137,54 @@ impl Observer {
     fn saw_description(&self, node: NodeId, told: &Description) -> io::Result<()> {
         let at_us = self.clock.now_us();
         self.saw_receipt(at_us, Some(&told.receipt))?;
-        for member in &told.members {
-            let subject = NodeId(member.node.as_u64());
-            let Some(state) = member.state.map(member_state) else {
-                continue;
-            };
-            let before = self.seen.lock().members.insert((node, subject), state);
-            let news = before.is_none_or(|before| before != state);
-            // That all are alive at the start is no news either.
-            if news && (before.is_some() || state != MemberState::Alive) {
-                let kind = EventKind::Member { subject, state };
-                self.history.event(Event { at_us, node, kind })?;
-            }
+        let states = told.members.iter().filter_map(|member| {
+            let state = member.state.map(member_state)?;
+            Some((NodeId(member.node.as_u64()), state))
+        });
+        for (subject, state) in self.news(node, states.collect()) {
+            let kind = EventKind::Member { subject, state };
+            self.history.event(Event { at_us, node, kind })?;
         }
         Ok(())
     }
 
+    /// What changed in a node's view of the members. One that strong mode lists no more was removed; in eventual mode a node
+    /// that has just started doesn't know the others yet.
+    fn news(
+        &self,
+        node: NodeId,
+        mut states: BTreeMap<NodeId, MemberState>,
+    ) -> Vec<(NodeId, MemberState)> {
+        let mut seen = self.seen.lock();
+        let before = seen.members.entry(node).or_default();
+        if self.mode == Mode::Strong && states.contains_key(&node) {
+            for &gone in before.keys() {
+                states.entry(gone).or_insert(MemberState::Left);
+            }
+        }
+        let is_news = |subject: &NodeId, state: MemberState| match before.get(subject) {
+            Some(&known) => known != state,
+            // That all founders are alive at the start is no news.
+            None => state != MemberState::Alive || !self.founders.contains(subject),
+        };
+        let news = states.iter().map(|(&subject, &state)| (subject, state));
+        let news = news
+            .filter(|(subject, state)| is_news(subject, *state))
+            .collect();
+        *before = states;
+        news
+    }
+
     /// The strong leader that most nodes name in the highest term, if any does so now.
     pub(super) async fn leader(&self, nodes: &[NodeId]) -> Option<NodeId> {
-        let mut votes: BTreeMap<(u64, NodeId), usize> = BTreeMap::new();
+        let mut asking = JoinSet::new();
         for &node in nodes {
-            let told = describe(&self.doors, self.mode, node).await;
+            let (doors, mode) = (Arc::clone(&self.doors), self.mode);
+            asking.spawn(async move { describe(&doors, mode, node).await });
+        }
+        let mut votes: BTreeMap<(u64, NodeId), usize> = BTreeMap::new();
+        while let Some(told) = asking.join_next().await {
+            let told = told.ok().flatten();
             if let Some((term, leader)) = told.as_ref().and_then(|told| told.receipt.leader()) {
                 *votes
                     .entry((term.as_u64(), NodeId(leader.node.as_u64())))
@@ -131,6 +194,12 @@ impl Observer {
         let ((_, leader), count) = votes.into_iter().next_back()?;
         (count * 2 > nodes.len()).then_some(leader)
     }
+}
+
+fn ticks() -> Interval {
+    let mut ticks = interval(ASK_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
 }
 
 /// What a node says about itself, if it answers soon.

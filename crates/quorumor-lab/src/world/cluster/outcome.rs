@@ -3,14 +3,17 @@
 //! Not a judge. The one rule that matters: an operation is `fail` only if it certainly was not applied, and that
 //! the client's error says ([`ClientError::certainty`]); whatever nobody knows is `unknown`.
 
+use std::time::Duration;
+
 use quorumor_client::{
-    Certainty, ClientError, CompareAnswer, DeleteAnswer, Entry, GetAnswer, PutAnswer, Receipt,
+    Certainty, ClientError, CompareAnswer, DeleteAnswer, Entry, GetAnswer, LeaseGranted,
+    LeaseRevoked, ListAnswer, PutAnswer, Receipt,
 };
 use quorumor_core as core;
 
 use crate::history::{
-    Cause, Dot, Level, MemberCounts, NodeId, OpId, Outcome, Position, Return, Staleness,
-    StalenessBasis, Version,
+    Cause, Dot, FinalEntry, Level, MemberCounts, NodeId, OpId, Outcome, Position, Return,
+    Staleness, StalenessBasis, Version,
 };
 
 /// What came back for one operation.
@@ -20,16 +23,26 @@ pub(super) enum Answer {
     Put(PutAnswer),
     Delete(DeleteAnswer),
     Cas(CompareAnswer),
+    List(ListAnswer),
+    Granted(LeaseGranted),
+    /// What the lease has left; none = there is no such lease.
+    KeptAlive(Option<Duration>),
+    Revoked(LeaseRevoked),
 }
 
 impl Answer {
-    pub(super) fn receipt(&self) -> &Receipt {
-        match self {
+    /// The receipt; a keep-alive has none.
+    pub(super) fn receipt(&self) -> Option<&Receipt> {
+        Some(match self {
             Self::Get(answer) => &answer.receipt,
             Self::Put(answer) => &answer.receipt,
             Self::Delete(answer) => &answer.receipt,
             Self::Cas(answer) => &answer.receipt,
-        }
+            Self::List(answer) => &answer.receipt,
+            Self::Granted(answer) => &answer.receipt,
+            Self::KeptAlive(_) => return None,
+            Self::Revoked(answer) => &answer.receipt,
+        })
     }
 }
 
@@ -50,7 +63,9 @@ pub(super) enum Kind {
 
 fn answered(op: OpId, at_us: u64, answer: &Answer) -> Return {
     let mut ret = Return::new(op, at_us, Outcome::Ok);
-    fill_receipt(&mut ret, answer.receipt());
+    if let Some(receipt) = answer.receipt() {
+        fill_receipt(&mut ret, receipt);
+    }
     match answer {
         Answer::Get(got) => fill_entry(&mut ret, got.entry.as_ref()),
         Answer::Put(put) => ret.version = Some(version(&put.version)),
@@ -62,6 +77,18 @@ fn answered(op: OpId, at_us: u64, answer: &Answer) -> Return {
             ret.found = Some(delete.previous.is_some());
             ret.version = tombstone(delete);
         }
+        Answer::List(list) => ret.entries = list.entries.iter().map(final_entry).collect(),
+        Answer::Granted(granted) => {
+            ret.lease = Some(granted.lease.as_u64().to_string());
+            ret.ttl_ms = Some(millis(granted.ttl));
+        }
+        Answer::KeptAlive(Some(left)) => ret.ttl_ms = Some(millis(*left)),
+        Answer::KeptAlive(None) => {
+            ret.outcome = Outcome::Fail;
+            ret.cause = Some(Cause::Refused);
+            ret.reason = Some("LEASE_NOT_FOUND".to_owned());
+        }
+        Answer::Revoked(_) => {}
     }
     ret
 }
@@ -125,7 +152,7 @@ fn fill_receipt(ret: &mut Return, receipt: &Receipt) {
     ret.got = Some(match receipt.got {
         core::Level::Linearizable => Level::Linearizable,
         core::Level::Bounded => Level::Bounded,
-        core::Level::Local => Level::Local,
+        core::Level::Local | core::Level::Sampled => Level::Local,
     });
     ret.degraded = receipt.degraded.is_some();
     ret.position = position(receipt);
@@ -179,6 +206,19 @@ fn fill_entry(ret: &mut Return, entry: Option<&Entry>) {
     ret.version = entry.map(|entry| version(&entry.version));
 }
 
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// An entry as the history lists it.
+pub(super) fn final_entry(entry: &Entry) -> FinalEntry {
+    FinalEntry {
+        key: entry.key.as_str().to_owned(),
+        values: vec![text(entry)],
+        version: Some(version(&entry.version)),
+    }
+}
+
 /// An entry's value as text; the lab writes nothing else.
 pub(super) fn text(entry: &Entry) -> String {
     String::from_utf8_lossy(entry.value.as_bytes()).into_owned()
@@ -214,7 +254,8 @@ fn rows(context: &core::VersionVector) -> Vec<Dot> {
     context.rows().map(row).collect()
 }
 
-fn dot(dot: core::Dot) -> Dot {
+/// A dot as the history has it.
+pub(super) fn dot(dot: core::Dot) -> Dot {
     Dot {
         writer: dot.writer.as_u64(),
         log_id: dot.log_id.as_u64(),

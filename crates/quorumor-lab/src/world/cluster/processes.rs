@@ -1,43 +1,67 @@
 //! The nodes of one cluster: their processes, their links, their doors; and what can be done to them.
 //!
-//! Not the schedule of the faults ([`super::faults`]). Every link between two nodes goes through a proxy of the lab.
+//! Not the schedule of the faults ([`super::faults`]). Every link between two nodes goes through a proxy of the lab. Faults
+//! overlap, so a node is down, or stands still, as long as any fault wants it to: each says so under its own number, and
+//! the end of one leaves what the others want.
 
-use std::collections::BTreeMap;
-use std::net::TcpListener;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use bytes::Bytes;
 use parking_lot::Mutex;
-use quorumor_client::{CallOptions, Level};
+use rustix::process::Signal;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep};
+use tokio::time::timeout;
 
+use super::ClusterOptions;
 use super::doors::Doors;
+use super::hooks::Hooks;
 use super::live::Live;
-use super::node::{self, NodeProcess, Place, Recipe};
-use super::observer::{admin, describe};
-use super::{ClusterOptions, core_mode};
+use super::node::{NodeProcess, Recipe, Started};
+use super::recipes::{self, Kitchen, free_port};
 use crate::history::{Mode, NodeId};
 use crate::network::Mesh;
 use crate::scenario::Scenario;
 
-/// How long a fresh cluster may take until every node serves, on a busy machine.
-const SERVING_WITHIN: Duration = Duration::from_secs(45);
-/// How often it is asked.
-const SERVING_INTERVAL: Duration = Duration::from_millis(50);
-
 /// A cluster of real processes. Dropping it kills them.
 pub(super) struct Cluster {
     pub(super) mode: Mode,
-    pub(super) nodes: Vec<NodeId>,
+    /// The founders, by id.
+    pub(super) founders: Vec<NodeId>,
     pub(super) mesh: Mesh,
     pub(super) doors: Arc<Doors>,
-    recipes: BTreeMap<NodeId, Recipe>,
-    running: Mutex<BTreeMap<NodeId, NodeProcess>>,
+    pub(super) hooks: Hooks,
+    kitchen: Kitchen,
+    recipes: Mutex<BTreeMap<NodeId, Recipe>>,
+    places: Mutex<BTreeMap<NodeId, Place>>,
+    /// One start or end of a node at a time.
+    turns: BTreeMap<NodeId, tokio::sync::Mutex<()>>,
+    spares: Mutex<Vec<NodeId>>,
+}
+
+/// What is known of one node.
+#[derive(Default)]
+struct Place {
+    process: Option<NodeProcess>,
+    /// The faults that want it down.
+    down_by: BTreeSet<u32>,
+    /// The faults that want it to stand still.
+    still_by: BTreeSet<u32>,
+    /// Why nobody expects it to serve or to hold the same as the others any more.
+    out: Option<String>,
+}
+
+/// What came of letting a node up again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Up {
+    /// It serves.
+    Ready,
+    /// Another fault still wants it down, or it runs already.
+    Unchanged,
+    /// It ended before it served, and stays down; how.
+    Refused(String),
 }
 
 impl Cluster {
@@ -47,35 +71,46 @@ impl Cluster {
         scenario: &Scenario,
         data_dir: &Path,
     ) -> Result<Self> {
-        let nodes = scenario.node_ids();
-        let mesh = Mesh::spawn(&nodes, scenario.seed)
+        let founders = scenario.node_ids();
+        let mut spares = recipes::spares(scenario);
+        let all: Vec<NodeId> = founders.iter().chain(&spares).copied().collect();
+        let mesh = Mesh::spawn(&all, scenario.seed)
             .await
             .context("no ports for the links")?;
-        let recipes = recipes(options, scenario, &nodes, &mesh, data_dir)?;
-        let mode = options.mode;
-        let doors = Arc::new(Doors::default());
-        let running = Mutex::new(BTreeMap::new());
+        let kitchen = Kitchen::new(options, scenario, data_dir)?;
+        let hooks = Hooks::new(data_dir);
+        let recipes = kitchen.founders(&mesh, &hooks)?;
+        spares.reverse();
         Ok(Self {
-            mode,
-            nodes,
+            mode: options.mode,
+            founders,
             mesh,
-            doors,
-            recipes,
-            running,
+            doors: Arc::new(Doors::default()),
+            hooks,
+            kitchen,
+            recipes: Mutex::new(recipes),
+            places: Mutex::default(),
+            turns: all.into_iter().map(|node| (node, <_>::default())).collect(),
+            spares: Mutex::new(spares),
         })
     }
 
-    /// Starts every node and returns once each is listening.
+    /// Starts every founder and returns once each is listening.
     pub(super) async fn start(&self, live: &Live) -> Result<()> {
         let mut starting = JoinSet::new();
-        for recipe in self.recipes.values().cloned() {
+        let recipes: Vec<Recipe> = self.recipes.lock().values().cloned().collect();
+        for recipe in recipes {
             starting.spawn(async move { (recipe.node, NodeProcess::start(&recipe).await) });
         }
+        let mut up = 0;
         while let Some(started) = starting.join_next().await {
             let (node, started) = started.context("a start was interrupted")?;
-            self.admit(node, started?);
-            let up = self.running.lock().len();
-            live.set_stage(format!("{up} of {} nodes started", self.nodes.len()));
+            match started? {
+                Started::Ready(process) => self.admit(node, *process),
+                Started::Ended(end) => bail!("{}{}", end.short, end.log),
+            }
+            up += 1;
+            live.set_stage(format!("{up} of {} nodes started", self.founders.len()));
         }
         Ok(())
     }
@@ -83,34 +118,218 @@ impl Cluster {
     fn admit(&self, node: NodeId, process: NodeProcess) {
         self.mesh.node_up(node, process.ready.peer);
         self.doors.set(node, process.ready.endpoint.clone());
-        self.running.lock().insert(node, process);
+        self.at(node, |place| place.process = Some(process));
     }
 
-    /// Kills a node as a crash would, and returns once it is gone.
-    pub(super) async fn kill(&self, node: NodeId) -> Result<()> {
-        let process = self.running.lock().remove(&node);
-        let process = process.with_context(|| format!("{node} is not running"))?;
+    fn at<T>(&self, node: NodeId, look: impl FnOnce(&mut Place) -> T) -> T {
+        look(self.places.lock().entry(node).or_default())
+    }
+
+    async fn turn(&self, node: NodeId) -> Result<tokio::sync::MutexGuard<'_, ()>> {
+        let turn = self.turns.get(&node);
+        Ok(turn
+            .with_context(|| format!("there is no {node}"))?
+            .lock()
+            .await)
+    }
+
+    /// The members as they should be now: the founders, or whoever took their places.
+    pub(super) fn members(&self) -> Vec<NodeId> {
+        let stand_ins = self.founders.iter().map(|&node| self.doors.stand_in(node));
+        stand_ins.collect()
+    }
+
+    /// The members that are expected to serve and to hold the same as the others.
+    pub(super) fn sound(&self) -> Vec<NodeId> {
+        let mut members = self.members();
+        members.retain(|&node| self.at(node, |place| place.out.is_none()));
+        members
+    }
+
+    /// Every node that runs or ran, replaced ones too.
+    pub(super) fn seen(&self) -> Vec<NodeId> {
+        self.places.lock().keys().copied().collect()
+    }
+
+    /// Why a node isn't one of the sound ones.
+    pub(super) fn exclude(&self, node: NodeId, why: &str) {
+        self.at(node, |place| {
+            place.out.get_or_insert_with(|| why.to_owned());
+        });
+    }
+
+    /// The nodes that are rightly out, and why.
+    pub(super) fn excluded(&self) -> Vec<(NodeId, String)> {
+        let places = self.places.lock();
+        let out = places
+            .iter()
+            .filter_map(|(&node, place)| Some((node, place.out.clone()?)));
+        out.collect()
+    }
+
+    /// Where a node keeps its data.
+    pub(super) fn data_dir(&self, node: NodeId) -> PathBuf {
+        self.kitchen.data_dir(node)
+    }
+
+    /// Kills a node as a crash would, and returns once it is gone. It stays down until this fault lets it up.
+    pub(super) async fn down(&self, node: NodeId, fault: u32) -> Result<()> {
+        let _turn = self.turn(node).await?;
+        let process = self.at(node, |place| {
+            place.down_by.insert(fault);
+            place.process.take()
+        });
         // First, so that nobody's reconnect is accepted on behalf of a dead node.
         self.mesh.node_down(node);
-        process.kill().await
+        match process {
+            Some(process) => process.kill().await,
+            None => Ok(()),
+        }
     }
 
-    /// Starts a killed node on the same disk with the same flags, and returns once it listens.
-    pub(super) async fn restart(&self, node: NodeId) -> Result<()> {
+    /// This fault wants the node down no more: starts it on the disk that it left, unless another one wants it down.
+    pub(super) async fn up(&self, node: NodeId, fault: u32) -> Result<Up> {
+        let _turn = self.turn(node).await?;
+        let starts = self.at(node, |place| {
+            place.down_by.remove(&fault);
+            place.down_by.is_empty() && place.process.is_none() && place.out.is_none()
+        });
+        if !starts {
+            return Ok(Up::Unchanged);
+        }
+        self.launch(node).await
+    }
+
+    async fn launch(&self, node: NodeId) -> Result<Up> {
+        let recipe = self.recipes.lock().get(&node).cloned();
+        let recipe = recipe.with_context(|| format!("there is no {node}"))?;
+        match NodeProcess::start(&recipe).await? {
+            Started::Ended(end) => {
+                self.exclude(node, "it refused to start");
+                Ok(Up::Refused(end.short))
+            }
+            Started::Ready(process) => {
+                self.admit(node, *process);
+                // A fault that began while it was down.
+                if self.at(node, |place| !place.still_by.is_empty()) {
+                    self.signal(node, Signal::STOP)?;
+                }
+                Ok(Up::Ready)
+            }
+        }
+    }
+
+    /// The next id that was never used.
+    pub(super) fn spare(&self) -> Option<NodeId> {
+        self.spares.lock().pop()
+    }
+
+    /// Starts a node under a fresh id. In strong mode it joins as a learner.
+    pub(super) async fn launch_spare(&self, node: NodeId) -> Result<Up> {
+        let _turn = self.turn(node).await?;
+        let doors = self.open_doors();
         let recipe = self
-            .recipes
-            .get(&node)
-            .with_context(|| format!("there is no {node}"))?;
-        let process = NodeProcess::start(recipe).await?;
-        self.admit(node, process);
+            .kitchen
+            .recipe(node, Some(&doors.join(",")), &self.mesh, &self.hooks)?;
+        self.recipes.lock().insert(node, recipe);
+        self.launch(node).await
+    }
+
+    /// Where the members that run serve.
+    pub(super) fn open_doors(&self) -> Vec<String> {
+        let mut members = self.members();
+        members.retain(|&node| self.runs(node));
+        members
+            .iter()
+            .filter_map(|&node| self.doors.endpoint(node))
+            .collect()
+    }
+
+    /// Ends a node that is no member any more, for good.
+    pub(super) async fn retire(&self, node: NodeId, why: &str) -> Result<()> {
+        let _turn = self.turn(node).await?;
+        self.exclude(node, why);
+        self.mesh.node_down(node);
+        match self.at(node, |place| place.process.take()) {
+            Some(process) => process.kill().await,
+            None => Ok(()),
+        }
+    }
+
+    /// Asks a node to leave, and returns whether it ended by itself in time.
+    pub(super) async fn leave(&self, node: NodeId, within: Duration) -> Result<bool> {
+        let _turn = self.turn(node).await?;
+        self.signal(node, Signal::TERM)?;
+        let Some(mut process) = self.at(node, |place| place.process.take()) else {
+            return Ok(false);
+        };
+        let left = timeout(within, process.wait()).await;
+        self.mesh.node_down(node);
+        match left {
+            Ok(ended) => ended.map(|()| true),
+            Err(_) => process.kill().await.map(|()| false),
+        }
+    }
+
+    /// The process stands still as long as this fault or another wants it to.
+    pub(super) fn still(&self, node: NodeId, fault: u32) -> Result<()> {
+        self.at(node, |place| place.still_by.insert(fault));
+        self.signal(node, Signal::STOP)
+    }
+
+    /// This fault wants the node to stand still no more.
+    pub(super) fn go_on(&self, node: NodeId, fault: u32) -> Result<()> {
+        let goes = self.at(node, |place| {
+            place.still_by.remove(&fault);
+            place.still_by.is_empty()
+        });
+        if goes {
+            self.signal(node, Signal::CONT)?;
+        }
         Ok(())
+    }
+
+    /// Whether it runs, as far as the lab knows.
+    pub(super) fn runs(&self, node: NodeId) -> bool {
+        self.at(node, |place| place.process.is_some())
+    }
+
+    /// Whether the system says that it stands still.
+    pub(super) fn stands_still(&self, node: NodeId) -> bool {
+        self.at(node, |place| {
+            let process = place.process.as_ref();
+            process.is_some_and(NodeProcess::stands_still)
+        })
+    }
+
+    fn signal(&self, node: NodeId, signal: Signal) -> Result<()> {
+        self.at(node, |place| match &place.process {
+            Some(process) => process.signal(signal),
+            None => Ok(()),
+        })
+    }
+
+    /// Whether the node ended by itself; it is then down as this fault wants it to be.
+    pub(super) fn has_ended(&self, node: NodeId, fault: u32) -> bool {
+        let ended = self.at(node, |place| {
+            let ended = place.process.as_mut().and_then(NodeProcess::ended);
+            if ended.is_some() {
+                place.process = None;
+                place.down_by.insert(fault);
+            }
+            ended.is_some()
+        });
+        if ended {
+            self.mesh.node_down(node);
+        }
+        ended
     }
 
     /// Nodes that ended although nobody killed them.
     pub(super) fn fallen(&self) -> Vec<String> {
-        let mut running = self.running.lock();
-        let ended = running.iter_mut().filter_map(|(node, process)| {
-            let status = process.ended()?;
+        let mut places = self.places.lock();
+        let ended = places.iter_mut().filter_map(|(node, place)| {
+            let status = place.process.as_mut()?.ended()?;
             Some(format!("{node} ended by itself ({status}); see its log"))
         });
         ended.collect()
@@ -119,7 +338,7 @@ impl Cluster {
     /// Lets every node serve its clients at one port for all of its lives. Gives the endpoints.
     pub(super) fn fix_doors(&mut self) -> Result<Vec<String>> {
         let mut doors = Vec::new();
-        for recipe in self.recipes.values_mut() {
+        for recipe in self.recipes.get_mut().values_mut() {
             let door = format!("127.0.0.1:{}", free_port()?);
             let flag = recipe.flags.iter().position(|flag| flag == "--listen");
             let value = flag.and_then(|at| recipe.flags.get_mut(at + 1));
@@ -129,9 +348,17 @@ impl Cluster {
         Ok(doors)
     }
 
+    fn take_all(&self) -> BTreeMap<NodeId, NodeProcess> {
+        let mut places = self.places.lock();
+        let running = places
+            .iter_mut()
+            .filter_map(|(&node, place)| Some((node, place.process.take()?)));
+        running.collect()
+    }
+
     /// Kills every node, all of them before the first is waited for.
     pub(super) async fn kill_at_once(&self) -> Result<()> {
-        let mut running = std::mem::take(&mut *self.running.lock());
+        let mut running = self.take_all();
         for process in running.values_mut() {
             process.begin_kill()?;
         }
@@ -142,111 +369,11 @@ impl Cluster {
         Ok(())
     }
 
-    /// Returns once every node serves in its mode: strong, a linearizable read; eventual, all see all alive.
-    pub(super) async fn wait_serving(&self, live: &Live) -> Result<()> {
-        let deadline = Instant::now() + SERVING_WITHIN;
-        loop {
-            let mut waiting = Vec::new();
-            for &node in &self.nodes {
-                if !self.serves(node).await {
-                    waiting.push(node.to_string());
-                }
-            }
-            if waiting.is_empty() {
-                return Ok(());
-            }
-            let waiting = waiting.join(", ");
-            live.set_stage(format!("waiting for {waiting} to serve"));
-            if let Some(fallen) = self.fallen().first() {
-                bail!("the cluster can't start: {fallen}");
-            }
-            if Instant::now() >= deadline {
-                let limit = SERVING_WITHIN.as_secs();
-                bail!("the cluster did not serve within {limit} s: still waiting for {waiting}");
-            }
-            sleep(SERVING_INTERVAL).await;
-        }
-    }
-
-    async fn serves(&self, node: NodeId) -> bool {
-        match self.mode {
-            Mode::Strong => self.reads_linearizable(node).await,
-            Mode::Eventual => {
-                let told = describe(&self.doors, self.mode, node).await;
-                told.is_some_and(|told| told.receipt.members.alive as usize == self.nodes.len())
-            }
-        }
-    }
-
-    async fn reads_linearizable(&self, node: NodeId) -> bool {
-        let Some((client, _)) = admin(&self.doors, self.mode, node) else {
-            return false;
-        };
-        let options = CallOptions {
-            mode: Some(core_mode(self.mode)),
-            level: Some(Level::Linearizable),
-            token: Some(Bytes::new()),
-            timeout: Duration::from_millis(500),
-            ..CallOptions::default()
-        };
-        client.with(options).get("lab-is-ready").await.is_ok()
-    }
-
     /// Kills every node and returns once all are gone.
     pub(super) async fn kill_all(&self) -> Result<()> {
-        let running = std::mem::take(&mut *self.running.lock());
-        for process in running.into_values() {
+        for process in self.take_all().into_values() {
             process.kill().await?;
         }
         Ok(())
     }
-}
-
-/// A port below the range that the system gives to outgoing connections, so that a restarted node finds its own free.
-fn free_port() -> Result<u16> {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let base = 27_000 + u16::try_from(std::process::id() % 50)? * 100;
-    for _ in 0..100 {
-        let port = base + NEXT.fetch_add(1, Ordering::Relaxed) % 100;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return Ok(port);
-        }
-    }
-    bail!("no free port from {base} up")
-}
-
-fn recipes(
-    options: &ClusterOptions,
-    scenario: &Scenario,
-    nodes: &[NodeId],
-    mesh: &Mesh,
-    data_dir: &Path,
-) -> Result<BTreeMap<NodeId, Recipe>> {
-    let mode = options.mode.name();
-    let logs: PathBuf = options.out.join("logs");
-    std::fs::create_dir_all(&logs).with_context(|| format!("can't make `{}`", logs.display()))?;
-    let mut recipes = BTreeMap::new();
-    for &node in nodes {
-        let place = Place {
-            mode: options.mode,
-            cluster: &format!("compare-{mode}"),
-            seed: scenario.seed,
-            nodes,
-            data_dir: &data_dir.join(format!("node-{}", node.0)),
-            overrides: &mesh.overrides(node),
-        };
-        let log = logs.join(format!("{mode}-node-{}.log", node.0));
-        std::fs::write(&log, "").with_context(|| format!("can't write `{}`", log.display()))?;
-        let flags = node::flags(node, &place);
-        recipes.insert(
-            node,
-            Recipe {
-                node,
-                program: options.program.clone(),
-                flags,
-                log,
-            },
-        );
-    }
-    Ok(recipes)
 }

@@ -19,9 +19,10 @@ use tokio::time::sleep;
 
 use self::judge::Judge;
 use self::writers::{Ledger, Writers};
+use super::ClusterOptions;
 use super::live::Live;
 use super::processes::Cluster;
-use super::{ClusterOptions, DataDir};
+use super::setup::DataDir;
 use crate::history::Mode;
 use crate::rng::{self, Purpose};
 use crate::scenario::Scenario;
@@ -112,7 +113,7 @@ const BROKEN_MAX: usize = 20;
 pub async fn run(options: &TortureOptions, tell: impl Fn(Progress)) -> Result<Tortured> {
     std::fs::create_dir_all(&options.out)
         .with_context(|| format!("can't make `{}`", options.out.display()))?;
-    let data = DataDir::create(&options.out, Mode::Strong)?;
+    let data = DataDir::create(&options.out, Mode::Strong.name())?;
     let cluster_options = ClusterOptions {
         mode: Mode::Strong,
         program: options.program.clone(),

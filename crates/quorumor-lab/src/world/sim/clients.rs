@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use quorumor_core::{
     Bound, ClusterId, Command, DataEpoch, Entry, Expected, Key, Level as CoreLevel, Operation,
-    Position, Request, RequestId, Token, Value,
+    Position, Request, RequestId, Token, Value, VersionVector,
 };
 use rand_chacha::ChaCha8Rng;
 
@@ -90,6 +90,7 @@ impl Client {
             key: key.clone(),
             action: action.clone(),
             level,
+            lease: None,
             may_degrade: false,
             token: self.token.as_ref().map(hex),
             idempotency: None,
@@ -155,6 +156,9 @@ fn command(key: &str, action: &Action, level: Option<Level>) -> Command {
         Value::parse(Bytes::copy_from_slice(text.as_bytes())).expect("the values are short")
     };
     let operation = match action {
+        Action::List | Action::Grant { .. } | Action::KeepAlive | Action::Revoke => {
+            unreachable!("these clients draw none")
+        }
         Action::Get => {
             let level = if level == Some(Level::Linearizable) {
                 CoreLevel::Linearizable
@@ -187,6 +191,7 @@ fn command(key: &str, action: &Action, level: Option<Level>) -> Command {
         }
     };
     Command::Write {
+        acks: 0,
         operations: vec![operation],
         client: None,
     }
@@ -210,13 +215,44 @@ pub(super) fn version(version: &quorumor_core::Version) -> Version {
             revision: modify.as_u64(),
         },
         quorumor_core::Version::Eventual {
-            dot: which, stamp, ..
+            dot: which,
+            stamp,
+            context,
+            siblings: _,
         } => Version::Eventual {
             dot: dot(*which),
             stamp: stamp.as_u64(),
-            context: None,
+            context: Some(rows(context)),
         },
     }
+}
+
+/// A delete as the history has it: it replaced all that whoever asked for it was shown.
+pub(super) fn deletion(own: Version, previous: Option<&Entry>) -> Version {
+    let seen = previous.map(|entry| version(&entry.version));
+    match (own, seen) {
+        (Version::Eventual { dot, stamp, .. }, Some(Version::Eventual { context, .. })) => {
+            Version::Eventual {
+                dot,
+                stamp,
+                context,
+            }
+        }
+        (own, _) => own,
+    }
+}
+
+/// A context as the history has it: of each log the last write that it covers.
+fn rows(context: &VersionVector) -> Vec<Dot> {
+    let rows = context.rows();
+    rows.map(|(writer, log_id, seq)| {
+        dot(quorumor_core::Dot {
+            writer,
+            log_id,
+            seq,
+        })
+    })
+    .collect()
 }
 
 /// A dot as the history has it.
@@ -242,14 +278,29 @@ pub(super) fn audit_read(
     process: ProcessId,
     now_us: u64,
 ) -> Planned {
-    let key = format!("k{key}");
     let is_local = options.mode == Mode::Eventual;
     let level = if is_local {
         Level::Local
     } else {
         Level::Linearizable
     };
-    let command = command(&key, &Action::Get, Some(level));
+    let who = (op, node, process);
+    let what = (format!("k{key}"), Action::Get, Some(level));
+    of_nobody(who, what, now_us)
+}
+
+/// A write at one node, by nobody's client: what a trial asks every node for.
+pub(super) fn trial_put(op: u64, node: u64, process: ProcessId, now_us: u64) -> Planned {
+    let what = (format!("k{node}"), Action::Put(format!("t{op}")), None);
+    of_nobody((op, node, process), what, now_us)
+}
+
+fn of_nobody(
+    (op, node, process): (u64, u64, ProcessId),
+    (key, action, level): (String, Action, Option<Level>),
+    now_us: u64,
+) -> Planned {
+    let command = command(&key, &action, level);
     let invoke = Invoke {
         op: OpId(op),
         process,
@@ -257,8 +308,9 @@ pub(super) fn audit_read(
         session: SessionId(process.0),
         node: NodeId(node),
         key,
-        action: Action::Get,
-        level: Some(level),
+        action,
+        level,
+        lease: None,
         may_degrade: false,
         token: None,
         idempotency: None,
@@ -273,8 +325,8 @@ pub(super) fn audit_read(
         request_id: RequestId::default(),
     };
     Planned {
+        local: level == Some(Level::Local),
         invoke,
         request,
-        local: is_local,
     }
 }

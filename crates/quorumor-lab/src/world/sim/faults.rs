@@ -2,6 +2,7 @@
 
 use rand_chacha::ChaCha8Rng;
 
+use super::Mix;
 use crate::rng;
 
 /// A fault, or its end.
@@ -36,8 +37,28 @@ pub(super) enum Fault {
 const MS: u64 = 1_000;
 
 /// How long until the next fault.
-pub(super) fn gap_us(rng: &mut ChaCha8Rng) -> u64 {
-    (200 + rng::below(rng, 1_300)) * MS
+pub(super) fn gap_us(rng: &mut ChaCha8Rng, mix: Mix) -> u64 {
+    let ms = match mix {
+        Mix::Every => 200 + rng::below(rng, 1_300),
+        Mix::Isolation => 6_000 + rng::below(rng, 3_000),
+        Mix::PowerCuts => 2_500 + rng::below(rng, 2_500),
+    };
+    ms * MS
+}
+
+/// This node alone is cut off, for longer than an election or a suspicion takes.
+pub(super) fn isolation(rng: &mut ChaCha8Rng, node: u64) -> Fault {
+    Fault::Partition {
+        side: vec![node],
+        lasts_us: (4_000 + rng::below(rng, 2_000)) * MS,
+    }
+}
+
+/// The power of all fails, for a moment.
+pub(super) fn power_cut(rng: &mut ChaCha8Rng) -> Fault {
+    Fault::CrashAll {
+        down_us: (200 + rng::below(rng, 300)) * MS,
+    }
 }
 
 /// The next fault.

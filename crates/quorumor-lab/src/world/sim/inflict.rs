@@ -2,12 +2,13 @@
 
 use quorumor_core::{Contact, DiskState, Input};
 
-use super::Plant;
 use super::faults::{self, Fault};
 use super::network::Weather;
+use super::node::{Node, Running};
 use super::run::{Event, Run};
 use super::serve::Ended;
 use super::trace::Kind;
+use super::{Mix, Plant, verdict};
 use crate::history::{Cause, Mode, Outcome as Ending};
 use crate::rng;
 
@@ -70,6 +71,7 @@ impl Run {
             );
         }
         self.break_calls(id);
+        self.break_staged(id);
     }
 
     /// A power cut is the more telling in the middle of a write, so an idle disk waits for its next one.
@@ -86,17 +88,36 @@ impl Run {
         if self.now_us >= self.faults_end_us {
             return;
         }
-        let nodes = self.nodes.len() as u64;
-        let fault = match self.options.mode {
-            Mode::Strong => faults::draw_strong(&mut self.fault_rng, nodes),
-            Mode::Eventual => faults::draw(&mut self.fault_rng, nodes),
-        };
+        let fault = self.draw_fault();
         if self.options.plant == Some(Plant::LeaseEarlyExpiry) {
             self.plant_lease_end();
         }
         self.inflict(fault);
-        let next = self.now_us + faults::gap_us(&mut self.fault_rng);
+        let next = self.now_us + faults::gap_us(&mut self.fault_rng, self.options.mix);
         self.at(next, Event::NextFault);
+    }
+
+    fn draw_fault(&mut self) -> Fault {
+        let nodes = self.nodes.len() as u64;
+        match (self.options.mix, self.options.mode) {
+            (Mix::Every, Mode::Strong) => faults::draw_strong(&mut self.fault_rng, nodes),
+            (Mix::Every, Mode::Eventual) => faults::draw(&mut self.fault_rng, nodes),
+            (Mix::Isolation, _) => {
+                let some = 1 + rng::below(&mut self.fault_rng, nodes);
+                let node = self.some_leader().unwrap_or(some);
+                faults::isolation(&mut self.fault_rng, node)
+            }
+            (Mix::PowerCuts, _) => faults::power_cut(&mut self.fault_rng),
+        }
+    }
+
+    /// A node that takes itself for the leader.
+    fn some_leader(&self) -> Option<u64> {
+        let leads = |node: &&Node| {
+            let view = node.running.as_ref().map(Running::view);
+            view.is_some_and(|view| verdict::leader(&view) == Some(node.id))
+        };
+        self.nodes.iter().find(leads).map(|node| node.id)
     }
 
     fn inflict(&mut self, fault: Fault) {
@@ -152,7 +173,7 @@ impl Run {
     }
 
     /// The disk runs full while the process goes on, and has space again later.
-    fn fill_disk(&mut self, id: u64, lasts_us: u64) {
+    pub(super) fn fill_disk(&mut self, id: u64, lasts_us: u64) {
         let now_us = self.now_us;
         let node = self.node(id);
         if node.running.is_none() || node.is_full {
@@ -181,7 +202,7 @@ impl Run {
         }
     }
 
-    fn free_disk(&mut self, id: u64) {
+    pub(super) fn free_disk(&mut self, id: u64) {
         let node = self.node(id);
         if std::mem::take(&mut node.is_full) {
             node.disk.set_full(false);

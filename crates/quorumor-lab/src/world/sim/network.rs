@@ -10,6 +10,12 @@ use quorumor_core::StreamClass;
 use rand_chacha::ChaCha8Rng;
 
 use crate::rng;
+use crate::scenario;
+
+/// How far a datagram that is out of order comes behind.
+const REORDERED_US: u64 = 20_000;
+/// To a stream loss is delay: what a retransmission takes.
+const RETRANSMIT_US: u64 = 200_000;
 
 /// What the links do to messages, by default and under a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,12 +47,53 @@ impl Weather {
     };
 }
 
+/// What the links of some nodes do more, for as long as a fault of a scenario holds.
+#[derive(Clone, Debug)]
+pub(super) struct Region {
+    /// The fault.
+    pub(super) fault: u32,
+    /// Whose links, both ways.
+    pub(super) nodes: BTreeSet<u64>,
+    /// What they do.
+    pub(super) weather: scenario::Weather,
+    /// Messages that met it.
+    pub(super) hits: u64,
+}
+
+/// What one directed link carried and what it didn't.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Carried {
+    /// Messages that arrived.
+    pub(super) messages: u64,
+    /// Their bytes.
+    pub(super) bytes: u64,
+    /// Messages that a cut took, or a crash.
+    pub(super) drops: u64,
+}
+
+impl Carried {
+    pub(super) fn count(&mut self, bytes: u64, is_lost: bool) {
+        if is_lost {
+            self.drops += 1;
+        } else {
+            self.messages += 1;
+            self.bytes += bytes;
+        }
+    }
+}
+
 /// The network.
 #[derive(Debug)]
 pub(super) struct Network {
     /// What links do now.
     pub(super) weather: Weather,
     cut: BTreeSet<(u64, u64)>,
+    /// Links that faults of a scenario hold, by how many of them.
+    held: BTreeMap<(u64, u64), u32>,
+    /// Where the weather is worse.
+    pub(super) regions: Vec<Region>,
+    /// What each link carried.
+    pub(super) carried: BTreeMap<(u64, u64), Carried>,
     broken: BTreeSet<(u64, u64)>,
     last_arrival: BTreeMap<(u64, u64, StreamClass), u64>,
     rng: ChaCha8Rng,
@@ -57,6 +104,9 @@ impl Network {
         Self {
             weather: Weather::CALM,
             cut: BTreeSet::new(),
+            held: BTreeMap::new(),
+            regions: Vec::new(),
+            carried: BTreeMap::new(),
             broken: BTreeSet::new(),
             last_arrival: BTreeMap::new(),
             rng,
@@ -64,7 +114,47 @@ impl Network {
     }
 
     /// When the copies of a datagram arrive: none, one or two.
-    pub(super) fn datagram(&mut self, now: u64) -> Vec<u64> {
+    pub(super) fn datagram(&mut self, now: u64, from: u64, to: u64) -> Vec<u64> {
+        let mut arrivals = self.plain_datagram(now);
+        for place in 0..self.regions.len() {
+            if self.meets(place, from, to) {
+                arrivals = self.weathered(place, arrivals);
+            }
+        }
+        arrivals
+    }
+
+    /// Whether a message meets the weather of a region; it counts.
+    fn meets(&mut self, place: usize, from: u64, to: u64) -> bool {
+        let region = &mut self.regions[place];
+        let met = region.nodes.contains(&from) || region.nodes.contains(&to);
+        region.hits += u64::from(met);
+        met
+    }
+
+    /// What a region's weather makes of the copies of a datagram.
+    fn weathered(&mut self, place: usize, arrivals: Vec<u64>) -> Vec<u64> {
+        let weather = self.regions[place].weather;
+        let mut weathered = Vec::new();
+        for at in arrivals {
+            let chance =
+                |rng: &mut ChaCha8Rng, percent: u32| rng::chance_ppm(rng, percent * 10_000);
+            if chance(&mut self.rng, weather.loss_percent) {
+                continue;
+            }
+            let mut at = at + weather.delay.0 + rng::below(&mut self.rng, weather.jitter.0 + 1);
+            if chance(&mut self.rng, weather.reorder_percent) {
+                at += REORDERED_US + weather.jitter.0;
+            }
+            weathered.push(at);
+            if chance(&mut self.rng, weather.duplicate_percent) {
+                weathered.push(at + 1 + rng::below(&mut self.rng, REORDERED_US));
+            }
+        }
+        weathered
+    }
+
+    fn plain_datagram(&mut self, now: u64) -> Vec<u64> {
         if rng::chance_ppm(&mut self.rng, self.weather.loss_ppm) {
             return Vec::new();
         }
@@ -87,7 +177,16 @@ impl Network {
         if self.is_broken(from, to) {
             return None;
         }
-        let at = now + self.delay();
+        let mut at = now + self.delay();
+        for place in 0..self.regions.len() {
+            if self.meets(place, from, to) {
+                let weather = self.regions[place].weather;
+                at += weather.delay.0 + rng::below(&mut self.rng, weather.jitter.0 + 1);
+                if rng::chance_ppm(&mut self.rng, weather.loss_percent * 10_000) {
+                    at += RETRANSMIT_US;
+                }
+            }
+        }
         let last = self.last_arrival.entry((from, to, class)).or_default();
         *last = at.max(*last + 1);
         Some(*last)
@@ -109,15 +208,36 @@ impl Network {
         }
     }
 
+    /// Holds these links, beside whatever else holds them.
+    pub(super) fn hold(&mut self, links: &[(u64, u64)]) {
+        for link in links {
+            *self.held.entry(*link).or_default() += 1;
+        }
+    }
+
+    /// Lets these links go again, as far as nothing else holds them.
+    pub(super) fn release(&mut self, links: &[(u64, u64)]) {
+        for link in links {
+            match self.held.get_mut(link) {
+                Some(holds) if *holds > 1 => *holds -= 1,
+                Some(_) | None => {
+                    self.held.remove(link);
+                }
+            }
+        }
+    }
+
     /// Ends every cut and every bad weather.
     pub(super) fn heal(&mut self) {
         self.cut.clear();
+        self.held.clear();
+        self.regions.clear();
         self.weather = Weather::CALM;
     }
 
     /// Whether messages in this direction are swallowed.
     pub(super) fn is_cut(&self, from: u64, to: u64) -> bool {
-        self.cut.contains(&(from, to))
+        self.cut.contains(&(from, to)) || self.held.contains_key(&(from, to))
     }
 
     /// Whether a new stream could be opened: its handshake needs both directions.

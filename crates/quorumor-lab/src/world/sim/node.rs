@@ -11,7 +11,8 @@ use quorumor_raft::{Compaction, Founder, HistoryWindow, Identity, RaftConfig, Ra
 use quorumor_server::store::Store;
 use quorumor_wal::{LogOptions, SimDisk};
 
-use super::Options;
+use super::clock::Clock;
+use super::{Options, Size};
 use crate::history::Mode;
 
 /// Virtual time zero on every wall clock: 2030-01-01.
@@ -31,6 +32,14 @@ pub(super) struct Node {
     pub(super) wall_offset_ms: i64,
     /// The disk is slow until then.
     pub(super) slow_until_us: u64,
+    /// How much longer each write to the disk takes, by a fault of a scenario.
+    pub(super) sync_us: u64,
+    /// How much too fast the clocks run, in millionths.
+    pub(super) rate_ppm: i64,
+    /// Events that a pause held back.
+    pub(super) postponed: u64,
+    /// Writes to the disk that a fault made slow.
+    pub(super) slow_writes: u64,
     /// The disk is full.
     pub(super) is_full: bool,
     /// It is no member any more, or never became one, and stays down.
@@ -52,7 +61,7 @@ pub(super) struct Membership {
 pub(super) struct Running {
     replica: Box<dyn Replica>,
     store: Store<SimDisk>,
-    started_us: u64,
+    clock: Clock,
     /// What waits for the disk, in order.
     pub(super) queue: Vec<Persist>,
     /// Whether the disk is busy.
@@ -64,7 +73,7 @@ pub(super) struct Running {
 impl std::fmt::Debug for Running {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Running")
-            .field("started_us", &self.started_us)
+            .field("clock", &self.clock)
             .finish_non_exhaustive()
     }
 }
@@ -80,6 +89,10 @@ impl Node {
             paused_until_us: 0,
             wall_offset_ms: 0,
             slow_until_us: 0,
+            sync_us: 0,
+            rate_ppm: 0,
+            postponed: 0,
+            slow_writes: 0,
             is_full: false,
             retired: false,
             power_fails_us: None,
@@ -93,14 +106,16 @@ impl Node {
         let (store, recovered) =
             Store::open(self.disk.clone(), wal_options(options, self.id, self.boot))
                 .with_context(|| format!("node {} refuses its disk", self.id))?;
+        let store = store.with_planted(options.planted());
         let torn = recovered.torn;
-        let now = self.clock(now_us, now_us);
+        let clock = Clock::start(now_us, self.rate_ppm);
+        let now = self.clocks(now_us, &clock);
         let replica = open_replica(options, self.id, self.boot, recovered, now)
             .with_context(|| format!("node {} refuses what its log holds", self.id))?;
         self.running = Some(Running {
             replica,
             store,
-            started_us: now_us,
+            clock,
             queue: Vec::new(),
             is_writing: false,
             armed_us: None,
@@ -108,19 +123,29 @@ impl Node {
         Ok(torn)
     }
 
-    /// The clocks of this node. The monotonic one begins anew with each process.
-    fn clock(&self, now_us: u64, started_us: u64) -> Now {
+    /// What the clocks of this node say. The wall's is off by what it jumped, and by what the process's has run ahead.
+    fn clocks(&self, now_us: u64, clock: &Clock) -> Now {
+        let ahead_ms = clock.ahead_us(now_us) / 1_000;
         let wall = WALL_START_MS + now_us / 1_000;
         Now {
-            mono_us: 1 + now_us - started_us,
-            wall_ms: wall.saturating_add_signed(self.wall_offset_ms),
+            mono_us: clock.mono_us(now_us),
+            wall_ms: wall.saturating_add_signed(self.wall_offset_ms + ahead_ms),
+        }
+    }
+
+    /// From now on the clocks run too fast by so many millionths.
+    pub(super) fn set_rate(&mut self, now_us: u64, rate_ppm: i64) {
+        self.rate_ppm = rate_ppm;
+        if let Some(running) = &mut self.running {
+            running.clock.set_rate(now_us, rate_ppm);
+            // The deadline that is in the heap was reckoned by the old rate.
+            running.armed_us = None;
         }
     }
 
     /// Gives the replica one input and drains it. `None` if the node doesn't run.
     pub(super) fn handle(&mut self, now_us: u64, input: Input) -> Option<Vec<Output>> {
-        let started_us = self.running.as_ref()?.started_us;
-        let now = self.clock(now_us, started_us);
+        let now = self.clocks(now_us, &self.running.as_ref()?.clock);
         let running = self.running.as_mut()?;
         running.replica.handle(now, input);
         Some(std::iter::from_fn(|| running.replica.poll_output()).collect())
@@ -164,7 +189,7 @@ impl Running {
     /// When the replica wants to be woken.
     pub(super) fn deadline_us(&self) -> Option<u64> {
         let (Mono(at), _) = self.replica.poll_timeout()?;
-        Some(self.started_us + at.saturating_sub(1))
+        Some(self.clock.when_us(at))
     }
 
     /// What readers see.
@@ -212,6 +237,35 @@ fn wal_options(options: &Options, id: u64, boot: u64) -> LogOptions {
     LogOptions::small(options.seed ^ (id << 32) ^ boot)
 }
 
+/// How much of log and history strong nodes keep.
+fn kept(size: Size) -> (Compaction, HistoryWindow) {
+    let (compaction, history) = (Compaction::default(), HistoryWindow::default());
+    match size {
+        // Small, so that readers and watchers meet its edge.
+        Size::Small => (
+            Compaction {
+                entries_max: 60,
+                keep_entries: 20,
+                ..compaction
+            },
+            HistoryWindow {
+                revisions: 120,
+                age_ms: 8_000,
+                ..history
+            },
+        ),
+        // A node that was away for some seconds under load needs a snapshot.
+        Size::Scenario => (
+            Compaction {
+                entries_max: 1_000,
+                keep_entries: 500,
+                ..compaction
+            },
+            history,
+        ),
+    }
+}
+
 /// The configuration of a node of strong mode: of a founder, or of one that joins.
 pub(super) fn strong_config(options: &Options, id: u64, boot: u64) -> Result<RaftConfig> {
     let seed = options.seed.wrapping_mul(1_000_003).wrapping_add(id);
@@ -227,23 +281,16 @@ pub(super) fn strong_config(options: &Options, id: u64, boot: u64) -> Result<Raf
         epoch: DataEpoch::ZERO,
         store: StoreId::new(id),
     };
-    let compaction = Compaction {
-        entries_max: 60,
-        keep_entries: 20,
-        ..Compaction::default()
-    };
-    // Small, so that readers and watchers meet its edge.
-    let history = HistoryWindow {
-        revisions: 120,
-        age_ms: 8_000,
-        ..HistoryWindow::default()
-    };
+    let (compaction, history) = kept(options.size);
     let config = if id > options.nodes {
         RaftConfig::joining(identity, seed, boot)
     } else {
         RaftConfig::new(identity, &founders, seed, boot)?
     };
-    Ok(config.with_compaction(compaction).with_history(history))
+    Ok(config
+        .with_compaction(compaction)
+        .with_history(history)
+        .with_planted(options.planted()))
 }
 
 fn open_replica(
@@ -262,17 +309,24 @@ fn open_replica(
             let seed = options.seed.wrapping_mul(1_000_003).wrapping_add(id);
             let cluster = quorumor_gossip::cluster_id("simulated");
             let config = GossipConfig {
-                // Every node but the first joins by one seed.
-                seeds: if id == 1 {
-                    Vec::new()
-                } else {
-                    vec![address(1)]
-                },
+                seeds: seeds(options, id),
                 seed: seed ^ (boot << 48),
                 checkpoint_bytes: 8 * 1024,
+                planted: options.planted(),
                 ..GossipConfig::new(node_id(id), cluster, address(id))
             };
             Ok(Box::new(GossipReplica::open(config, recovered, now)?))
         }
+    }
+}
+
+/// Every node but the first joins by one seed; one that comes later by any founder.
+fn seeds(options: &Options, id: u64) -> Vec<SocketAddr> {
+    if id > options.nodes {
+        (1..=options.nodes).map(address).collect()
+    } else if id == 1 {
+        Vec::new()
+    } else {
+        vec![address(1)]
     }
 }

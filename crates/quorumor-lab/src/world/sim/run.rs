@@ -13,6 +13,8 @@ use rand_chacha::ChaCha8Rng;
 use super::clients::{Client, Planned};
 use super::network::{Network, Weather};
 use super::node::{Node, address, node_id};
+use super::staged::calls::STAGED_FROM;
+use super::staged::{self, Staged};
 use super::strong::{CALLS_FROM, Happening, Strong};
 use super::trace::{Kind, Trace};
 use super::{Counts, Options, Outcome, Plant, verdict};
@@ -71,6 +73,7 @@ pub(super) enum Event {
         state: DiskState,
     },
     Strong(Happening),
+    Staged(staged::Happening),
     Calm,
     Housekeeping,
 }
@@ -112,6 +115,8 @@ pub(super) struct Run {
     pub(super) counts: Counts,
     pub(super) history: History,
     pub(super) strong: Strong,
+    /// The scenario that is played; none in a random campaign.
+    pub(super) staged: Option<Staged>,
     pub(super) fault_rng: ChaCha8Rng,
     pub(super) disk_rng: ChaCha8Rng,
     /// What a node refused to start with, or where a disk gave up: never allowed.
@@ -123,7 +128,7 @@ pub(super) struct Run {
 /// # Errors
 /// When the options can't be run.
 pub fn run(options: &Options) -> Result<Outcome> {
-    let mut run = Run::new(options)?;
+    let mut run = Run::new(options, campaign(options)?)?;
     run.start();
     run.until(run.faults_end_us);
     let healed_us = run.heal();
@@ -150,19 +155,24 @@ pub fn run(options: &Options) -> Result<Outcome> {
     })
 }
 
+/// What the header of a campaign's history says.
+pub(super) fn campaign(options: &Options) -> Result<Scenario> {
+    let workload = Workload {
+        clients: options.clients,
+        ..Workload::default()
+    };
+    let nodes = u32::try_from(options.nodes)?;
+    let duration_ms = options.duration_ms.max(4_000);
+    Ok(Scenario::compare(
+        options.seed,
+        nodes,
+        duration_ms,
+        workload,
+    )?)
+}
+
 impl Run {
-    fn new(options: &Options) -> Result<Self> {
-        let workload = Workload {
-            clients: options.clients,
-            ..Workload::default()
-        };
-        let nodes = u32::try_from(options.nodes)?;
-        let scenario = Scenario::compare(
-            options.seed,
-            nodes,
-            options.duration_ms.max(4_000),
-            workload,
-        )?;
+    pub(super) fn new(options: &Options, scenario: Scenario) -> Result<Self> {
         let header = Header::new(options.mode, World::Simulated, scenario, 0);
         let client = |id| {
             Client::new(
@@ -189,6 +199,7 @@ impl Run {
             counts: Counts::default(),
             history: History::new(header),
             strong: Strong::new(options),
+            staged: None,
             fault_rng: rng::stream(options.seed, Purpose::Faults, 1),
             disk_rng: rng::stream(options.seed, Purpose::Faults, 2),
             broken_nodes: Vec::new(),
@@ -196,7 +207,7 @@ impl Run {
         })
     }
 
-    fn start(&mut self) {
+    pub(super) fn start(&mut self) {
         for id in 1..=self.options.nodes {
             self.at(id * 10 * MS, Event::Start { node: id });
         }
@@ -247,6 +258,7 @@ impl Run {
         };
         let until = self.node(node).paused_until_us;
         if until > self.now_us {
+            self.node(node).postponed += 1;
             self.at(until, event);
             return None;
         }
@@ -287,6 +299,7 @@ impl Run {
             } => self.request(node, call, request),
             Event::Disk { node, boot, state } => self.disk_state(node, boot, state),
             Event::Strong(happening) => self.happen(happening),
+            Event::Staged(happening) => self.happen_staged(happening),
             Event::Think { client } => self.think(client),
             Event::Deadline { op } => self.deadline(op),
             Event::NextFault => self.next_fault(),
@@ -297,7 +310,14 @@ impl Run {
     }
 
     fn deliver(&mut self, from: u64, to: u64, lane: Lane, payload: Bytes) {
-        if self.network.is_cut(from, to) || self.node(to).running.is_none() {
+        let is_lost = self.network.is_cut(from, to) || self.node(to).running.is_none();
+        let bytes = payload.len() as u64;
+        self.network
+            .carried
+            .entry((from, to))
+            .or_default()
+            .count(bytes, is_lost);
+        if is_lost {
             self.counts.dropped += 1;
             if lane != Lane::Datagram && self.network.break_streams(from, to) {
                 let after = rng::below(&mut self.fault_rng, 1_000) * MS;
@@ -354,7 +374,7 @@ impl Run {
         }
     }
 
-    fn arm(&mut self, id: u64) {
+    pub(super) fn arm(&mut self, id: u64) {
         let now_us = self.now_us;
         let node = self.node(id);
         let boot = node.boot;
@@ -384,6 +404,9 @@ impl Run {
 
     fn effect(&mut self, id: u64, output: Output) {
         match output {
+            Output::Reply { call, result } if call.as_u64() >= STAGED_FROM => {
+                self.answer_staged(call, result);
+            }
             Output::Reply { call, result } if call.as_u64() >= CALLS_FROM => {
                 self.answer(call, result);
             }
@@ -393,7 +416,10 @@ impl Run {
                 self.send_stream(id, to.as_u64(), class, payload)
             }
             Output::Persist(persist) => self.persist(id, persist),
-            Output::Changed(change) => self.changed(id, &change),
+            Output::Changed(change) => {
+                self.changed(id, &change);
+                self.tell_staged(id, &change);
+            }
             Output::PeerAddress { .. } => {}
         }
     }
@@ -405,7 +431,7 @@ impl Run {
                 .find(|id| address(*id) == seed)
                 .expect("seeds are nodes of the simulation"),
         };
-        for at in self.network.datagram(self.now_us) {
+        for at in self.network.datagram(self.now_us, from, to) {
             self.at(
                 at,
                 Event::Deliver {
@@ -454,6 +480,7 @@ impl Run {
     fn wake_disk(&mut self, id: u64) {
         let now_us = self.now_us;
         let mut at = now_us + 100 + rng::below(&mut self.disk_rng, 2_900);
+        at += self.node(id).sync_us;
         if self.node(id).slow_until_us > now_us {
             at += (100 + rng::below(&mut self.disk_rng, 1_500)) * MS;
         }
@@ -464,6 +491,7 @@ impl Run {
         };
         if running.has_to_write() && !running.is_writing {
             running.is_writing = true;
+            node.slow_writes += u64::from(node.sync_us > 0);
             if running.waits_for_space() {
                 at += 50 * MS;
             }
@@ -501,9 +529,12 @@ impl Run {
                 }
                 self.wake_disk(id);
             }
-            Err(error) => self
-                .broken_nodes
-                .push(format!("node {id} can't write: {error:#}")),
+            Err(error) => {
+                let text = format!("node {id} can't write: {error:#}");
+                if !self.explains(id, &text) {
+                    self.broken_nodes.push(text);
+                }
+            }
         }
     }
 
@@ -516,7 +547,10 @@ impl Run {
         match node.start(&options, now_us) {
             Ok(torn) => self.counts.torn_tails += u64::from(torn),
             Err(error) => {
-                self.broken_nodes.push(format!("{error:#}"));
+                let text = format!("{error:#}");
+                if !self.explains(id, &text) {
+                    self.broken_nodes.push(text);
+                }
                 return;
             }
         }

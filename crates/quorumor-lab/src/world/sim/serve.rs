@@ -5,8 +5,11 @@ use quorumor_core::{CallId, Entry, Error, Input, Key, OperationResult, Position,
 use super::Plant;
 use super::clients::{self, Planned};
 use super::run::{Event, Pending, Run};
+use super::staged::calls::STAGED_FROM;
 use super::trace::Kind;
-use crate::history::{Action, Cause, Level, Op, OpId, Outcome, ProcessId, Return, Version};
+use crate::history::{
+    Action, Cause, FinalEntry, Level, Op, OpId, Outcome, ProcessId, Return, Version,
+};
 
 const MS: u64 = 1_000;
 /// Processes of clients are numbered below this; fresh ones count up from it.
@@ -25,12 +28,12 @@ impl Run {
         self.submit(op, planned, Some(index));
     }
 
-    fn next_op(&mut self) -> u64 {
+    pub(super) fn next_op(&mut self) -> u64 {
         self.ops += 1;
         self.ops
     }
 
-    fn submit(&mut self, op: u64, planned: Planned, client: Option<usize>) {
+    pub(super) fn submit(&mut self, op: u64, planned: Planned, client: Option<usize>) {
         let id = planned.invoke.node.0;
         let deadline = self.now_us + planned.invoke.timeout_us;
         self.history.ops.push(Op {
@@ -82,7 +85,13 @@ impl Run {
 
     /// The request reaches its node, after a pause if there is one.
     pub(super) fn request(&mut self, id: u64, call: CallId, request: quorumor_core::Request) {
-        if self.pending.contains_key(&call.as_u64()) || self.awaits(call) {
+        let staged = call.as_u64() >= STAGED_FROM;
+        let is_awaited = if staged {
+            self.reaches(id, call)
+        } else {
+            self.pending.contains_key(&call.as_u64()) || self.awaits(call)
+        };
+        if is_awaited {
             self.give(id, Input::Request { call, request });
         }
     }
@@ -137,6 +146,8 @@ impl Run {
                 Reply::TxnDone { .. }
                 | Reply::LeaseGranted { .. }
                 | Reply::LeaseKept { .. }
+                | Reply::LeaseSeen { .. }
+                | Reply::Members { .. }
                 | Reply::SessionOpened { .. }
                 | Reply::ClusterChanged { .. }
                 | Reply::Backup { .. },
@@ -223,20 +234,25 @@ fn plant(plant: Option<Plant>, planned: &mut Planned) {
             | Plant::StaleHistory,
         )
         | None => {}
+        #[cfg(feature = "plant")]
+        Some(Plant::Inside(_)) => {}
     }
 }
 
 /// How an operation ended.
 #[derive(Clone, Debug)]
 pub(super) struct Ended {
-    outcome: Outcome,
+    pub(super) outcome: Outcome,
     cause: Option<Cause>,
     reason: Option<&'static str>,
-    got: Option<Level>,
+    pub(super) got: Option<Level>,
     succeeded: Option<bool>,
     values: Vec<String>,
     version: Option<Version>,
-    position: Option<Position>,
+    pub(super) position: Option<Position>,
+    pub(super) entries: Vec<FinalEntry>,
+    pub(super) lease: Option<String>,
+    pub(super) ttl_ms: Option<u64>,
 }
 
 impl Ended {
@@ -249,6 +265,9 @@ impl Ended {
         values: Vec::new(),
         version: None,
         position: None,
+        entries: Vec::new(),
+        lease: None,
+        ttl_ms: None,
     };
 
     pub(super) fn failed(outcome: Outcome, cause: Cause, reason: &'static str) -> Self {
@@ -260,7 +279,15 @@ impl Ended {
         }
     }
 
-    fn saw(entry: Option<&Entry>, position: Option<Position>) -> Self {
+    /// Done, without anything to show.
+    pub(super) fn done(position: Option<Position>) -> Self {
+        Self {
+            position,
+            ..Self::OK
+        }
+    }
+
+    pub(super) fn saw(entry: Option<&Entry>, position: Option<Position>) -> Self {
         Self {
             values: entry.map(clients::text).into_iter().collect(),
             version: entry.map(|entry| clients::version(&entry.version)),
@@ -269,7 +296,7 @@ impl Ended {
         }
     }
 
-    fn into_return(self, op: OpId, at_us: u64) -> Return {
+    pub(super) fn into_return(self, op: OpId, at_us: u64) -> Return {
         Return {
             cause: self.cause,
             reason: self.reason.map(str::to_owned),
@@ -277,13 +304,16 @@ impl Ended {
             succeeded: self.succeeded,
             values: self.values,
             version: self.version,
+            entries: self.entries,
+            lease: self.lease,
+            ttl_ms: self.ttl_ms,
             token: self.position.as_ref().map(clients::hex),
             ..Return::new(op, at_us, self.outcome)
         }
     }
 }
 
-fn refused(error: &Error) -> Ended {
+pub(super) fn refused(error: &Error) -> Ended {
     let (outcome, cause) = match error.certainty() {
         quorumor_core::Certainty::NotApplied => (Outcome::Fail, Cause::Refused),
         quorumor_core::Certainty::Unknown => (Outcome::Unknown, Cause::Broken),
@@ -291,7 +321,7 @@ fn refused(error: &Error) -> Ended {
     Ended::failed(outcome, cause, error.reason())
 }
 
-fn written(
+pub(super) fn written(
     results: Vec<OperationResult>,
     position: Position,
     dot: Option<(quorumor_core::Dot, quorumor_core::Stamp)>,
@@ -315,8 +345,9 @@ fn written(
             ..Ended::OK
         },
         Some(OperationResult::Deleted { previous }) => {
-            let version =
-                own.filter(|own| previous.is_some() || matches!(own, Version::Eventual { .. }));
+            let version = own
+                .filter(|own| previous.is_some() || matches!(own, Version::Eventual { .. }))
+                .map(|own| clients::deletion(own, previous.as_ref()));
             Ended {
                 version,
                 position,
@@ -345,7 +376,7 @@ fn written(
     }
 }
 
-fn unasked() -> Ended {
+pub(super) fn unasked() -> Ended {
     Ended::failed(
         Outcome::Unknown,
         Cause::Broken,

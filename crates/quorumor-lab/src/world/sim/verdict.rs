@@ -24,13 +24,22 @@ pub(super) fn is_equal(run: &Run) -> bool {
     };
     let digest = first.digest();
     let leader = leader(first);
-    let serves = |view: &View| view.status.health == Health::Serving;
+    let serves = |view: &View| view.status.health == Health::Serving && knows_all(run, view);
     let same = |view: &View| view.digest() == digest && self::leader(view) == leader;
     let led = leader.is_some() || run.options.mode == Mode::Eventual;
     led && views.iter().all(|view| serves(view) && same(view))
 }
 
-fn leader(view: &View) -> Option<u64> {
+/// Whether the node holds every node to be alive: a false `down` must not last. In strong mode the members are the log's.
+fn knows_all(run: &Run, view: &View) -> bool {
+    match &view.status.role {
+        Role::Strong { .. } => true,
+        Role::Eventual { .. } => u64::from(view.status.counts.alive) == run.options.nodes,
+    }
+}
+
+/// The leader as the node of this view knows it.
+pub(super) fn leader(view: &View) -> Option<u64> {
     match &view.status.role {
         Role::Strong { leader, .. } => leader.as_ref().map(|leader| leader.node.as_u64()),
         Role::Eventual { .. } => None,
@@ -118,7 +127,9 @@ fn final_states(run: &Run) -> Vec<FinalState> {
                 .map(|value| entry(value))
                 .collect(),
             // A ledger counts what its own node saw discarded, which a crash without a sync may forget.
-            discarded: None,
+            ledger: None,
+            discarded: (run.counts.crashes == 0 && run.options.mode == Mode::Eventual)
+                .then_some(view.conflicts.count),
         })
     };
     let members = run.nodes.iter().filter(|node| !node.retired);

@@ -30,6 +30,9 @@ fn receipt(position: WritePosition) -> Receipt {
         },
         token: vec![0xab, 0x01].into(),
         write: None,
+        durability: None,
+        acks: None,
+        change_order: None,
     }
 }
 

@@ -166,6 +166,7 @@ mod tests {
 
     fn entry(number: u64, modify: u64, count: u64) -> Entry {
         Entry {
+            siblings: None,
             key: Key::parse("w0/0").unwrap(),
             value: Value::parse(format!("{number:<20}").into_bytes().into()).unwrap(),
             version: Version::Strong {

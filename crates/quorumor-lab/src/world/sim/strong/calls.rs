@@ -237,6 +237,7 @@ impl Run {
             Reply::LeaseGranted { id, ttl_ms, .. } => Answer::Granted { id, ttl_ms },
             Reply::LeaseKept { ttl_ms } => Answer::Kept { ttl_ms },
             Reply::SessionOpened { client_id, .. } => Answer::Opened { client_id },
+            Reply::LeaseSeen { .. } | Reply::Members { .. } => return Err(UNKNOWN),
             Reply::ClusterChanged { .. } => Answer::Changed,
             Reply::ReadReady { .. } => {
                 let running = &self.nodes[node as usize - 1].running;
@@ -362,7 +363,7 @@ fn numbered(ask: Ask, number: Option<ClientSeq>) -> Ask {
         }
         other @ (Ask::Write(_)
         | Ask::Txn(_)
-        | Ask::Lease(LeaseAction::KeepAlive { .. })
+        | Ask::Lease(LeaseAction::KeepAlive { .. } | LeaseAction::Look { .. })
         | Ask::Session(_)
         | Ask::Cluster(_)
         | Ask::Read(_)
@@ -376,6 +377,7 @@ fn request(op: &Op, is_repeat: bool, plant: Option<Plant>) -> Request {
     let client = op.client.filter(|_| !forgets);
     let command = match &op.ask {
         Ask::Write(operations) => Command::Write {
+            acks: 0,
             operations: operations.clone(),
             client,
         },

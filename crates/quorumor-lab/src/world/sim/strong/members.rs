@@ -8,7 +8,7 @@ use crate::world::sim::run::{Event, Run};
 
 impl Run {
     /// Makes a node that asks to join, and starts it a little later.
-    pub(super) fn make_newcomer(&mut self, id: u64) {
+    pub(in crate::world::sim) fn make_newcomer(&mut self, id: u64) {
         while (self.nodes.len() as u64) < id {
             let next = self.nodes.len() as u64 + 1;
             self.nodes.push(Node::new(next, &self.options));

@@ -21,6 +21,7 @@ impl Run {
             | Command::Lease(_)
             | Command::Session(_)
             | Command::Cluster(_)
+            | Command::Members
             | Command::Backup => Ask::Read(Query {
                 level: match invoke.level {
                     Some(AskedLevel::Local) => Level::Local,

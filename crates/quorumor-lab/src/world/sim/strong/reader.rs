@@ -34,6 +34,7 @@ impl Reader {
             0..40 => ask(Level::Linearizable, Bound::NONE, None, of, None),
             40..55 => {
                 let bound = Bound {
+                    members: 0,
                     max_lag: rng::below(rng, 4),
                     max_age_us: (50 + rng::below(rng, 2_000)) * MS,
                 };

@@ -1,0 +1,89 @@
+//! Conflict accounting (eventual mode): every write that the conflict rule discarded for a concurrent one is in a ledger.
+//!
+//! Discarded is what the contexts on record prove ([`WriteFate::discarded`]); where a context is missing a write counts as replaced, so
+//! this never asks too much. Where the final states list dots, each discarded write's dot must be among them; where they only
+//! count, or where a bounded list is full, all counts together must reach the number proven: each discarded write was seen beside its winner by some node, which
+//! must have counted it, but not by every node.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::durability::{Fates, WriteFate};
+use super::{Evidence, Finding, Property};
+use crate::history::{Dot, FinalState, History, Mode, Op, OpId, Version};
+
+/// A node lists so many of the last discarded writes (`quorumor-gossip`, `ledger.rs`); its count goes on.
+const LISTED_MAX: usize = 1_024;
+
+/// Judges a history whose acknowledged writes met these fates; none = strong mode, or no node shows its ledger.
+pub fn check(history: &History, fates: &Fates) -> Option<Finding> {
+    if history.header.mode != Mode::Eventual {
+        return None;
+    }
+    let discarded: Vec<&WriteFate> = fates
+        .writes
+        .iter()
+        .filter(|write| write.discarded)
+        .collect();
+    let dots: Vec<&Vec<Dot>> = history
+        .finals
+        .iter()
+        .filter_map(|state| state.ledger.as_ref())
+        .collect();
+    // A list is bounded, a count isn't: where a list is full, only counts can be compared.
+    let is_whole = |state: &FinalState| {
+        let listed = state.ledger.as_ref().map(Vec::len);
+        listed.is_none_or(|listed| listed < LISTED_MAX)
+    };
+    if !dots.is_empty() && history.finals.iter().all(is_whole) {
+        let listed: BTreeSet<Dot> = dots.into_iter().flatten().copied().collect();
+        return Some(by_dots(history, &discarded, &listed));
+    }
+    let counts: Vec<u64> = history
+        .finals
+        .iter()
+        .filter_map(|state| state.discarded)
+        .collect();
+    if counts.is_empty() {
+        return None;
+    }
+    let (listed, proven) = (counts.iter().sum::<u64>(), discarded.len() as u64);
+    let summary = format!("{proven} discarded writes proven, the ledgers count {listed}");
+    let short = format!(
+        "the conflict ledgers count {listed} discarded writes in all; the contexts prove {proven}"
+    );
+    let evidence = (listed < proven).then(|| Evidence::new(short, &[]));
+    let evidence = evidence.into_iter().collect();
+    Some(Finding::from_evidence(
+        Property::ConflictAccounting,
+        summary,
+        evidence,
+    ))
+}
+
+fn by_dots(history: &History, discarded: &[&WriteFate], listed: &BTreeSet<Dot>) -> Finding {
+    let ops: BTreeMap<OpId, &Op> = history.ops.iter().map(|op| (op.id(), op)).collect();
+    let mut evidence = Vec::new();
+    for write in discarded {
+        let Some(op) = ops.get(&write.op) else {
+            continue;
+        };
+        if dot(op).is_some_and(|dot| !listed.contains(&dot)) {
+            let text = "a write lost to a concurrent one, and no ledger lists it";
+            evidence.push(Evidence::new(text, &[op]));
+        }
+    }
+    let summary = format!(
+        "{} discarded writes proven, {} listed in the ledgers, {} missing there",
+        discarded.len(),
+        listed.len(),
+        evidence.len()
+    );
+    Finding::from_evidence(Property::ConflictAccounting, summary, evidence)
+}
+
+fn dot(op: &Op) -> Option<Dot> {
+    match op.answer()?.version {
+        Some(Version::Eventual { dot, .. }) => Some(dot),
+        Some(Version::Strong { .. }) | None => None,
+    }
+}

@@ -1,0 +1,90 @@
+//! Scenarios in the simulated world.
+
+use super::*;
+use crate::analyse::analyse;
+use crate::checker::Verdict;
+use crate::history::{FaultAction, History};
+
+fn play(scenario: &Scenario, mode: Mode) -> (Vec<u8>, History, Ran) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("history.jsonl");
+    let ran = run(scenario, mode, None, &path).unwrap();
+    let bytes = std::fs::read(&path).unwrap();
+    (bytes, History::read(&path).unwrap(), ran)
+}
+
+/// A short one with a bit of everything.
+fn composite() -> Scenario {
+    let text = r#"
+        name = "composite"
+        teaches = "Faults overlap."
+        duration = "9s"
+        nodes = 3
+        [workload]
+        rate = 80
+        riders = { watchers = 1, leases = 1, lockers = 2, counters = 1, services = 1 }
+        [[fault]]
+        kind = "partition"
+        side = "leader's minority"
+        at = "2s"
+        lasts = "3s"
+        [[fault]]
+        kind = "slow-disk"
+        on = "follower"
+        sync = "50ms"
+        at = "3s"
+        lasts = "4s"
+        [[fault]]
+        kind = "pause"
+        on = "leader"
+        at = "4s"
+        lasts = "500ms"
+    "#;
+    Scenario::parse(text).unwrap()
+}
+
+#[test]
+fn a_scenario_is_played_whole_judged_and_the_same_again() {
+    for mode in [Mode::Strong, Mode::Eventual] {
+        let scenario = composite();
+        let (bytes, history, ran) = play(&scenario, mode);
+        let result = analyse(&history, &scenario);
+        let wrong: Vec<_> = result
+            .findings
+            .iter()
+            .filter(|finding| finding.verdict != Verdict::Valid)
+            .collect();
+        assert!(
+            wrong.is_empty() && result.void.is_empty(),
+            "{mode:?} {wrong:?} {:?}",
+            result.void
+        );
+        assert!(result.total.counts.ok > 300, "{:?}", result.total.counts);
+        assert!(!history.watches.is_empty());
+        assert_eq!(history.fences.is_empty(), mode == Mode::Eventual);
+        for action in [
+            FaultAction::Partition,
+            FaultAction::SlowDisk,
+            FaultAction::Pause,
+        ] {
+            assert_eq!(
+                history
+                    .faults
+                    .iter()
+                    .filter(|fault| fault.action == action)
+                    .count(),
+                4
+            );
+        }
+        let again = play(&scenario, mode);
+        assert!(
+            (bytes, &ran) == (again.0, &again.2),
+            "the same seed gave another history"
+        );
+        let other = Scenario {
+            seed: 2,
+            ..scenario
+        };
+        assert_ne!(play(&other, mode).2.trace, again.2.trace);
+    }
+}
