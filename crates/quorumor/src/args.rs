@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use quorumor_client::{
     Bound, CallOptions, Client, ClientBuilder, LeaseId, Level, Mode, RetryPolicy,
 };
@@ -15,10 +15,13 @@ use crate::commands::certs::CertsArgs;
 use crate::commands::child_of::ChildOfArgs;
 use crate::commands::compact::CompactArgs;
 use crate::commands::compare::CompareArgs;
+use crate::commands::conflicts::ConflictsArgs;
 use crate::commands::delete::DeleteArgs;
 use crate::commands::dev::DevArgs;
+use crate::commands::digest::DigestArgs;
 use crate::commands::elect::ElectArgs;
 use crate::commands::get::GetArgs;
+use crate::commands::lab::LabArgs;
 use crate::commands::lease::LeaseArgs;
 use crate::commands::list::ListArgs;
 use crate::commands::lock::LockArgs;
@@ -44,7 +47,7 @@ const SESSION_TTL_MIN: Duration = Duration::from_secs(10);
 const EXIT_STATUS: &str = "\
 Exit status:
   0  done (an absent key is an answer too)
-  1  a promise was broken (compare)
+  1  a promise was broken (compare), or nodes hold different things (digest --all)
   2  usage: the command line or the configuration makes no sense
   3  unavailable: nobody could serve it now
   4  refused: the same command would be refused again
@@ -79,7 +82,7 @@ pub(crate) enum Command {
     Cas(CasArgs),
     /// Compare, then carry out one of two lists of operations, at one revision (strong mode)
     Txn(TxnArgs),
-    /// Grant leases, keep them alive, end them (strong mode)
+    /// Grant leases, keep them alive, end them
     Lease(LeaseArgs),
     /// Run a command while holding a lock (strong mode)
     Lock(LockArgs),
@@ -87,6 +90,10 @@ pub(crate) enum Command {
     Elect(ElectArgs),
     /// Show what every endpoint says about itself and its cluster
     Status(StatusArgs),
+    /// List the writes that lost to concurrent ones (eventual mode)
+    Conflicts(ConflictsArgs),
+    /// Show what nodes hold as a hash, and whether all hold the same
+    Digest(DigestArgs),
     /// List, add, promote and remove nodes, and hand leadership over (strong mode)
     Member(MemberArgs),
     /// Back a cluster up (strong mode)
@@ -99,6 +106,8 @@ pub(crate) enum Command {
     Bench(Box<BenchArgs>),
     /// Run one mode in the simulator, seed by seed, and judge it
     Sim(SimArgs),
+    /// The lab: scenarios against both modes, random schedules, histories judged, the simulator calibrated
+    Lab(LabArgs),
     /// Kill all nodes of a strong cluster under load, again and again, and look for what was acknowledged
     Torture(TortureArgs),
     /// Make certificates to try TLS with
@@ -111,9 +120,41 @@ pub(crate) enum Command {
     ChildOf(ChildOfArgs),
 }
 
+/// [`Cli`] with the one command that stays: a node keeps in memory what it needed to read its command line, and the arguments
+/// of all other commands would cost it some two megabytes.
+#[derive(Debug, Parser)]
+#[command(name = "quorumor", version, after_help = EXIT_STATUS)]
+struct ServeCli {
+    #[command(subcommand)]
+    command: ServeCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum ServeCommand {
+    /// Run one node of a cluster
+    Serve(Box<ServeArgs>),
+}
+
+/// What was typed; ends the process if that makes no sense.
+pub(crate) fn parse() -> Command {
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|name| name == "serve")
+    {
+        let ServeCommand::Serve(args) = parsed::<ServeCli>().command;
+        return Command::Serve(args);
+    }
+    parsed::<Cli>().command
+}
+
+fn parsed<C: CommandFactory + FromArgMatches>() -> C {
+    let matches = flowing(C::command()).get_matches();
+    C::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+}
+
 impl Command {
     /// In which form the command answers, and so in which form it fails.
-    pub(crate) const fn output(&self) -> Output {
+    pub(crate) fn output(&self) -> Output {
         match self {
             Self::Serve(args) => args.output.as_output(),
             Self::Dev(args) => args.output.as_output(),
@@ -128,12 +169,15 @@ impl Command {
             Self::Lock(args) => args.client.output,
             Self::Elect(args) => args.client.output,
             Self::Status(args) => args.client.output,
+            Self::Conflicts(args) => args.client.output,
+            Self::Digest(args) => args.client.output,
             Self::Member(args) => args.what.client().output,
             Self::Snapshot(args) => args.what.output(),
             Self::Compact(args) => args.client.output,
             Self::Compare(args) => args.output(),
             Self::Bench(args) => args.output(),
             Self::Sim(args) => args.output.as_output(),
+            Self::Lab(args) => args.output(),
             Self::Torture(args) => args.output.as_output(),
             Self::Certs(_) | Self::Token(_) => Output::Table,
             #[cfg(target_os = "linux")]
@@ -204,9 +248,10 @@ pub(crate) struct ClientArgs {
     /// The consistency mode that must serve: strong or eventual [default: the node's first]
     #[arg(long, env = "QUORUMOR_MODE", value_name = "MODE")]
     pub(crate) mode: Option<Mode>,
-    /// How fresh reads must be: linearizable, bounded or local [default: the best that the mode gives]
-    #[arg(long, env = "QUORUMOR_LEVEL", value_name = "LEVEL")]
-    pub(crate) level: Option<Level>,
+    /// How fresh reads must be: linearizable, bounded, local, or sampled:N to see at least what N other members have (eventual
+    /// mode) [default: the best that the mode gives]
+    #[arg(long, visible_alias = "read", env = "QUORUMOR_LEVEL", value_name = "LEVEL", value_parser = parse_level)]
+    pub(crate) level: Option<AskedLevel>,
     /// Reads may miss so many committed entries; implies `--level bounded` (strong mode)
     #[arg(long, value_name = "N")]
     pub(crate) max_lag: Option<u64>,
@@ -278,21 +323,75 @@ impl ClientArgs {
 impl ClientArgs {
     /// The level, and its bound where it has one.
     fn freshness(&self) -> Result<(Option<Level>, Option<Bound>), Failure> {
+        let asked = self.level.unwrap_or_default();
+        let bounded = self.max_lag.is_some() || self.max_age.is_some();
         let bound = Bound {
             max_lag: self.max_lag,
             max_age: self.max_age,
+            members: asked.members,
         };
-        let bounded = bound != Bound::default();
-        match (self.level, bounded) {
+        match (asked.level, bounded) {
+            (level @ Some(Level::Sampled), false) => Ok((level, Some(bound))),
             (Some(Level::Bounded) | None, true) => Ok((Some(Level::Bounded), Some(bound))),
             (Some(Level::Bounded), false) => Err(Failure::usage(
                 "--level bounded needs --max-age, --max-lag or both",
             )),
-            (Some(Level::Local | Level::Linearizable), true) => Err(Failure::usage(
-                "--max-age and --max-lag are for --level bounded",
-            )),
+            (Some(Level::Local | Level::Sampled | Level::Linearizable), true) => Err(
+                Failure::usage("--max-age and --max-lag are for --level bounded"),
+            ),
             (level @ (Some(Level::Local | Level::Linearizable) | None), false) => Ok((level, None)),
         }
+    }
+}
+
+/// A read level as typed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct AskedLevel {
+    /// `None` where nothing was typed.
+    pub(crate) level: Option<Level>,
+    /// `sampled:N`'s N.
+    members: u32,
+}
+
+fn parse_level(text: &str) -> Result<AskedLevel, String> {
+    let (word, members) = match text.split_once(':') {
+        None => (text, None),
+        Some((word, number)) => (word, Some(number)),
+    };
+    let level: Level = word
+        .parse()
+        .map_err(|error: quorumor_core::Error| error.to_string())?;
+    let members = match (level, members) {
+        (Level::Sampled, Some(number)) => number.parse().ok().filter(|number| *number > 0),
+        (Level::Sampled, None) => None,
+        (Level::Local | Level::Bounded | Level::Linearizable, None) => Some(0),
+        (Level::Local | Level::Bounded | Level::Linearizable, Some(_)) => {
+            return Err(format!("{level} takes no number"));
+        }
+    };
+    let members = members.ok_or("say sampled:N, for the number of members to ask, from 1")?;
+    Ok(AskedLevel {
+        level: Some(level),
+        members,
+    })
+}
+
+/// What commands take that write keys.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct WriteArgs {
+    /// Wait until so many members have the write, the one that takes it included (eventual mode; strong mode always has a majority)
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    pub(crate) acks: u32,
+}
+
+impl WriteArgs {
+    pub(crate) fn connect(&self, client: &ClientArgs) -> Result<Client, Failure> {
+        let client = client.connect()?;
+        let options = CallOptions {
+            acks: self.acks,
+            ..client.options().clone()
+        };
+        Ok(client.with(options))
     }
 }
 
@@ -323,12 +422,23 @@ pub(crate) fn parse_hex(text: &str) -> Result<Bytes, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     fn parse(line: &str) -> Result<Cli, clap::Error> {
         Cli::try_parse_from(line.split(' '))
+    }
+
+    #[test]
+    fn serve_alone_reads_what_serve_among_all_commands_reads() {
+        ServeCli::command().debug_assert();
+        let line = "quorumor serve --mode eventual --node-id 3 --listen 127.0.0.1:1";
+        let alone = ServeCli::try_parse_from(line.split(' ')).unwrap();
+        let among = parse(line).unwrap();
+        let (ServeCommand::Serve(alone), Command::Serve(among)) = (alone.command, among.command)
+        else {
+            panic!("serve was typed");
+        };
+        assert_eq!(format!("{alone:?}"), format!("{among:?}"));
     }
 
     #[test]
@@ -371,8 +481,11 @@ mod tests {
             ("quorumor get k --mode weak", "`strong` or `eventual`"),
             (
                 "quorumor get k --level best",
-                "`linearizable`, `bounded` or `local`",
+                "`linearizable`, `bounded`, `sampled` or `local`",
             ),
+            ("quorumor get k --read sampled", "sampled:N"),
+            ("quorumor get k --read sampled:0", "sampled:N"),
+            ("quorumor get k --level local:2", "takes no number"),
             ("quorumor put k v --lease xyz", "a number from 1 up"),
             ("quorumor txn --file f --then x", "cannot be used with"),
             ("quorumor elect name", "<VALUE>"),

@@ -10,11 +10,14 @@ pub(crate) mod certs;
 pub(crate) mod child_of;
 pub(crate) mod compact;
 pub(crate) mod compare;
+pub(crate) mod conflicts;
 pub(crate) mod delete;
 pub(crate) mod dev;
+pub(crate) mod digest;
 pub(crate) mod elect;
 pub(crate) mod get;
 pub(crate) mod held;
+pub(crate) mod lab;
 pub(crate) mod lease;
 pub(crate) mod list;
 pub(crate) mod lock;
@@ -46,10 +49,13 @@ pub(crate) async fn run(command: Command) -> Result<Exit, Failure> {
         Command::Member(args) => member::run(args).await,
         Command::Snapshot(args) => snapshot::run(args).await,
         Command::Compact(args) => compact::run(args).await,
+        Command::Conflicts(args) => conflicts::run(args).await,
+        Command::Digest(args) => digest::run(args).await,
         Command::Status(args) => status::run(args).await,
         Command::Compare(args) => compare::run(args).await,
         Command::Bench(args) => bench::run(*args).await,
         Command::Sim(args) => sim::run(args).await,
+        Command::Lab(args) => lab::run(args).await,
         Command::Torture(args) => torture::run(args).await,
         Command::Certs(args) => certs::run(args).await,
         Command::Token(args) => token::run(args).await,

@@ -210,6 +210,12 @@ fn advice(error: &ClientError) -> Option<String> {
             "allow more (--max-age, --max-lag), ask another node, or ask with `--level linearizable`"
         }
         "LEASE_NOT_FOUND" => "grant a lease again: it expired, was revoked or never was",
+        "OWNER_UNREACHABLE" => {
+            "try again, or at another node; while the lease's owner is away its keys are hidden: grant a lease elsewhere"
+        }
+        "TOO_FEW_MEMBERS" => {
+            "ask for fewer members (--acks, --read sampled:N), or wait until more are there"
+        }
         "LEASE_EXISTS" => "leave the id to the cluster, or choose another",
         "SESSION_EXPIRED" => "read the key, then write again: a new session is opened by itself",
         "SEQUENCE_REUSED" => "give every write a number of its own, in a session of one's own",
@@ -233,6 +239,10 @@ fn advice(error: &ClientError) -> Option<String> {
 fn guarantee_advice(best: Option<&str>) -> String {
     match best {
         Some("local") => "ask with `--level local`, or ask a cluster in strong mode".to_owned(),
+        Some(best) if best.starts_with("a majority") => {
+            "leave --acks out: in strong mode a majority always has a write before its answer"
+                .to_owned()
+        }
         Some(best) if best.starts_with("nothing") => "ask a cluster in strong mode".to_owned(),
         Some(best) => format!("ask a cluster in strong mode, or use {best}, which promises less"),
         None => "ask for less, or use the other mode".to_owned(),

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use quorumor_client::{Certainty, Entry, Receipt};
-use quorumor_core::{StalenessBasis, Version, WriteOutcome, WritePosition};
+use quorumor_client::{Certainty, ChangeOrder, Entry, Receipt};
+use quorumor_core::{Durability, Sibling, StalenessBasis, Version, WriteOutcome, WritePosition};
 use serde_json::{Value, json};
 
 /// Bytes in hexadecimal.
@@ -87,11 +87,43 @@ pub(crate) fn entry_json(entry: &Entry) -> Value {
     if let Some(lease) = entry.lease {
         object["lease"] = json!(lease.as_u64());
     }
+    set_value(&mut object, bytes);
+    if let Some(siblings) = &entry.siblings {
+        object["siblings"] = siblings.iter().map(sibling_json).collect();
+    }
+    object
+}
+
+fn sibling_json(sibling: &Sibling) -> Value {
+    let mut object = json!({
+        "dot": sibling.dot.to_string(),
+        "stamp": sibling.stamp.as_u64(),
+    });
+    set_value(&mut object, sibling.value.as_bytes());
+    object
+}
+
+/// A value that is no text is given as `value_hex`.
+pub(crate) fn set_value(object: &mut Value, bytes: &[u8]) {
     match std::str::from_utf8(bytes) {
         Ok(text) => object["value"] = json!(text),
         Err(_) => object["value_hex"] = json!(hex(bytes)),
     }
-    object
+}
+
+/// The other concurrent values of an entry, one a line.
+pub(crate) fn sibling_lines(entry: &Entry) -> Vec<String> {
+    let siblings = entry.siblings.iter().flat_map(|siblings| siblings.iter());
+    siblings
+        .map(|sibling| {
+            format!(
+                "or:        {} (dot {} at {})",
+                value_text(sibling.value.as_bytes()),
+                sibling.dot,
+                sibling.stamp
+            )
+        })
+        .collect()
 }
 
 pub(crate) fn receipt_json(receipt: &Receipt) -> Value {
@@ -116,6 +148,9 @@ pub(crate) fn receipt_json(receipt: &Receipt) -> Value {
         },
         "token": hex(&receipt.token),
         "write": receipt.write.map(outcome_text),
+        "durability": receipt.durability.map(Durability::as_str),
+        "acks": receipt.acks,
+        "change_order": receipt.change_order.map(ChangeOrder::as_str),
     })
 }
 
@@ -166,7 +201,11 @@ pub(crate) fn receipt_lines(receipt: &Receipt) -> String {
         receipt.members.alive, receipt.members.suspect, receipt.members.down
     ));
     if let Some(write) = receipt.write {
-        lines.push(format!("write:     {}", outcome_text(write)));
+        lines.push(format!(
+            "write:     {}{}",
+            outcome_text(write),
+            kept_text(receipt)
+        ));
     }
     if !receipt.token.is_empty() {
         lines.push(format!("token:     {}", hex(&receipt.token)));
@@ -209,6 +248,19 @@ const fn outcome_text(outcome: WriteOutcome) -> &'static str {
     }
 }
 
+/// What an applied write survives, and who has it.
+fn kept_text(receipt: &Receipt) -> String {
+    let survives = match receipt.durability {
+        None => "",
+        Some(Durability::Majority) => ", fsynced on a majority",
+        Some(Durability::Fsync) => ", fsynced at this node",
+        Some(Durability::Interval) => ", in this node's log, which is fsynced at intervals",
+        Some(Durability::Memory) => ", in this node's memory",
+    };
+    let held = receipt.acks.map(|acks| format!(", held by {acks} members"));
+    format!("{survives}{}", held.unwrap_or_default())
+}
+
 /// What became of a write, in words.
 pub(crate) const fn certainty_text(certainty: Certainty) -> &'static str {
     match certainty {
@@ -240,6 +292,7 @@ pub(crate) mod tests {
 
     pub(crate) fn entry(key: &str, value: &'static [u8]) -> Entry {
         Entry {
+            siblings: None,
             key: Key::parse(key).unwrap(),
             value: quorumor_core::Value::parse(Bytes::from_static(value)).unwrap(),
             version: Version::Strong {
@@ -281,6 +334,9 @@ pub(crate) mod tests {
             },
             token: Bytes::from_static(&[1, 0xff]),
             write: None,
+            durability: None,
+            acks: None,
+            change_order: None,
         }
     }
 

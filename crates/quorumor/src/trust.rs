@@ -31,9 +31,15 @@ pub(crate) struct ServeTrust {
     /// Whether a client with a token may do without a certificate: required or optional [default: required]
     #[arg(long, env = "QUORUMOR_TLS_CLIENT_CERT", value_name = "RULE")]
     pub(crate) tls_client_cert: Option<String>,
-    /// Keys that gossip datagrams are sealed with (eventual mode), 64 hexadecimal digits a line: the first seals, each opens
-    #[arg(long, env = "QUORUMOR_TLS_GOSSIP_KEY", value_name = "FILE")]
-    pub(crate) tls_gossip_key: Option<String>,
+    /// Keys that all nodes share, 64 hexadecimal digits a line: they encrypt and authenticate what passes between nodes,
+    /// datagrams always and streams where there is no TLS; the first is used, each is taken
+    #[arg(
+        long,
+        alias = "tls-gossip-key",
+        env = "QUORUMOR_CLUSTER_KEY",
+        value_name = "FILE"
+    )]
+    pub(crate) cluster_key: Option<String>,
     /// Who may call and do what: a file of token hashes and certificate names with their roles
     #[arg(long, env = "QUORUMOR_TOKENS", value_name = "FILE")]
     pub(crate) tokens: Option<String>,
@@ -56,10 +62,10 @@ impl ServeTrust {
             peer_key: self.tls_peer_key.clone(),
             client_ca: self.tls_client_ca.clone(),
             client_cert: self.tls_client_cert.clone(),
-            gossip_key: self.tls_gossip_key.clone(),
         };
         Settings {
             tls: (tls != TlsSettings::default()).then_some(tls),
+            cluster_key: self.cluster_key.clone(),
             tokens: self.tokens.clone(),
             accept_unencrypted_and_unauthenticated: self
                 .accept_unencrypted_and_unauthenticated

@@ -70,6 +70,12 @@ fn a_slip_is_a_usage_error_that_names_it() {
         (vec!["serve", "--mode", "strong"], "--node-id"),
         (vec!["compare", "--nodes", "2"], "2"),
         (vec!["sim", "--seeds", "0"], "0"),
+        (vec!["sim", "--nodes", "9"], "eventual"),
+        (vec!["sim", "--mode", "strong", "--loss", "5"], "eventual"),
+        (
+            vec!["sim", "--mode", "eventual", "--loss", "101"],
+            "percent",
+        ),
         (vec!["get", "k", "--level", "bounded"], "--max-age"),
         (
             vec!["get", "k", "--level", "local", "--max-lag", "3"],
@@ -222,8 +228,8 @@ fn a_node_with_certificates_and_tokens_is_set_up_by_commands_alone() {
     let node = Served::start(&[
         "--mode",
         "eventual",
-        "--tls-gossip-key",
-        &path("gossip.key"),
+        "--cluster-key",
+        &path("cluster.key"),
         "--data-dir",
         &path("data"),
         "--tls-cert",
@@ -336,4 +342,49 @@ fn the_command_of_a_killed_holder_ends() {
     }
     let refused = quorumor(&["child-of", "1", "--", "true"]);
     assert_eq!(refused.status.code(), Some(3), "{}", text(&refused.stderr));
+}
+
+#[test]
+fn a_seed_at_scale_is_one_run_in_every_process_and_names_its_figures() {
+    let run = |seed: &str| {
+        let line = [
+            "sim",
+            "--mode",
+            "eventual",
+            "--nodes",
+            "40",
+            "--loss",
+            "5",
+            "--duration",
+            "4s",
+            "--seed",
+            seed,
+            "-o",
+            "json",
+        ];
+        let output = quorumor(&line);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let outcome: serde_json::Value =
+            serde_json::from_str(&text(&output.stdout)).expect("one object of JSON");
+        outcome
+    };
+    let (first, again, other) = (run("1"), run("1"), run("2"));
+    assert_eq!(first["trace_hash"], again["trace_hash"]);
+    assert_ne!(first["trace_hash"], other["trace_hash"]);
+    assert_eq!(first["complete"], true, "{first}");
+    assert!(first["spread_s"]["last"].is_f64(), "{first}");
+    assert!(first["all_down_s"].is_null(), "{first}");
+    for name in [
+        "nodes",
+        "loss",
+        "seed",
+        "copies_per_node",
+        "first_suspicion_periods",
+        "false_downs",
+        "bytes_per_node_s",
+        "wall_s_per_sim_s",
+        "rss_mib",
+    ] {
+        assert!(first.get(name).is_some(), "{name} is missing: {first}");
+    }
 }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use quorumor_bench::BenchError;
 use quorumor_bench::cell::{Cell, Settings, Workload};
 use quorumor_bench::echo::EchoListener;
@@ -13,7 +13,7 @@ use quorumor_bench::progress::Progress;
 use quorumor_bench::results::{self, CellResult};
 use quorumor_bench::run::Bench;
 use quorumor_bench::table;
-use quorumor_bench::target::{CallStyle, Place, Target, Writes};
+use quorumor_bench::target::{CallStyle, Place, Target};
 use quorumor_bench::watch::FanOut;
 use serde_json::json;
 
@@ -21,7 +21,12 @@ use crate::args::Output;
 use crate::exit::{Exit, Failure};
 use crate::output;
 
+mod gossip;
 mod suite;
+mod typed;
+
+pub(crate) use typed::{Form, Typed, TypedCall, TypedMode, TypedPlace};
+use typed::{parse_pids, parse_writes};
 
 /// Puts a second that are watched, unless told otherwise.
 const WATCHED_PUTS_S: f64 = 500.0;
@@ -32,6 +37,7 @@ Examples:
   quorumor bench put --compare etcd=127.0.0.1:2379,127.0.0.1:22379,127.0.0.1:32379 --pids etcd=11,12,13
   quorumor bench mix --rate 5000 --duration 30s --json mix.jsonl
   quorumor bench suite --etcd-binary ./etcd --json bench.jsonl
+  quorumor bench gossip --nodes 10,50,100 --json gossip.jsonl
 
 It writes keys under `bench/` and leaves them there. With several targets each cell is measured in turns, A B A B, and
 the median of the turns is shown. A turn during which other programs took more than a quarter of a core is void and
@@ -50,6 +56,8 @@ pub(crate) struct BenchArgs {
 pub(crate) enum BenchCommand {
     /// Start a cluster of each, measure the whole table, and say which goals are reached
     Suite(Box<suite::SuiteArgs>),
+    /// Start agents of eventual mode and of Serf, and compare how they spread news, notice deaths and idle
+    Gossip(Box<gossip::GossipArgs>),
     /// Serve the bare echo that is compared with
     #[command(hide = true)]
     EchoServer(EchoArgs),
@@ -83,9 +91,12 @@ pub(crate) struct RunArgs {
     #[arg(long, value_enum, default_value_t = TypedPlace::All)]
     pub(crate) place: TypedPlace,
     /// Which nodes are written to, all or leader, or NAME=leader for one target; repeatable
-    /// [default: the leader, with etcd all]
+    /// [default: all; of Quorumor in strong mode the leader]
     #[arg(long, value_name = "[NAME=]NODES", value_parser = parse_writes)]
     pub(crate) writes: Vec<(Option<String>, TypedPlace)>,
+    /// In which mode Quorumor is asked
+    #[arg(long, value_enum, default_value_t = TypedMode::Strong)]
+    pub(crate) mode: TypedMode,
     /// How Quorumor is called
     #[arg(long, value_enum, default_value_t = TypedCall::Unary)]
     pub(crate) call: TypedCall,
@@ -135,69 +146,12 @@ pub(crate) struct EchoArgs {
     pub(crate) listen: SocketAddr,
 }
 
-/// How results are shown.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Form {
-    /// For people
-    #[default]
-    Table,
-    /// For programs: one line a cell and target
-    Json,
-}
-
-/// A workload as typed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Typed {
-    /// Puts
-    Put,
-    /// Linearizable reads
-    Get,
-    /// Local reads (etcd: serializable)
-    LocalGet,
-    /// Nine linearizable reads to one put
-    Mix,
-    /// Batches of a hundred puts (etcd: transactions), counted in keys
-    Batch,
-    /// Keep-alives, each call in flight with a lease and a stream of its own
-    KeepAlive,
-    /// Puts at --rate [default: 500 a second], each seen by --watchers
-    Watch,
-}
-
-/// Nodes as typed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum TypedPlace {
-    /// Connections over all nodes
-    #[default]
-    All,
-    /// Connections to the leader
-    Leader,
-}
-
-impl TypedPlace {
-    const fn as_writes(self) -> Writes {
-        match self {
-            Self::All => Writes::AllNodes,
-            Self::Leader => Writes::Leader,
-        }
-    }
-}
-
-/// A way to call as typed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum TypedCall {
-    /// A call an operation
-    #[default]
-    Unary,
-    /// Many operations over one stream
-    Exchange,
-}
-
 impl BenchArgs {
     pub(crate) const fn output(&self) -> Output {
         let form = match &self.what {
             Some(BenchCommand::EchoServer(_)) => return Output::Json,
             Some(BenchCommand::Suite(args)) => args.shown.output,
+            Some(BenchCommand::Gossip(args)) => args.output,
             None => self.run.shown.output,
         };
         match form {
@@ -211,6 +165,7 @@ pub(crate) async fn run(args: BenchArgs) -> Result<Exit, Failure> {
     match args.what {
         Some(BenchCommand::EchoServer(args)) => echo(args).await,
         Some(BenchCommand::Suite(args)) => suite::run(*args).await,
+        Some(BenchCommand::Gossip(args)) => gossip::run(*args).await,
         None => cells(args.run).await,
     }
 }
@@ -282,6 +237,10 @@ fn targets(args: &RunArgs) -> Result<Vec<Target>, Failure> {
         targets.push("quorumor=127.0.0.1:7400".parse().map_err(Failure::usage)?);
     }
     targets.extend(args.compare.iter().cloned());
+    targets = targets
+        .into_iter()
+        .map(|target| target.in_mode(args.mode.as_mode()))
+        .collect();
     for target in &mut targets {
         for (name, writes) in &args.writes {
             if name.as_ref().is_none_or(|name| *name == target.name) {
@@ -394,26 +353,11 @@ fn failure(error: BenchError) -> Failure {
     }
 }
 
-fn parse_pids(text: &str) -> Result<(String, Vec<u32>), String> {
-    let (name, pids) = text.split_once('=').ok_or("write NAME=PID,PID")?;
-    let pids: Result<Vec<u32>, _> = pids.split(',').map(str::parse).collect();
-    let pids = pids.map_err(|_| format!("`{text}`: a pid is a number"))?;
-    Ok((name.to_owned(), pids))
-}
-
-fn parse_writes(text: &str) -> Result<(Option<String>, TypedPlace), String> {
-    let (name, place) = match text.split_once('=') {
-        Some((name, place)) => (Some(name.to_owned()), place),
-        None => (None, text),
-    };
-    let place = TypedPlace::from_str(place, false)
-        .map_err(|_| format!("`{place}` is neither `all` nor `leader`"))?;
-    Ok((name, place))
-}
-
 #[cfg(test)]
 mod tests {
     use clap::Parser;
+
+    use quorumor_bench::target::{Mode, Writes};
 
     use super::*;
     use crate::args::{Cli, Command};
@@ -460,6 +404,14 @@ mod tests {
         let targets = targets(&typed(line).run).unwrap();
         assert_eq!(targets[0].writes, Writes::AllNodes);
         assert_eq!(targets[1].writes, Writes::Leader);
+    }
+
+    #[test]
+    fn in_eventual_mode_every_node_is_written_to() {
+        let line = "quorumor bench put --mode eventual --target quorumor=a:1,b:1";
+        let targets = targets(&typed(line).run).unwrap();
+        assert_eq!(targets[0].mode, Mode::Eventual);
+        assert_eq!(targets[0].writes, Writes::AllNodes);
     }
 
     #[test]

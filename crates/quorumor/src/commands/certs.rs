@@ -20,8 +20,8 @@ Examples:
   quorumor certs dev --dir ./certs --cluster shop
   quorumor certs dev --dir ./certs --cluster shop --nodes 5 --host db.shop.example --host 10.0.0.1 --client ops
 
-It writes ca.pem, node-N.pem with node-N-key.pem for each node, CLIENT.pem with CLIENT-key.pem for each client, and gossip.key
-for eventual mode. Run again, it keeps authority and gossip.key, and makes new certificates; nodes take them up without a restart. For trying out: the
+It writes ca.pem, node-N.pem with node-N-key.pem for each node, CLIENT.pem with CLIENT-key.pem for each client, and cluster.key
+for eventual mode's datagrams. Run again, it keeps authority and cluster.key, and makes new certificates; nodes take them up without a restart. For trying out: the
 authority's key lies beside the others. In production, give each node a certificate of your own authority with the names
 node-ID.CLUSTER.quorumor.internal and its host names, for server and client authentication.";
 
@@ -87,7 +87,7 @@ pub(crate) async fn run(args: CertsArgs) -> Result<Exit, Failure> {
         ];
         authority.issue(&format!("node-{node}"), names, &uses, args.days)?;
     }
-    gossip_key(&args.dir)?;
+    cluster_key(&args.dir)?;
     for client in &args.client {
         let uses = [ExtendedKeyUsagePurpose::ClientAuth];
         authority.issue(client, vec![client.clone()], &uses, args.days)?;
@@ -96,9 +96,9 @@ pub(crate) async fn run(args: CertsArgs) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// What gossip datagrams are sealed with, kept from one run to the next.
-fn gossip_key(dir: &Path) -> Result<(), Failure> {
-    let path = dir.join("gossip.key");
+/// What nodes share beside certificates, kept from one run to the next.
+fn cluster_key(dir: &Path) -> Result<(), Failure> {
+    let path = dir.join("cluster.key");
     if path.exists() {
         return Ok(());
     }
@@ -278,7 +278,7 @@ mod tests {
         run(args(dir.path())).await.unwrap();
         assert_eq!(read("ca.pem"), ca);
         assert_ne!(read("node-2.pem"), node);
-        for name in ["ca-key.pem", "gossip.key", "node-1-key.pem", "ops-key.pem"] {
+        for name in ["ca-key.pem", "cluster.key", "node-1-key.pem", "ops-key.pem"] {
             let mode = std::fs::metadata(dir.path().join(name)).unwrap();
             assert_eq!(mode.permissions().mode() & 0o777, 0o600, "{name}");
         }

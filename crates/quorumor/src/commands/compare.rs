@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use quorumor_lab::compare::{self, CompareOptions, Compared};
+use quorumor_lab::compare::{self, CompareOptions};
+use quorumor_lab::contest::Outcome;
 use quorumor_lab::history::Mode;
 use quorumor_lab::report::render_table;
 use quorumor_lab::world::cluster::Plant;
@@ -18,7 +19,7 @@ const EXAMPLE: &str = "\
 Examples:
   quorumor compare
   quorumor compare --seed 7 --duration 20s --out ./seven
-  quorumor compare -o json | jq '.modes[].total.counts'
+  quorumor compare -o json | jq '.columns[].runs[].total.counts'
 
 It starts five strong nodes and then five eventual ones as processes on this machine, puts the same load on each, kills
 the leader, cuts off a minority, heals, and checks what every client saw. It needs nothing but this program, and takes
@@ -133,7 +134,7 @@ fn options(args: CompareArgs) -> Result<CompareOptions, Failure> {
     Ok(options)
 }
 
-fn text(compared: &Compared) -> String {
+fn text(compared: &Outcome) -> String {
     let mut text = render_table(&compared.comparison);
     text += &format!("Report: {}", compared.page.display());
     text

@@ -4,7 +4,7 @@ use clap::Args;
 use quorumor_client::{Client, KeyRange};
 use serde_json::json;
 
-use crate::args::{ClientArgs, Output};
+use crate::args::{ClientArgs, Output, WriteArgs};
 use crate::exit::{Exit, Failure};
 use crate::output;
 use crate::render::{entry_json, receipt_json, receipt_lines, value_text};
@@ -29,11 +29,13 @@ pub(crate) struct DeleteArgs {
     #[arg(long, value_name = "END")]
     pub(crate) range_end: Option<String>,
     #[command(flatten)]
+    pub(crate) write: WriteArgs,
+    #[command(flatten)]
     pub(crate) client: ClientArgs,
 }
 
 pub(crate) async fn run(args: DeleteArgs) -> Result<Exit, Failure> {
-    let client = args.client.connect()?;
+    let client = args.write.connect(&args.client)?;
     if let Some(range) = range(&args)? {
         return remove_range(&args, &client, range).await;
     }

@@ -1,13 +1,15 @@
 //! `quorumor get`.
 
 use clap::Args;
-use quorumor_client::Revision;
+use quorumor_client::{Entry, Revision};
 use serde_json::json;
 
 use crate::args::{ClientArgs, Output};
 use crate::exit::{Exit, Failure};
 use crate::output;
-use crate::render::{entry_json, line_text, receipt_json, receipt_lines, value_text, version_text};
+use crate::render::{
+    entry_json, line_text, receipt_json, receipt_lines, sibling_lines, value_text, version_text,
+};
 
 const EXAMPLE: &str = "\
 Examples:
@@ -16,6 +18,11 @@ Examples:
   quorumor get greeting --token $TOKEN -o json
   quorumor get greeting --revision 12
   quorumor get greeting --max-age 500ms
+  quorumor get greeting --read sampled:3
+
+Where a key holds several concurrent values (`serve --siblings`), the newest goes to stdout and a note to stderr; `-o wide`
+shows all, and `-o json` the context by which `put --context` replaces them. `--read sampled:3` shows at least what three other
+members have (eventual mode).
 
 The value goes to stdout as it is. An absent key is an answer: nothing on stdout, a note on stderr, exit status 0;
 `-o json` says \"found\": false.";
@@ -50,9 +57,11 @@ pub(crate) async fn run(args: GetArgs) -> Result<Exit, Failure> {
             let mut bytes = entry.value.as_bytes().to_vec();
             bytes.push(b'\n');
             output::bytes(&bytes)?;
+            note_siblings(entry);
         }
         (Output::Table, None) => absent(),
         (Output::Wide, Some(entry)) => {
+            let siblings = sibling_lines(entry);
             output::line(&format!(
                 "key:       {}\nvalue:     {}\nversion:   {}\nwritten:   through node {}",
                 line_text(entry.key.as_str()),
@@ -60,6 +69,9 @@ pub(crate) async fn run(args: GetArgs) -> Result<Exit, Failure> {
                 version_text(&entry.version),
                 entry.writer
             ))?;
+            for line in siblings {
+                output::line(&line)?;
+            }
             output::line(&receipt_lines(&answer.receipt))?;
         }
         (Output::Wide, None) => {
@@ -71,4 +83,15 @@ pub(crate) async fn run(args: GetArgs) -> Result<Exit, Failure> {
         output::note("degraded: weaker than what was asked; `-o wide` says why");
     }
     Ok(Exit::Done)
+}
+
+/// Whoever reads one value must hear that there are others.
+fn note_siblings(entry: &Entry) {
+    let others = entry.siblings.as_ref().map_or(0, |siblings| siblings.len());
+    if others > 0 {
+        output::note(&format!(
+            "{others} more concurrent {}; `-o wide` shows all",
+            if others == 1 { "value" } else { "values" }
+        ));
+    }
 }

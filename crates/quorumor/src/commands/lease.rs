@@ -21,7 +21,9 @@ Examples:
   quorumor lease list
   quorumor lease revoke $LEASE
 
-Keys that are put under a lease go when it does. Strong mode only.";
+Keys that are put under a lease go when it does. In eventual mode a lease lives at the node that granted it, which alone
+knows how long it has left; other nodes pass calls on to it, and say OWNER_UNREACHABLE if they can't. Its keys are hidden
+where that node is held to be down.";
 
 #[derive(Args, Clone, Debug)]
 #[command(after_help = EXAMPLE)]
@@ -38,7 +40,7 @@ pub(crate) enum LeaseCommand {
         /// For how long; raised to the cluster's minimum
         #[arg(value_parser = humantime::parse_duration)]
         ttl: Duration,
-        /// The id to grant it under [default: one of the cluster's choice]
+        /// The id to grant it under (strong mode) [default: one of the cluster's choice]
         #[arg(long, value_name = "ID", value_parser = parse_lease)]
         id: Option<LeaseId>,
         #[command(flatten)]
@@ -207,7 +209,7 @@ async fn left(client: &Client, id: LeaseId, keys: bool, shown: Output) -> Result
         (Output::Table | Output::Wide, Some(lease)) => {
             output::line(&format!(
                 "{} left of {}, {} {}",
-                duration_text(lease.remaining_ttl),
+                left_text(lease),
                 duration_text(lease.granted_ttl),
                 lease.key_count,
                 if lease.key_count == 1 { "key" } else { "keys" }
@@ -239,13 +241,14 @@ async fn list(client: &Client, shown: Output) -> Result<Exit, Failure> {
     };
     match shown {
         Output::Table | Output::Wide => {
-            let mut table = output::plain_table(["LEASE", "LEFT", "TTL", "KEYS"]);
+            let mut table = output::plain_table(["LEASE", "LEFT", "TTL", "KEYS", "OWNER"]);
             table.add_rows(leases.iter().map(|lease| {
                 [
                     lease.id.to_string(),
-                    duration_text(lease.remaining_ttl),
+                    left_text(lease),
                     duration_text(lease.granted_ttl),
                     lease.key_count.to_string(),
+                    owner_text(lease),
                 ]
             }));
             output::table(&table)?;
@@ -271,13 +274,26 @@ fn lease_json(lease: &LeaseInfo, keys: bool) -> Value {
     let mut object = json!({
         "lease": lease.id.as_u64(),
         "granted_ttl_ms": millis(lease.granted_ttl),
-        "remaining_ttl_ms": millis(lease.remaining_ttl),
+        "remaining_ttl_ms": lease.remaining_ttl.map(millis),
         "key_count": lease.key_count,
+        "owner": lease.owner.map(quorumor_core::NodeId::as_u64),
     });
     if keys {
         object["keys"] = lease.keys.iter().map(|key| key.as_str()).collect();
     }
     object
+}
+
+/// What is left, where the node that answered knows.
+fn left_text(lease: &LeaseInfo) -> String {
+    lease
+        .remaining_ttl
+        .map_or_else(|| "-".to_owned(), duration_text)
+}
+
+fn owner_text(lease: &LeaseInfo) -> String {
+    let owner = lease.owner.map(|owner| format!("node {owner}"));
+    owner.unwrap_or_else(|| "-".to_owned())
 }
 
 fn millis(duration: Duration) -> u64 {

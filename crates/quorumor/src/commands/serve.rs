@@ -1,6 +1,7 @@
 //! `quorumor serve`: one node, until it is told to stop.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use quorumor_server::{Config, DataDirError, Server, Settings, StartError};
@@ -24,13 +25,15 @@ Examples:
       --listen 127.0.0.1:7410 --peer-listen 127.0.0.1:7411 --seeds 127.0.0.1:7401
   quorumor serve --mode strong --cluster shop --node-id 4 --data-dir ./n4 \\
       --listen 127.0.0.1:7430 --peer-listen 127.0.0.1:7431 --join 127.0.0.1:7400,127.0.0.1:7410
+  quorumor serve --mode eventual --cluster shop --node-id 3 --data-dir ./n3 --listen 127.0.0.1:7420 \\
+      --peer-listen 127.0.0.1:7421 --seeds 127.0.0.1:7401 --siblings cart/ --durability interval --sync-interval 50ms
   quorumor serve --config node.toml
   quorumor serve --mode strong --cluster shop --node-id 1 --data-dir ./n1 --listen 10.0.0.1:7400 ... \\
       --tls-cert certs/node-1.pem --tls-key certs/node-1-key.pem --tls-ca certs/ca.pem --tokens tokens.toml
 
 A flag stands over its QUORUMOR_* variable, that over the file, that over the default. In the file names are as in the
 flags: `node-id = 1`; those of TLS stand under `[tls]`, as `cert = 'FILE'`. SIGTERM or SIGINT drains and stops; a second one
-stops at once. Certificates and tokens that change are taken up within two seconds, or at once on SIGHUP (which ends a
+stops at once. Certificates, tokens and the cluster key that change are taken up within two seconds, or at once on SIGHUP (which ends a
 node that has none).
 
 Exit status: 0 stopped as asked; 2 the configuration makes no sense; 3 it couldn't start, or had to stop by itself
@@ -86,6 +89,27 @@ pub(crate) struct ServeArgs {
     /// Reach a peer at this address instead of the one that it tells: id=address, repeatable or as a list
     #[arg(long, env = "QUORUMOR_PEER_OVERRIDE", value_name = "ID=ADDRESS")]
     pub(crate) peer_override: Vec<String>,
+    /// Eventual mode: what a write survives that this node acknowledges: fsync, interval or memory [default: fsync]
+    #[arg(long, env = "QUORUMOR_DURABILITY", value_name = "KIND")]
+    pub(crate) durability: Option<String>,
+    /// With --durability interval: how often the log is fsynced [default: 100ms]
+    #[arg(long, env = "QUORUMOR_SYNC_INTERVAL", value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(crate) sync_interval: Option<Duration>,
+    /// Eventual mode: keys with this prefix keep all their concurrent values, until a put that has seen them; repeatable, the same on
+    /// all nodes
+    #[arg(
+        long,
+        env = "QUORUMOR_SIBLINGS",
+        value_name = "PREFIX",
+        value_delimiter = ','
+    )]
+    pub(crate) siblings: Vec<String>,
+    /// Eventual mode: deletions are forgotten without waiting for a member that is down for longer [default: 24h]
+    #[arg(long, env = "QUORUMOR_GC_GRACE", value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(crate) gc_grace: Option<Duration>,
+    /// Eventual mode: a member that is down or left for longer is forgotten, and the keys of its leases go
+    #[arg(long, env = "QUORUMOR_REAP_AFTER", value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(crate) reap_after: Option<Duration>,
     /// A TOML file with settings
     #[arg(long, env = "QUORUMOR_CONFIG", value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
@@ -95,6 +119,16 @@ pub(crate) struct ServeArgs {
     /// Moves this node's wall clock, for tests
     #[arg(long, value_name = "MS", hide = true, allow_hyphen_values = true)]
     pub(crate) wall_skew_ms: Option<i64>,
+    /// Says in this file what this node's disk and clocks do wrong, for tests
+    #[arg(long, value_name = "FILE", hide = true)]
+    pub(crate) fault_file: Option<String>,
+    /// The newest peer protocol to speak, for tests
+    #[arg(long, value_name = "N", hide = true)]
+    pub(crate) peer_protocol_max: Option<u32>,
+    /// A defect to have on purpose, for tests of what finds it
+    #[cfg(feature = "plant")]
+    #[arg(long, value_name = "NAME", hide = true)]
+    pub(crate) plant: Option<String>,
     #[command(flatten)]
     pub(crate) trust: ServeTrust,
     /// How to report that the node is ready
@@ -136,6 +170,15 @@ impl ServeArgs {
             peer_override: (!self.peer_override.is_empty()).then(|| self.peer_override.join(",")),
             seed: self.seed,
             wall_skew_ms: self.wall_skew_ms,
+            fault_file: self.fault_file.clone(),
+            durability: self.durability.clone(),
+            sync_interval_ms: self.sync_interval.map(millis),
+            siblings: (!self.siblings.is_empty()).then(|| self.siblings.clone()),
+            gc_grace_ms: self.gc_grace.map(millis),
+            reap_ms: self.reap_after.map(millis),
+            peer_protocol_max: self.peer_protocol_max,
+            #[cfg(feature = "plant")]
+            plant: self.plant.clone(),
             ..Settings::default()
         };
         let typed = self.trust.fill(typed);
@@ -186,6 +229,10 @@ pub(crate) async fn run(args: ServeArgs) -> Result<Exit, Failure> {
         }
     }
     Ok(Exit::Done)
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Ends the process as a crash would, but on request: what was acknowledged is on the disk.
@@ -270,6 +317,16 @@ mod tests {
         let line = "quorumor serve --peer-override 1=a:1 --peer-override 2=b:2,3=c:3";
         let settings = settings(line);
         assert_eq!(settings.peer_override.as_deref(), Some("1=a:1,2=b:2,3=c:3"));
+    }
+
+    /// `serve` and `sim` take a planted defect only in a build that was made for it.
+    #[test]
+    fn a_build_that_is_shipped_knows_no_planted_defect() {
+        for command in ["serve", "sim"] {
+            let line = ["quorumor", command, "--plant", "ack-before-fsync"];
+            let is_known = Cli::try_parse_from(line).is_ok();
+            assert_eq!(is_known, cfg!(feature = "plant"), "{command}");
+        }
     }
 
     #[test]

@@ -1,10 +1,17 @@
 //! `quorumor sim`: one mode in the simulator, seed by seed, judged.
+//!
+//! Two worlds meet here: a few nodes under every fault, below, and thousands of nodes of eventual mode (`sim/scale.rs`).
+
+mod plots;
+mod scale;
+mod scaling;
+mod tables;
 
 use std::time::{Duration, Instant};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use quorumor_client::Mode;
-use quorumor_lab::world::sim::{self, Options, Outcome, Plant};
+use quorumor_lab::world::sim::{self, Mix, Options, Outcome, Plant};
 use serde_json::json;
 
 use crate::args::Report;
@@ -16,6 +23,9 @@ Examples:
   quorumor sim --mode strong --seeds 1000
   quorumor sim --mode eventual --seed 17
   quorumor sim --mode strong --seed 17 --output json | jq .counts
+  quorumor sim --mode eventual --nodes 1000 --loss 10
+  quorumor sim --mode eventual --nodes 10000 --scenario crash --out plots
+  quorumor sim --mode eventual --scenario partition --nodes 100 --seeds 5 --output json
 
 Every node runs the code that serves clients, over the log that servers use, on a virtual network and a faulty disk, in
 virtual time. Crashes with loss of what wasn't synced, torn tails, partitions, one-way cuts, loss, pauses and clock jumps come
@@ -23,6 +33,11 @@ from the seed; then all heals, and the cluster must recover. The same line gives
 In strong mode slow and full disks come too, and while all that goes on clients run transactions, sessions with retried writes,
 leases, reads of every level and of the past, watches that go from node to node, backups, compactions, leader transfers and
 changes of the members.
+
+At scale: with --mode eventual and any option under that heading, or more than 7 nodes, the run is about how a large cluster
+behaves. The same replicas with their codec, up to thousands of them, on a plain network in one thread; it measures how
+updates spread, how crashes are found and what it costs, and judges that all agree in the end. Options set the scenario where
+it isn't named (--crash 1 is --scenario crash). Bytes count 64 of envelope and headers a datagram, 52 a stream message.
 
 Exit status: 0 every promise was kept; 1 one was broken.";
 
@@ -35,79 +50,94 @@ pub(crate) struct SimArgs {
     /// Run this seed alone
     #[arg(long, value_name = "N", conflicts_with_all = ["seeds", "first_seed"])]
     pub(crate) seed: Option<u64>,
-    /// How many seeds to run, one after the other
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
-    pub(crate) seeds: u64,
+    /// How many seeds to run, one after the other [default: 100; at scale: 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) seeds: Option<u64>,
     /// The first of them
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) first_seed: u64,
-    /// Nodes of the cluster
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(3..=7))]
-    pub(crate) nodes: u64,
-    /// Clients, each with one operation at a time
-    #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..=100))]
-    pub(crate) clients: u32,
-    /// Keys that they share
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub(crate) keys: u32,
-    /// How long faults and load last, in virtual time
-    #[arg(long, value_name = "TIME", default_value = "12s", value_parser = humantime::parse_duration)]
-    pub(crate) duration: Duration,
+    /// Nodes of the cluster: 3 to 7; at scale 3 to 20000 [default: 5; at scale: 1000]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(3..=20_000))]
+    pub(crate) nodes: Option<u64>,
+    /// Clients, each with one operation at a time [default: 6]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) clients: Option<u32>,
+    /// Keys that they share [default: 4]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) keys: Option<u32>,
+    /// How long faults and load last, in virtual time [default: 12s; at scale: the scenario's]
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(crate) duration: Option<Duration>,
     /// Leave the faults out
     #[arg(long)]
     pub(crate) no_faults: bool,
+    /// Which faults come: every, isolation or power-cuts
+    #[arg(long, value_name = "NAME", value_parser = parse_mix, default_value = "every", hide = true)]
+    pub(crate) mix: Mix,
     /// Plant a defect, to see that it is found
-    #[arg(long, value_enum, hide = true)]
-    pub(crate) plant: Option<Planted>,
+    #[arg(long, value_name = "NAME", value_parser = plant, hide = true)]
+    pub(crate) plant: Option<Plant>,
     /// How to show the result
     #[arg(short, long, value_enum, default_value_t = Report::Text)]
     pub(crate) output: Report,
+    #[command(flatten)]
+    pub(crate) scale: scale::ScaleArgs,
 }
 
-/// A defect to plant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Planted {
-    /// Strong reads are served locally and claim to be linearizable
-    StaleReads,
-    /// Reads don't wait for what their session token demands
-    TokensIgnored,
-    /// A power cut takes the last write that the disk called durable
-    LyingDisk,
-    /// A write that is sent again goes without its client's number
-    DoubleApply,
-    /// Somebody ends leases that are kept alive
-    LeaseEarlyExpiry,
-    /// Watchers are left without a revision now and then
-    WatchGap,
-    /// A read in the past shows the revision before
-    StaleHistory,
-}
+/// The most nodes of a world in which every fault comes; more are run at scale.
+const SMALL_NODES_MAX: u64 = 7;
+/// What a world with faults takes where nothing is said.
+const SMALL: (u64, u32, u32, Duration) = (5, 6, 4, Duration::from_secs(12));
+const SEEDS: u64 = 100;
 
-impl From<Planted> for Plant {
-    fn from(planted: Planted) -> Self {
-        match planted {
-            Planted::StaleReads => Self::StaleReads,
-            Planted::TokensIgnored => Self::TokensIgnored,
-            Planted::LyingDisk => Self::LyingDisk,
-            Planted::DoubleApply => Self::DoubleApply,
-            Planted::LeaseEarlyExpiry => Self::LeaseEarlyExpiry,
-            Planted::WatchGap => Self::WatchGap,
-            Planted::StaleHistory => Self::StaleHistory,
+impl SimArgs {
+    /// Whether the run is about a large cluster.
+    fn is_at_scale(&self) -> bool {
+        let is_large = self.nodes.is_some_and(|nodes| nodes > SMALL_NODES_MAX);
+        self.scale.is_given() || (self.mode == Mode::Eventual && is_large)
+    }
+
+    /// The seeds to run.
+    fn seeds(&self, default: u64) -> std::ops::Range<u64> {
+        match self.seed {
+            Some(seed) => seed..seed.saturating_add(1),
+            None => {
+                let count = self.seeds.unwrap_or(default);
+                self.first_seed..self.first_seed.saturating_add(count)
+            }
         }
     }
 }
 
+/// Faults by their name.
+fn parse_mix(name: &str) -> Result<Mix, String> {
+    Mix::parse(name).ok_or_else(|| "say every, isolation or power-cuts".to_owned())
+}
+
+/// A defect by its name.
+pub(super) fn plant(name: &str) -> Result<Plant, String> {
+    Plant::parse(name).ok_or_else(|| {
+        let names: Vec<_> = Plant::all().iter().map(|plant| plant.name()).collect();
+        format!("say one of {}", names.join(", "))
+    })
+}
+
 pub(crate) async fn run(args: SimArgs) -> Result<Exit, Failure> {
     // The simulator computes; the runtime's own threads have nothing to wait for here.
-    let result = tokio::task::spawn_blocking(move || campaign(&args)).await;
-    result.map_err(|error| Failure::unavailable("the simulator broke", &error))?
+    let result = tokio::task::spawn_blocking(move || {
+        if args.is_at_scale() {
+            scale::campaign(&args)
+        } else {
+            campaign(&args)
+        }
+    });
+    result
+        .await
+        .map_err(|error| Failure::unavailable("the simulator broke", &error))?
 }
 
 fn campaign(args: &SimArgs) -> Result<Exit, Failure> {
-    let seeds = match args.seed {
-        Some(seed) => seed..seed.saturating_add(1),
-        None => args.first_seed..args.first_seed.saturating_add(args.seeds),
-    };
+    let seeds = args.seeds(SEEDS);
     let count = seeds.end - seeds.start;
     let mut sum = sim::Counts::default();
     let (mut broken, mut told) = (0u64, Instant::now());
@@ -138,16 +168,24 @@ fn campaign(args: &SimArgs) -> Result<Exit, Failure> {
 }
 
 fn options(args: &SimArgs, seed: u64) -> Result<Options, Failure> {
-    let duration_ms = u64::try_from(args.duration.as_millis())
+    let nodes = args.nodes.unwrap_or(SMALL.0);
+    if nodes > SMALL_NODES_MAX {
+        return Err(Failure::usage(
+            "--nodes is 3 to 7, but for a cluster at scale, which is --mode eventual",
+        ));
+    }
+    let duration = args.duration.unwrap_or(SMALL.3);
+    let duration_ms = u64::try_from(duration.as_millis())
         .map_err(|_| Failure::usage("--duration is longer than any run"))?;
     let mode = lab_mode(args.mode);
     Ok(Options {
-        nodes: args.nodes,
-        clients: args.clients,
-        keys: args.keys,
+        nodes,
+        clients: args.clients.unwrap_or(SMALL.1),
+        keys: args.keys.unwrap_or(SMALL.2),
         duration_ms,
         faults: !args.no_faults,
-        plant: args.plant.map(Into::into),
+        mix: args.mix,
+        plant: args.plant,
         ..Options::new(mode, seed)
     })
 }

@@ -3,6 +3,7 @@
 use clap::Args;
 use comfy_table::Table;
 use quorumor_client::{CallOptions, Client, ClientError, Description, Mode, Progress};
+use quorumor_core::Durability;
 use serde_json::{Value, json};
 
 use crate::args::{ClientArgs, Output};
@@ -68,6 +69,7 @@ pub(crate) async fn run(args: StatusArgs) -> Result<Exit, Failure> {
     if answered(&said).next().is_some() {
         if args.client.output != Output::Json {
             note_failures(&said);
+            note_progress(&said);
             note_alarms(&said);
         }
         return Ok(Exit::Done);
@@ -114,7 +116,48 @@ fn progress_line(endpoint: &str, about: &Description) -> Option<String> {
         } => Some(format!(
             "{endpoint}: index {applied} applied of {committed} committed; {kept_revisions} revisions kept, readable from {oldest_revision} on; {leases} leases"
         )),
-        Progress::Eventual { .. } => None,
+        Progress::Eventual {
+            tombstones,
+            durability,
+            leases,
+            ..
+        } => {
+            let durability = durability.map_or("unknown", Durability::as_str);
+            Some(format!(
+                "{endpoint}: {tombstones} deletions remembered; {leases} leases; a write it acknowledges survives by {durability}"
+            ))
+        }
+    }
+}
+
+/// What a person must know of eventual mode that no column has room for.
+fn note_progress(said: &[Said]) {
+    for (endpoint, about) in answered(said) {
+        if let Some(why) = &about.members_missing {
+            output::note(&format!(
+                "{endpoint} can't list its members now: {}",
+                line_text(why)
+            ));
+        }
+        let Progress::Eventual {
+            held_back_by,
+            isolated,
+            ..
+        } = &about.progress
+        else {
+            continue;
+        };
+        if let Some((node, time)) = held_back_by {
+            output::note(&format!(
+                "{endpoint}: collection held back by node {node} for {}",
+                duration_text(*time)
+            ));
+        }
+        if *isolated {
+            output::note(&format!(
+                "{endpoint} takes itself for the one that is cut off: it forgets no member and no deletion"
+            ));
+        }
     }
 }
 
@@ -295,6 +338,7 @@ fn about_json(about: &Description) -> Value {
         "damage": about.damage,
         "keys": about.keys,
         "members": members,
+        "members_missing": about.members_missing,
         "progress": progress_json(&about.progress),
         "limits": limits,
         "capabilities": {
@@ -337,12 +381,23 @@ fn progress_json(progress: &Progress) -> Value {
             conflicts,
             tombstones,
             vector,
+            durability,
+            held_back_by,
+            isolated,
+            leases,
         } => json!({
             "generation": generation,
             "incarnation": incarnation,
             "conflicts": conflicts,
             "tombstones": tombstones,
             "vector": vector.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "durability": durability.map(Durability::as_str),
+            "held_back_by": held_back_by.map(|(node, time)| json!({
+                "node": node.as_u64(),
+                "ms": u64::try_from(time.as_millis()).ok(),
+            })),
+            "isolated": isolated,
+            "leases": leases,
         }),
     }
 }

@@ -25,7 +25,10 @@ Examples:
   quorumor watch app/ --from-revision 120 --previous
 
 First what is there (`=`), then what changes: `+` a key was set, `-` a key was removed. A line `!` says that changes may
-have been missed, and why: forget what was seen, what is there follows again. Ctrl-C ends it.";
+have been missed, and why: forget what was seen, what is there follows again. Ctrl-C ends it.
+
+In strong mode each change comes once, in the order of revisions, and a cursor is good at any node. In eventual mode each writer's
+changes come in its order, at least once, and a cursor is good at the node that gave it; elsewhere what is there follows again.";
 
 #[derive(Args, Clone, Debug)]
 #[command(after_help = EXAMPLE)]

@@ -10,7 +10,7 @@ use quorumor_bench::progress::Progress;
 use quorumor_bench::suite::{self, SuitePlan};
 use quorumor_bench::table;
 
-use super::{Form, ShownArgs, TypedPlace, failure, keep, show};
+use super::{Form, ShownArgs, TypedMode, TypedPlace, failure, keep, show};
 use crate::exit::{Exit, Failure};
 use crate::output;
 use crate::signals::Ends;
@@ -19,6 +19,7 @@ const SUITE_EXAMPLE: &str = "\
 Examples:
   quorumor bench suite --etcd-binary ./etcd
   quorumor bench suite --etcd-binary ./etcd --only put,failover --rounds 5 --markdown
+  quorumor bench suite --etcd-binary ./etcd --mode eventual --exchange
 
 It starts three nodes of each program, and three echo servers, on the loopback, and stops them at the end. Only one
 cluster is under load at a time. Leave the machine alone meanwhile: what others do makes turns void.";
@@ -38,7 +39,11 @@ pub(crate) struct SuiteArgs {
     /// Keep the data
     #[arg(long)]
     pub(crate) keep: bool,
-    /// Only these cells: put, get, get-leader, local-get, mix, batch, watch, keep-alive, failover, million-keys
+    /// Which mode of Quorumor is measured
+    #[arg(long, value_enum, default_value_t = TypedMode::Strong)]
+    pub(crate) mode: TypedMode,
+    /// Only these cells: put, get, get-leader, local-get, mix, batch, watch, keep-alive, failover, million-keys; in eventual
+    /// mode put, local-get, batch
     #[arg(long, value_name = "CELLS", value_delimiter = ',')]
     pub(crate) only: Vec<String>,
     /// Measured, for each turn
@@ -101,6 +106,7 @@ fn suite_plan(args: &SuiteArgs) -> Result<SuitePlan, Failure> {
             .map_err(|error| Failure::unavailable("can't tell where this program is", &error))?,
     };
     Ok(SuitePlan {
+        mode: args.mode.as_mode(),
         quorumor: program,
         etcd: args.etcd_binary.clone(),
         dir: args.dir.clone(),
