@@ -51,7 +51,7 @@ fn a_comparison_keeps_every_promise_and_leaves_its_evidence() {
     let json = std::fs::read(folder.path().join("report.json")).expect("the figures");
     serde_json::from_slice::<serde_json::Value>(&json).expect("JSON");
     for mode in ["strong", "eventual"] {
-        let history = folder.path().join(format!("history-{mode}.jsonl"));
+        let history = folder.path().join(format!("history-{mode}-real-1.jsonl"));
         assert!(
             std::fs::metadata(&history).is_ok_and(|file| file.len() > 10_000),
             "{}",

@@ -153,6 +153,35 @@ fn every_member_inherits_the_lints() {
     }
 }
 
+/// Planted defects are for tests: no build has them that doesn't ask for them by name.
+#[test]
+fn nothing_plants_defects_unless_it_is_told_to() {
+    let is_plant = |feature: &serde_json::Value| {
+        let feature = feature.as_str().expect("a feature's name");
+        feature == "plant" || feature.ends_with("/plant")
+    };
+    let mut offered = 0;
+    for package in metadata()["packages"].as_array().expect("packages") {
+        let name = package["name"].as_str().expect("a name");
+        for (feature, enables) in package["features"].as_object().expect("features") {
+            let enables = enables.as_array().expect("what a feature turns on");
+            offered += usize::from(feature == "plant");
+            assert!(
+                feature == "plant" || !enables.iter().any(is_plant),
+                "{name}: the feature {feature} plants defects"
+            );
+        }
+        for dependency in package["dependencies"].as_array().expect("dependencies") {
+            let wanted = dependency["features"].as_array().expect("features");
+            assert!(
+                !wanted.iter().any(is_plant),
+                "{name} depends on planted defects"
+            );
+        }
+    }
+    assert!(offered >= 4, "the feature has another name now");
+}
+
 #[test]
 fn files_are_short_and_say_what_they_are() {
     for (path, text) in rust_files(&root()) {

@@ -7,9 +7,13 @@
 )]
 
 mod api;
+mod bench;
 mod compare;
 mod durability;
+mod eventual;
 mod faults;
 mod house;
+mod lab_check;
+mod real_faults;
 mod recipes;
 mod support;

@@ -85,11 +85,18 @@ pub(crate) struct Cluster {
     pub(crate) folder: TempDir,
     pub(crate) nodes: Vec<Option<Node>>,
     peers: Vec<String>,
+    /// What a node's command line has beside the usual.
+    extra: fn(u64) -> Vec<String>,
 }
 
 impl Cluster {
     /// Starts so many nodes and waits until every one of them serves.
     pub(crate) async fn start(mode: Mode, nodes: u64) -> Self {
+        Self::start_with(mode, nodes, |_| Vec::new()).await
+    }
+
+    /// The same, with more on each command line.
+    pub(crate) async fn start_with(mode: Mode, nodes: u64, extra: fn(u64) -> Vec<String>) -> Self {
         let peers = (0..nodes)
             .map(|_| format!("127.0.0.1:{}", free_port()))
             .collect();
@@ -99,6 +106,7 @@ impl Cluster {
             folder,
             nodes: (0..nodes).map(|_| None).collect(),
             peers,
+            extra,
         };
         for id in 1..=nodes {
             cluster.start_node(id);
@@ -146,6 +154,7 @@ impl Cluster {
             Mode::Eventual if id > 1 => arguments.push(format!("--seeds={}", self.peers[0])),
             Mode::Eventual => {}
         }
+        arguments.extend((self.extra)(id));
         arguments
     }
 
