@@ -242,7 +242,7 @@ async fn the_port_of_a_dead_target_is_kept_from_everybody_else() {
         assert!(Instant::now() < deadline, "a dead target must be refused");
     }
     let taken = TcpListener::bind(address).await.map(|_| ());
-    assert_eq!(taken.unwrap_err().kind(), std::io::ErrorKind::AddrInUse);
+    assert_eq!(taken.unwrap_err().kind(), io::ErrorKind::AddrInUse);
     rig.proxy.set_dead(false);
     while refused(address).await {
         assert!(Instant::now() < deadline, "the port must be had again");
