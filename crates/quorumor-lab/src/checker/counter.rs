@@ -67,7 +67,7 @@ pub fn check(history: &History) -> Option<Counters> {
             open += 1;
             continue;
         };
-        figures.stands += stands;
+        figures.stands = figures.stands.saturating_add(stands);
         figures.lost += acked.saturating_sub(stands);
         let too_many = stands > acked + counter.unknown;
         if too_many || (strong && stands < acked) {

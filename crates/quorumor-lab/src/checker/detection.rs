@@ -149,7 +149,7 @@ fn detected(beliefs: &[Belief], faults: &[Disturbance]) -> Vec<Detected> {
     let mut all = Vec::new();
     for fault in faults.iter().filter(|fault| fault.stops()) {
         for &node in &fault.nodes {
-            let mut first: BTreeMap<NodeId, u64> = BTreeMap::new();
+            let mut first = already_down(beliefs, node, fault.from_us);
             let meanwhile = beliefs.iter().filter(|belief| {
                 belief.subject == node
                     && belief.observer != node
@@ -174,6 +174,22 @@ fn detected(beliefs: &[Belief], faults: &[Disturbance]) -> Vec<Detected> {
         }
     }
     all
+}
+
+/// Who held a node to be down already when it was stopped: found out at once.
+fn already_down(beliefs: &[Belief], subject: NodeId, at_us: u64) -> BTreeMap<NodeId, u64> {
+    let mut down = BTreeMap::new();
+    let before = beliefs.iter().filter(|belief| {
+        belief.subject == subject && belief.observer != subject && belief.at_us < at_us
+    });
+    for belief in before {
+        if belief.state == MemberState::Down {
+            down.insert(belief.observer, 0);
+        } else {
+            down.remove(&belief.observer);
+        }
+    }
+    down
 }
 
 /// Beliefs `down` while nothing was wrong, and how many came again within one fault.

@@ -24,18 +24,17 @@ pub fn check(history: &History, fates: &Fates) -> Option<Finding> {
         .iter()
         .filter(|write| write.discarded)
         .collect();
-    let dots: Vec<&Vec<Dot>> = history
-        .finals
-        .iter()
-        .filter_map(|state| state.ledger.as_ref())
-        .collect();
-    // A list is bounded, a count isn't: where a list is full, only counts can be compared.
+    // A list is bounded, a count isn't: where a list is full, or one is missing, only counts can be compared.
     let is_whole = |state: &FinalState| {
         let listed = state.ledger.as_ref().map(Vec::len);
-        listed.is_none_or(|listed| listed < LISTED_MAX)
+        listed.is_some_and(|listed| listed < LISTED_MAX)
     };
-    if !dots.is_empty() && history.finals.iter().all(is_whole) {
-        let listed: BTreeSet<Dot> = dots.into_iter().flatten().copied().collect();
+    if !history.finals.is_empty() && history.finals.iter().all(is_whole) {
+        let dots = history
+            .finals
+            .iter()
+            .filter_map(|state| state.ledger.as_ref());
+        let listed: BTreeSet<Dot> = dots.flatten().copied().collect();
         return Some(by_dots(history, &discarded, &listed));
     }
     let counts: Vec<u64> = history
@@ -43,7 +42,8 @@ pub fn check(history: &History, fates: &Fates) -> Option<Finding> {
         .iter()
         .filter_map(|state| state.discarded)
         .collect();
-    if counts.is_empty() {
+    // The count of a node that doesn't say it may be the one that is missing.
+    if counts.is_empty() || counts.len() < history.finals.len() {
         return None;
     }
     let (listed, proven) = (counts.iter().sum::<u64>(), discarded.len() as u64);

@@ -135,10 +135,20 @@ fn fences(
     }
 }
 
-/// Whether the holder may have learnt of a grant of unknown outcome by reading the lock.
+/// Whether the holder may have learnt of a grant of its own, of unknown outcome, by reading the lock.
 fn has_unknown(history: &History, fence: &FenceRecord) -> bool {
-    let takes =
-        |op: &&Op| op.invoke.key == fence.lock && matches!(op.invoke.action, Action::Cas(_));
+    let holder = history
+        .ops
+        .iter()
+        .find(|op| op.invoke.process == fence.holder);
+    let Some(client) = holder.map(|op| op.invoke.client) else {
+        return false;
+    };
+    let takes = |op: &&Op| {
+        let asked = &op.invoke;
+        (asked.client, &asked.key) == (client, &fence.lock)
+            && matches!(asked.action, Action::Cas(_))
+    };
     let mut unknown = history
         .ops
         .iter()

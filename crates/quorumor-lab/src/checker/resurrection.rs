@@ -5,64 +5,72 @@
 //! a value, a tombstone was forgotten (Cassandra's zombies; a member that was away past the grace). Values that come back during the
 //! run are for the search, in strong mode. Keys under a lease are left to the lease checker.
 
+use std::collections::BTreeMap;
+
 use super::order::{KeyHistory, Write, by_key};
 use super::{Evidence, Finding, Property};
-use crate::history::{FinalState, History, Mode};
+use crate::history::{History, Mode, NodeId};
 
 /// Judges a history of either mode; none = nothing was deleted, or no node was read at the end.
 pub fn check(history: &History) -> Option<Finding> {
     if history.finals.is_empty() {
         return None;
     }
+    let shown = shown(history);
     let (mut deleted, mut evidence) = (0u64, Vec::new());
     for (name, key) in by_key(history) {
         if key.leased {
             continue;
         }
         let is_delete = |write: &&Write<'_>| write.value.is_none() && write.acked.is_some();
-        for delete in key.writes.iter().filter(is_delete) {
-            deleted += 1;
-            evidence.extend(back(history, name, &key, delete));
+        let deletes: Vec<&Write<'_>> = key.writes.iter().filter(is_delete).collect();
+        deleted += deletes.len() as u64;
+        for (value, node) in shown.get(name).into_iter().flatten() {
+            evidence.extend(back(
+                history.header.mode,
+                name,
+                &key,
+                &deletes,
+                value,
+                *node,
+            ));
         }
     }
     let summary = format!("{deleted} deletes, {} keys back", evidence.len());
     (deleted > 0).then(|| Finding::from_evidence(Property::NoResurrection, summary, evidence))
 }
 
-fn back(
-    history: &History,
-    name: &str,
-    key: &KeyHistory<'_>,
-    delete: &Write<'_>,
-) -> Option<Evidence> {
-    let shows = |state: &&FinalState, value: Option<&str>| {
-        let here = state.entries.iter().filter(|entry| entry.key == name);
-        let mut values = here.flat_map(|entry| &entry.values);
-        values.any(|shown| Some(shown.as_str()) == value)
-    };
-    let seen =
-        |write: &&Write<'_>| write.value.is_some() && saw(history.header.mode, delete, write);
-    for write in key.writes.iter().filter(seen) {
-        // A value that is written anew is no ghost.
-        let again =
-            |other: &Write<'_>| other.value == write.value && other.op.id() != write.op.id();
-        if key.writes.iter().any(again) {
-            continue;
-        }
-        if let Some(state) = history
-            .finals
-            .iter()
-            .find(|state| shows(state, write.value))
-        {
-            let text = format!(
-                "{name} was deleted after {} had been seen, and {} shows it at the end",
-                write.value.unwrap_or("nothing"),
-                state.node
-            );
-            return Some(Evidence::new(text, &[write.op, delete.op]));
+/// The values that each key shows at the end, and a node that shows each.
+fn shown(history: &History) -> BTreeMap<&str, BTreeMap<&str, NodeId>> {
+    let mut shown: BTreeMap<&str, BTreeMap<&str, NodeId>> = BTreeMap::new();
+    for state in &history.finals {
+        for entry in &state.entries {
+            let values = shown.entry(&entry.key).or_default();
+            for value in &entry.values {
+                values.entry(value).or_insert(state.node);
+            }
         }
     }
-    None
+    shown
+}
+
+/// A shown value that some delete had seen. One that is written anew is no ghost.
+fn back(
+    mode: Mode,
+    name: &str,
+    key: &KeyHistory<'_>,
+    deletes: &[&Write<'_>],
+    value: &str,
+    node: NodeId,
+) -> Option<Evidence> {
+    let mut writes = key.writes.iter().filter(|write| write.value == Some(value));
+    let (write, None) = (writes.next()?, writes.next()) else {
+        return None;
+    };
+    let delete = deletes.iter().find(|delete| saw(mode, delete, write))?;
+    let text =
+        format!("{name} was deleted after {value} had been seen, and {node} shows it at the end");
+    Some(Evidence::new(text, &[write.op, delete.op]))
 }
 
 fn saw(mode: Mode, delete: &Write<'_>, write: &Write<'_>) -> bool {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::order::{KeyHistory, Rank, Sight, Write, by_key};
 use super::{Evidence, Finding, Property};
-use crate::history::{History, Level, Op, OpId, Return, StalenessBasis};
+use crate::history::{History, Level, Mode, Op, OpId, Return, StalenessBasis};
 
 /// A read that missed something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,7 +92,12 @@ pub fn check(history: &History) -> Stalenesses {
             stale.push(read);
         }
     }
-    let weaker: Vec<Evidence> = history.ops.iter().filter_map(silently_weaker).collect();
+    let mode = history.header.mode;
+    let weaker = history
+        .ops
+        .iter()
+        .filter_map(|op| silently_weaker(mode, op));
+    let weaker: Vec<Evidence> = weaker.collect();
     stale.sort_by_key(|read| (read.at_us, read.op));
     let summary = format!(
         "{judged} reads judged ({undecided} could not be), {} stale, {} older than an exact or proven bound, {} weaker than asked without leave or word",
@@ -181,9 +186,13 @@ fn count(curve: &mut [FreshBin], age_us: u64, fresh: bool) {
 }
 
 /// An answer that is weaker than what was asked, though that wasn't allowed, or isn't marked.
-fn silently_weaker(op: &Op) -> Option<Evidence> {
+fn silently_weaker(mode: Mode, op: &Op) -> Option<Evidence> {
     let ret: &Return = op.answer()?;
-    let (asked, got) = (op.invoke.level?, ret.got?);
+    let by_default = match mode {
+        Mode::Strong => Level::Linearizable,
+        Mode::Eventual => Level::Local,
+    };
+    let (asked, got) = (op.invoke.level.unwrap_or(by_default), ret.got?);
     let strength = |level: Level| match level {
         Level::Linearizable => 2,
         Level::Bounded => 1,

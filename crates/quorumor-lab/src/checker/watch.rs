@@ -26,6 +26,8 @@ struct Told<'a> {
 /// From one snapshot to the next.
 #[derive(Default)]
 struct Stretch<'a> {
+    /// When it began.
+    at_us: u64,
     /// The revision of the snapshot; none = eventual, or it began with a cursor whose place nobody knows.
     from: Option<u64>,
     snapshot: &'a [FinalEntry],
@@ -137,6 +139,7 @@ fn follow<'a>(id: u64, records: &[&'a WatchRecord]) -> Watcher<'a> {
             }
             WatchStep::Snapshot { entries, revision } => {
                 watcher.stretches.push(Stretch {
+                    at_us,
                     from: *revision,
                     snapshot: entries,
                     steps: Vec::new(),
@@ -179,7 +182,7 @@ fn last<'s, 'a>(stretches: &'s mut Vec<Stretch<'a>>) -> &'s mut Stretch<'a> {
     &mut stretches[place]
 }
 
-/// Changes to a value that nobody had begun to write, or whose write was refused.
+/// Values in a snapshot or a change that nobody had begun to write, or whose write was refused.
 fn phantoms(history: &History, watcher: &Watcher<'_>) -> Vec<Evidence> {
     let mut begun: HashMap<(&str, &str), u64> = HashMap::new();
     for op in history
@@ -192,20 +195,24 @@ fn phantoms(history: &History, watcher: &Watcher<'_>) -> Vec<Evidence> {
             *first = op.invoke.at_us.min(*first);
         }
     }
-    let changes = watcher.stretches.iter().flat_map(Stretch::changes);
     let mut found = Vec::new();
-    for told in changes {
-        let written = |value: &&String| {
-            let first = begun.get(&(told.key, value.as_str()));
-            first.is_none_or(|&first| first > told.at_us)
+    let mut told = |at_us: u64, key: &str, values: &[String]| {
+        let unwritten = |value: &&String| {
+            let first = begun.get(&(key, value.as_str()));
+            first.is_none_or(|&first| first > at_us)
         };
-        if let Some(value) = told.values.iter().find(written) {
-            let text = format!(
-                "{} was told {} = {value}, which nobody had written",
-                watcher.name(),
-                told.key
-            );
+        if let Some(value) = values.iter().find(unwritten) {
+            let name = watcher.name();
+            let text = format!("{name} was told {key} = {value}, which nobody had written");
             found.push(Evidence::new(text, &[]));
+        }
+    };
+    for stretch in &watcher.stretches {
+        for entry in stretch.snapshot {
+            told(stretch.at_us, &entry.key, &entry.values);
+        }
+        for change in stretch.changes() {
+            told(change.at_us, change.key, change.values);
         }
     }
     found

@@ -296,6 +296,41 @@ impl History {
     }
 }
 
+/// No time in a history is later, nor longer: sums of some can't overflow.
+const TIME_MAX_US: u64 = 1 << 52;
+/// No cluster whose operations are on record is larger.
+const NODES_MAX: u32 = 1_000;
+
+/// The latest time, or longest span, that a line names.
+fn latest_us(record: &Record) -> u64 {
+    let span = |ms: Option<u64>| ms.unwrap_or(0).saturating_mul(1_000);
+    match record {
+        Record::Inv(invoke) => {
+            let ttl_us = match invoke.action {
+                Action::Grant { ttl_ms } => span(Some(ttl_ms)),
+                Action::Get
+                | Action::Put(_)
+                | Action::Delete
+                | Action::Cas(_)
+                | Action::List
+                | Action::KeepAlive
+                | Action::Revoke => 0,
+            };
+            let times = [invoke.due_us, invoke.at_us, invoke.timeout_us, ttl_us];
+            times.into_iter().max().unwrap_or(0)
+        }
+        Record::Ret(ret) => ret.at_us.max(span(ret.ttl_ms)),
+        Record::Fault(fault) => fault.at_us,
+        Record::Event(event) => event.at_us,
+        Record::Watch(watch) => watch.at_us,
+        Record::Fence(fence) => fence.at_us,
+        Record::Digest(poll) => poll.at_us,
+        Record::Final(state) => state.at_us,
+        Record::Lag(lag) => lag.at_us,
+        Record::Header(_) | Record::Footer(_) => 0,
+    }
+}
+
 #[derive(Default)]
 struct Reading {
     line: u64,
@@ -323,6 +358,10 @@ impl Reading {
         }
         match record {
             Record::Header(_) => return Err(self.contradiction("a second header".to_owned())),
+            record if latest_us(&record) > TIME_MAX_US => {
+                let what = format!("a time beyond {TIME_MAX_US} us");
+                return Err(self.contradiction(what));
+            }
             Record::Inv(invoke) => self.take_invoke(&mut history, invoke)?,
             Record::Ret(ret) => self.take_return(&mut history, ret)?,
             Record::Fault(fault) => history.faults.push(fault),
@@ -351,6 +390,14 @@ impl Reading {
                 version: header.version,
             });
         }
+        let nodes = header.scenario.nodes;
+        if nodes > NODES_MAX || header.start_us > TIME_MAX_US {
+            let what = format!(
+                "at most {NODES_MAX} nodes and a start up to {TIME_MAX_US} us, not {nodes} nodes from {} us",
+                header.start_us
+            );
+            return Err(self.contradiction(what));
+        }
         self.history = Some(History::new(*header));
         Ok(())
     }
@@ -377,6 +424,11 @@ impl Reading {
         };
         if op.ret.is_some() {
             return Err(self.contradiction(format!("{} returns twice", ret.op)));
+        }
+        let is_cas = matches!(op.invoke.action, Action::Cas(_));
+        if is_cas && ret.outcome == Outcome::Ok && ret.succeeded.is_none() {
+            let what = format!("{} is an ok compare-and-set without `succeeded`", ret.op);
+            return Err(self.contradiction(what));
         }
         if ret.at_us < op.invoke.at_us {
             return Err(self.contradiction(format!("{} returns before it was invoked", ret.op)));

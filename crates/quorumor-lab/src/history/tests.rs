@@ -166,6 +166,49 @@ fn errors_name_the_line() {
 }
 
 #[test]
+fn what_no_run_can_have_is_refused_before_it_is_judged() {
+    let header = r#"{"header":{"format":"quorumor-history","version":2,"system":"other"}}"#;
+    let cas = r#"{"inv":{"op":1,"process":1,"key":"k","action":{"cas":{"value":"a"}},"at_us":1}}"#;
+    let never = u64::MAX;
+    for (lines, expected) in [
+        (
+            format!(r#"{{"inv":{{"op":1,"process":1,"action":"get","at_us":{never}}}}}"#),
+            "line 2: a time beyond",
+        ),
+        (
+            format!(
+                r#"{{"inv":{{"op":1,"process":1,"action":{{"grant":{{"ttl_ms":{never}}}}},"at_us":1}}}}"#
+            ),
+            "line 2: a time beyond",
+        ),
+        (
+            format!(
+                r#"{cas}{}{{"ret":{{"op":1,"at_us":2,"outcome":"ok"}}}}"#,
+                '\n'
+            ),
+            "line 3: op 1 is an ok compare-and-set without `succeeded`",
+        ),
+    ] {
+        let error = error_of(&format!("{header}\n{lines}\n"));
+        assert!(error.starts_with(expected), "{error}");
+    }
+    let mut huge = header_of(300_000_000);
+    huge.push('\n');
+    assert!(
+        error_of(&huge).contains("300000000 nodes"),
+        "{}",
+        error_of(&huge)
+    );
+}
+
+/// The line of a header that names so many nodes.
+fn header_of(nodes: u32) -> String {
+    let mut header = header();
+    header.scenario.nodes = nodes;
+    serde_json::to_string(&Record::Header(Box::new(header))).unwrap()
+}
+
+#[test]
 fn a_process_has_one_operation_at_a_time_and_none_after_an_unknown_outcome() {
     let directory = tempfile::tempdir().unwrap();
     let text = fs::read_to_string(written(&directory)).unwrap();

@@ -1,6 +1,8 @@
 //! Watches in strong mode: ordered, unique, complete, resumable at any node (etcd's watch guarantees; etcd #17529, #18089).
 //!
-//! Within a stretch revisions never go back, none is told twice for a key, and none at or below the snapshot's. Every write of known
+//! A snapshot is the state at its revision: no key is older there than a write of known revision up to it, none is newer, and none that
+//! such a write put is missing. Within a stretch revisions never go back, none is told twice for a key, and none at or below the
+//! snapshot's; each shows what was written at it. Every write of known
 //! revision under the prefix, from the snapshot's revision to the last that was told, is among the changes. At the end the replay is the
 //! state, as far as it was told.
 
@@ -8,8 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Step, Stretch, Told, Watcher, held, leased, writer};
 use crate::checker::Evidence;
-use crate::checker::order::{KeyHistory, Rank};
-use crate::history::{History, Op, Version};
+use crate::checker::order::{KeyHistory, Rank, Write};
+use crate::history::{FinalEntry, History, Op, Version};
 
 pub(super) fn judge(
     history: &History,
@@ -18,6 +20,8 @@ pub(super) fn judge(
     evidence: &mut Vec<Evidence>,
 ) {
     for stretch in &watcher.stretches {
+        snapshot(keys, watcher, stretch, evidence);
+        as_written(keys, watcher, stretch, evidence);
         in_order(keys, watcher, stretch, evidence);
         complete(keys, watcher, stretch, evidence);
     }
@@ -40,6 +44,108 @@ fn told_to(stretch: &Stretch<'_>) -> Option<u64> {
         Step::Progress { revision, .. } => Some(*revision),
     });
     steps.chain(stretch.from).max()
+}
+
+/// The snapshot against the last write of each key up to its revision, as far as revisions are known.
+fn snapshot(
+    keys: &BTreeMap<&str, KeyHistory<'_>>,
+    watcher: &Watcher<'_>,
+    stretch: &Stretch<'_>,
+    evidence: &mut Vec<Evidence>,
+) {
+    let Some(from) = stretch.from else {
+        return;
+    };
+    let shown: BTreeMap<&str, &FinalEntry> = stretch
+        .snapshot
+        .iter()
+        .filter(|entry| !entry.values.is_empty())
+        .map(|entry| (entry.key.as_str(), entry))
+        .collect();
+    let under = keys.range(watcher.prefix..);
+    for (&name, key) in under.take_while(|(name, _)| name.starts_with(watcher.prefix)) {
+        let up_to = key.writes.iter().filter(|write| match write.rank {
+            Some(Rank::Strong(revision)) => revision <= from,
+            Some(Rank::Eventual(..)) | None => false,
+        });
+        let Some(last) = up_to.max_by_key(|write| write.rank) else {
+            continue;
+        };
+        let entry = shown.get(name);
+        let at = entry.and_then(|entry| entry.version.as_ref().map(Rank::of));
+        let wrong = match (entry, last.value) {
+            // Its lease, or a delete whose revision nobody knows, may have removed it.
+            (None, Some(_)) => !key.leased && !key.writes.iter().any(is_blind_delete),
+            (None, None) => false,
+            (Some(_), _) => at.is_some_and(|at| Some(at) < last.rank),
+        };
+        if wrong {
+            let text = format!(
+                "{}: the snapshot of revision {from} shows {name} {}, older than a write up to it",
+                watcher.name(),
+                entry.map_or("absent", |_| "as it was before")
+            );
+            evidence.push(Evidence::new(text, &[last.op]));
+        }
+    }
+    for (name, entry) in shown {
+        if entry.version.as_ref().map(Rank::of) > Some(Rank::Strong(from)) {
+            let text = format!(
+                "{}: the snapshot of revision {from} shows {name} as of a later one",
+                watcher.name()
+            );
+            let ops = writer(
+                keys,
+                name,
+                entry.values.first().map(String::as_str).as_ref(),
+            );
+            evidence.push(Evidence::new(text, &ops));
+        }
+    }
+}
+
+fn is_blind_delete(write: &Write<'_>) -> bool {
+    write.value.is_none() && write.rank.is_none()
+}
+
+/// What was told at a revision is what was written at it.
+fn as_written(
+    keys: &BTreeMap<&str, KeyHistory<'_>>,
+    watcher: &Watcher<'_>,
+    stretch: &Stretch<'_>,
+    evidence: &mut Vec<Evidence>,
+) {
+    let mut told: Vec<(&str, u64, Option<&str>)> = Vec::new();
+    for entry in stretch.snapshot {
+        if let Some(Version::Strong { revision }) = entry.version {
+            let value = entry.values.first().map(String::as_str);
+            told.push((&entry.key, revision, value));
+        }
+    }
+    for change in stretch.changes() {
+        if let Some(revision) = revision(change) {
+            let value = change.values.first().map(String::as_str);
+            told.push((change.key, revision, value));
+        }
+    }
+    let by_revision: BTreeMap<(&str, Rank), &Write<'_>> = keys
+        .range(watcher.prefix..)
+        .take_while(|(name, _)| name.starts_with(watcher.prefix))
+        .flat_map(|(&name, key)| key.writes.iter().map(move |write| (name, write)))
+        .filter_map(|(name, write)| Some(((name, write.rank?), write)))
+        .collect();
+    for (key, revision, value) in told {
+        let written = by_revision.get(&(key, Rank::Strong(revision)));
+        if let Some(write) = written.filter(|write| write.value != value) {
+            let text = format!(
+                "{} was told that {key} is {} at revision {revision}, where {} was written",
+                watcher.name(),
+                value.unwrap_or("absent"),
+                write.value.unwrap_or("its absence")
+            );
+            evidence.push(Evidence::new(text, &[write.op]));
+        }
+    }
 }
 
 fn in_order(
