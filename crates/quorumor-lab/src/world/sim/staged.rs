@@ -112,6 +112,9 @@ pub(super) struct Staged {
     members: BTreeMap<(NodeId, NodeId), crate::history::MemberState>,
     /// Keys whose digests are polled after the last heal.
     retired: BTreeSet<String>,
+    /// The faults that want each node down, and that fill its disk.
+    down_by: BTreeMap<u64, BTreeSet<u32>>,
+    full_by: BTreeMap<u64, BTreeSet<u32>>,
     out: BTreeSet<u64>,
     /// Newcomers that became members.
     joined: BTreeSet<u64>,
@@ -186,6 +189,8 @@ impl Staged {
             leaders: BTreeMap::new(),
             members: BTreeMap::new(),
             retired: BTreeSet::new(),
+            down_by: BTreeMap::new(),
+            full_by: BTreeMap::new(),
             out: BTreeSet::new(),
             joined: BTreeSet::new(),
             notes: Vec::new(),

@@ -11,14 +11,14 @@ use super::super::run::{Event, Run};
 use super::calls::Who;
 use super::{Happening, MS};
 use crate::history::{FaultRecord, FaultStep, LinkCounters, Mode, NodeId};
-use crate::scenario::{Fault, FaultKind, held_links};
+use crate::scenario::{Fault, FaultKind, STARVE_TURN_US, held_links};
 
-/// One turn of a starved process: it runs for part of it.
-const STARVE_TURN_US: u64 = 20 * MS;
 /// How long a change of the members that failed waits until it is asked for again.
 const RETRY_US: u64 = 400 * MS;
 /// How long a node that leaves has to say so.
 const LEAVE_US: u64 = 1_500 * MS;
+/// Until something else ends it.
+const FOR_EVER_US: u64 = u32::MAX as u64 * MS;
 
 /// How far a fault has come.
 #[derive(Clone, Debug, Default)]
@@ -29,8 +29,9 @@ pub(super) struct Progress {
     holds: bool,
     /// How often it took effect, beside what nodes and network count themselves.
     hits: u64,
-    /// What the nodes had counted when it began.
+    /// What the nodes had counted when it began: events held back by a pause, and slow writes.
     counted: u64,
+    slow_before: u64,
     ended: bool,
     change: Change,
 }
@@ -65,30 +66,30 @@ impl Run {
         let hit = target.resolve(&self.stage().scenario, fault, leader);
         let nodes: Vec<u64> = hit.iter().map(|node| node.0).collect();
         let all: Vec<NodeId> = (1..=self.options.nodes).map(NodeId).collect();
-        let counted = self.held_back(&nodes);
+        let (counted, slow_before) = (self.held_back(&nodes), self.slow_writes(&nodes));
         let cut = held_links(&planned.kind, &hit, &all);
         let cut = cut.into_iter().map(|(from, to)| (from.0, to.0)).collect();
         let progress = self.progress(fault);
         (progress.nodes, progress.links) = (nodes.clone(), cut);
         progress.counted = counted;
+        progress.slow_before = slow_before;
         self.record(fault, FaultStep::Requested);
         self.inflict_planned(fault, &planned, &nodes);
         self.record(fault, FaultStep::Effective);
     }
 
     fn inflict_planned(&mut self, fault: u32, planned: &Fault, nodes: &[u64]) {
-        let lasts_us = planned.end_us - planned.start_us;
-        let ends_us = self.now_us + lasts_us;
+        let ends_us = self.now_us + (planned.end_us - planned.start_us);
         for &id in nodes {
             match &planned.kind {
-                FaultKind::Kill { .. } => self.crash(id, false, lasts_us),
-                FaultKind::PowerCut { .. } => self.crash(id, true, lasts_us),
-                FaultKind::Wipe { .. } => self.wipe(id, fault, lasts_us),
-                FaultKind::TearLog { .. } => self.damage(id, lasts_us, tear),
-                FaultKind::FlipBit { .. } => self.damage(id, lasts_us, flip),
+                FaultKind::Kill { .. } => self.take_down(id, fault, false),
+                FaultKind::PowerCut { .. } => self.take_down(id, fault, true),
+                FaultKind::Wipe { .. } => self.wipe(id, fault),
+                FaultKind::TearLog { .. } => self.damage(id, fault, tear),
+                FaultKind::FlipBit { .. } => self.damage(id, fault, flip),
                 FaultKind::Pause { .. } => self.pause(id, ends_us),
                 FaultKind::SlowDisk { sync, .. } => self.node(id).sync_us += sync.0,
-                FaultKind::FullDisk { .. } => self.fill_disk(id, lasts_us),
+                FaultKind::FullDisk { .. } => self.fill(id, fault),
                 FaultKind::DiskError { .. } => self.node(id).disk.fail_next_sync(1),
                 FaultKind::ClockJump { by_ms, .. } => self.node(id).wall_offset_ms += by_ms,
                 FaultKind::ClockDrift { by_ppm, .. } => self.drift(id, *by_ppm),
@@ -123,9 +124,7 @@ impl Run {
         }
         let progress = self.progress(fault);
         match kind {
-            FaultKind::ClockJump { .. }
-            | FaultKind::ClockDrift { .. }
-            | FaultKind::FullDisk { .. } => {
+            FaultKind::ClockJump { .. } | FaultKind::ClockDrift { .. } => {
                 progress.hits += nodes.len() as u64;
             }
             FaultKind::RollingRestart { .. }
@@ -147,7 +146,41 @@ impl Run {
             | FaultKind::Ring
             | FaultKind::Weather { .. }
             | FaultKind::SlowDisk { .. }
+            | FaultKind::FullDisk { .. }
             | FaultKind::DiskError { .. } => {}
+        }
+    }
+
+    /// The node stays down until this fault, and every other one that wants it down, lets it up.
+    fn take_down(&mut self, id: u64, fault: u32, power: bool) {
+        self.stage().down_by.entry(id).or_default().insert(fault);
+        self.crash(id, power, FOR_EVER_US);
+    }
+
+    /// This fault wants the node down no more.
+    fn bring_up(&mut self, id: u64, fault: u32) {
+        let wanted = self.stage().down_by.entry(id).or_default();
+        wanted.remove(&fault);
+        if wanted.is_empty() {
+            self.start_node(id);
+        }
+    }
+
+    /// The disk of a node that runs is full until this fault, and every other one that fills it, lets go of it.
+    fn fill(&mut self, id: u64, fault: u32) {
+        if self.node(id).running.is_none() {
+            return;
+        }
+        self.stage().full_by.entry(id).or_default().insert(fault);
+        self.fill_disk(id, FOR_EVER_US);
+        self.progress(fault).hits += 1;
+    }
+
+    /// This fault fills the disk no more.
+    fn empty(&mut self, id: u64, fault: u32) {
+        let wanted = self.stage().full_by.entry(id).or_default();
+        if wanted.remove(&fault) && wanted.is_empty() {
+            self.free_disk(id);
         }
     }
 
@@ -190,12 +223,18 @@ impl Run {
         let next_us = match &planned.kind {
             FaultKind::RollingRestart { .. } => {
                 let share_us = (planned.end_us - planned.start_us) / nodes.len().max(1) as u64;
-                let Some(&id) = nodes.get(turn as usize) else {
+                let Some(&id) = nodes.get(turn as usize / 2) else {
                     return;
                 };
                 // Down for two thirds of its share; the rest is for coming back.
-                self.crash(id, false, share_us * 2 / 3);
-                share_us
+                let down_us = share_us * 2 / 3;
+                if turn.is_multiple_of(2) {
+                    self.take_down(id, fault, false);
+                    down_us
+                } else {
+                    self.bring_up(id, fault);
+                    share_us - down_us
+                }
             }
             FaultKind::Starve { cpu_percent, .. } => {
                 let runs_us = STARVE_TURN_US * u64::from(*cpu_percent) / 100;
@@ -242,12 +281,12 @@ impl Run {
         self.hold(fault, false);
         self.network.regions.retain(|region| region.fault != fault);
         for id in nodes {
-            self.undo(id, &planned.kind);
+            self.undo(id, fault, &planned.kind);
         }
         self.record(fault, FaultStep::Healed);
     }
 
-    fn undo(&mut self, id: u64, kind: &FaultKind) {
+    fn undo(&mut self, id: u64, fault: u32, kind: &FaultKind) {
         if let FaultKind::SlowDisk { sync, .. } = kind {
             self.node(id).sync_us -= sync.0;
         } else if let FaultKind::ClockJump { by_ms, .. } = kind {
@@ -255,14 +294,18 @@ impl Run {
         } else if let FaultKind::ClockDrift { by_ppm, .. } = kind {
             self.drift(id, -by_ppm);
         } else if let FaultKind::FullDisk { .. } = kind {
-            self.free_disk(id);
-        } else if kind.action().kills() || matches!(kind, FaultKind::DiskError { .. }) {
-            self.start_node(id);
+            self.empty(id, fault);
+        } else if let FaultKind::DiskError { .. } = kind {
+            // A sync that didn't come while the fault was in force doesn't fail after it.
+            self.node(id).disk.fail_next_sync(u64::MAX);
+            self.bring_up(id, fault);
+        } else if kind.action().kills() {
+            self.bring_up(id, fault);
         }
     }
 
-    fn wipe(&mut self, id: u64, fault: u32, lasts_us: u64) {
-        self.crash(id, false, lasts_us);
+    fn wipe(&mut self, id: u64, fault: u32) {
+        self.take_down(id, fault, false);
         let seed = self.options.seed ^ (u64::from(fault) + 1).rotate_left(32) ^ id;
         self.node(id).disk = quorumor_wal::SimDisk::new(seed);
         // Peers remember the store that they met the node with, and refuse another under its id.
@@ -272,8 +315,8 @@ impl Run {
         );
     }
 
-    fn damage(&mut self, id: u64, lasts_us: u64, damage: fn(&quorumor_wal::SimDisk)) {
-        self.crash(id, false, lasts_us);
+    fn damage(&mut self, id: u64, fault: u32, damage: fn(&quorumor_wal::SimDisk)) {
+        self.take_down(id, fault, false);
         damage(&self.node(id).disk);
     }
 
@@ -287,25 +330,23 @@ impl Run {
         let place = faults.position(|(progress, planned)| {
             let damages = matches!(
                 planned.kind,
-                FaultKind::TearLog { .. } | FaultKind::FlipBit { .. } | FaultKind::DiskError { .. }
+                FaultKind::TearLog { .. } | FaultKind::FlipBit { .. }
             );
-            damages && progress.nodes.contains(&id)
+            // What its disk does after the fault's end is no doing of the fault's.
+            let fails = matches!(planned.kind, FaultKind::DiskError { .. }) && !progress.ended;
+            (damages || fails) && progress.nodes.contains(&id)
         });
         let Some(place) = place else {
             return false;
         };
-        self.stage().faults[place].hits += 1;
         let now_us = self.now_us;
-        let is_dead = !matches!(
-            self.stage().scenario.faults[place].kind,
-            FaultKind::DiskError { .. }
-        );
-        if is_dead {
-            self.put_out(id, why);
+        let stage = self.stage();
+        stage.faults[place].hits += 1;
+        if let FaultKind::DiskError { .. } = stage.scenario.faults[place].kind {
+            stage.note(now_us, NodeId(id), why.to_owned());
+            self.take_down(id, place as u32, false);
         } else {
-            self.stage().note(now_us, NodeId(id), why.to_owned());
-            let ends_us = self.stage().start_us + self.stage().scenario.faults[place].end_us;
-            self.crash(id, false, ends_us.saturating_sub(now_us) + MS);
+            self.put_out(id, why);
         }
         true
     }
@@ -344,6 +385,8 @@ impl Run {
             .find(|region| region.fault == fault);
         let met = region.map_or(0, |region| region.hits);
         let held_back = self.held_back(&progress.nodes) - progress.counted;
+        let is_slow = matches!(planned.kind, FaultKind::SlowDisk { .. });
+        let slow = self.slow_writes(&progress.nodes) - progress.slow_before;
         let carried = |&(from, to): &(u64, u64)| {
             let carried = self.network.carried.get(&(from, to)).copied();
             let carried = carried.unwrap_or_default();
@@ -363,7 +406,7 @@ impl Run {
             step,
             nodes: progress.nodes.iter().map(|id| NodeId(*id)).collect(),
             links: progress.links.iter().map(carried).collect(),
-            hits: progress.hits + met + held_back + self.slow_writes(&planned, &progress),
+            hits: progress.hits + met + held_back + if is_slow { slow } else { 0 },
         };
         let stage = self.stage();
         let written = stage.history.fault(record);
@@ -371,12 +414,11 @@ impl Run {
     }
 
     /// Writes that a slow disk held up.
-    fn slow_writes(&self, planned: &Fault, progress: &Progress) -> u64 {
-        let slow = matches!(planned.kind, FaultKind::SlowDisk { .. });
-        let nodes = progress.nodes.iter().filter(|_| slow);
-        nodes
-            .map(|id| self.nodes[*id as usize - 1].slow_writes)
-            .sum()
+    fn slow_writes(&self, nodes: &[u64]) -> u64 {
+        let counts = nodes
+            .iter()
+            .map(|id| self.nodes[*id as usize - 1].slow_writes);
+        counts.sum()
     }
 
     /// Strong: a newcomer takes a member's place. Eventual: the member leaves, and a newcomer joins.
@@ -411,7 +453,7 @@ impl Run {
                 self.stage().joined.insert(newcomer);
             }
             self.put_out(old, "it left, and another node joined in its place");
-            return self.crash(old, false, u64::from(u32::MAX) * MS);
+            return self.crash(old, false, FOR_EVER_US);
         }
         let action = match progress.change {
             Change::Adding(newcomer) => ClusterAction::AddLearner {
@@ -445,7 +487,7 @@ impl Run {
             self.stage().joined.insert(newcomer);
             if let Some(old) = old {
                 self.put_out(old, "it was replaced as a member");
-                self.crash(old, false, u64::from(u32::MAX) * MS);
+                self.crash(old, false, FOR_EVER_US);
             }
             return;
         }

@@ -88,3 +88,46 @@ fn a_scenario_is_played_whole_judged_and_the_same_again() {
         assert_ne!(play(&other, mode).2.trace, again.2.trace);
     }
 }
+
+/// Two faults that want the same node down, or fill its disk, are over when the later one is.
+#[test]
+fn overlapping_faults_undo_only_what_they_did() {
+    let overlap = |kind: &str| {
+        format!(
+            r#"
+            name = "overlap"
+            teaches = "The end of one fault leaves what the others want."
+            duration = "10s"
+            nodes = 3
+            [workload]
+            rate = 100
+            [[fault]]
+            kind = "{kind}"
+            on = "node 2"
+            at = "2s"
+            lasts = "2s"
+            [[fault]]
+            kind = "{kind}"
+            on = "node 2"
+            at = "3s"
+            lasts = "3s"
+            "#
+        )
+    };
+    for kind in ["kill", "full-disk"] {
+        let scenario = Scenario::parse(&overlap(kind)).unwrap();
+        let (_, history, _) = play(&scenario, Mode::Eventual);
+        let start_us = history.header.start_us;
+        let taken = |from_s: u64, to_s: u64| {
+            let during = history.ops.iter().filter(|op| {
+                let at = op.invoke.at_us.saturating_sub(start_us);
+                op.invoke.node == NodeId(2) && (from_s * 1_000_000..to_s * 1_000_000).contains(&at)
+            });
+            during.filter(|op| op.is_acked_write()).count()
+        };
+        assert!(taken(0, 2) > 0, "{kind}: none before");
+        // From just after the first one's end to just before the second one's.
+        assert_eq!(taken(4, 6), 0, "{kind}: it was over too soon");
+        assert!(taken(7, 10) > 0, "{kind}: it is not over");
+    }
+}
