@@ -15,6 +15,7 @@ pub mod compare;
 pub mod contest;
 pub mod etcd;
 pub mod fuzz;
+mod guarded;
 pub mod history;
 pub mod network;
 #[cfg(feature = "plant")]

@@ -1,21 +1,20 @@
 //! One member of etcd as a child process: its flags, its start, its end, and standing still.
 //!
 //! Not the cluster. It is killed by SIGKILL and by nothing milder: a crash is what the lab is after. It dies with the lab too,
-//! however that ends: a guard in its process group kills the group once the lab's end of a pipe closes.
+//! however that ends.
 
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
+use std::process::ExitStatus;
 
 use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::process::{Child, ChildStdin, Command};
+use tokio::process::{Child, Command};
 
 use super::front::peer_url;
+use crate::guarded::{self, Lifeline};
 use crate::history::NodeId;
 
-/// The guard goes to the background, then the shell becomes the member: the child's id is the member's.
-const GUARDED: &str = r#"exec 3<&0; { read -r _ <&3; kill -9 0; } & exec "$@" 3<&- </dev/null"#;
 /// etcd's own advice: an election timeout of ten heartbeats.
 const HEARTBEATS_PER_ELECTION: u64 = 10;
 /// How much of a log is shown when a member dies before it serves.
@@ -72,18 +71,14 @@ pub(super) fn flags(place: &Place<'_>) -> Vec<String> {
 /// A running member. Dropping it kills it.
 pub(super) struct Member {
     child: Child,
-    /// Held open: the guard kills the member when it closes.
-    _lifeline: ChildStdin,
+    _lifeline: Lifeline,
 }
 
 impl Member {
     /// Starts a member; it doesn't serve yet.
     pub(super) fn start(recipe: &Recipe) -> Result<Self> {
-        let mut command = Command::new("sh");
-        command
-            .args(["-c", GUARDED, "etcd"])
-            .arg(&recipe.program)
-            .args(&recipe.flags);
+        let mut command = guarded::command(&recipe.program);
+        command.args(&recipe.flags);
         let program = recipe.program.display();
         with_environment(&mut command, &recipe.proxy);
         Self::spawn(command, &recipe.log)
@@ -95,15 +90,7 @@ impl Member {
         let output =
             opened.with_context(|| format!("the log `{}` can't be written", log.display()))?;
         let errors = output.try_clone()?;
-        // A group of its own: a Ctrl-C in the terminal is for the lab, which then ends its members.
-        let mut child = command
-            .process_group(0)
-            .stdin(Stdio::piped())
-            .stdout(output)
-            .stderr(errors)
-            .kill_on_drop(true)
-            .spawn()?;
-        let lifeline = child.stdin.take().context("the input is piped")?;
+        let (child, lifeline) = guarded::spawn(command.stdout(output).stderr(errors))?;
         Ok(Self {
             child,
             _lifeline: lifeline,
@@ -178,8 +165,8 @@ mod tests {
     /// A member that only sleeps, once its guard watches over it.
     async fn sleeper(dir: &Path) -> Member {
         let log = dir.join("log");
-        let mut command = Command::new("sh");
-        command.args(["-c", GUARDED, "etcd", "sh", "-c", "echo up; exec sleep 600"]);
+        let mut command = guarded::command(Path::new("sh"));
+        command.args(["-c", "echo up; exec sleep 600"]);
         let member = Member::spawn(command, &log).unwrap();
         let deadline = Instant::now() + Duration::from_secs(20);
         while tail(&log) != "up" {
@@ -212,21 +199,6 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_member_ends_when_the_lab_lets_go_even_if_it_stands_still() {
-        let dir = tempfile::tempdir().unwrap();
-        let Member {
-            mut child,
-            _lifeline,
-        } = sleeper(dir.path()).await;
-        let pid = Pid::from_raw(i32::try_from(child.id().unwrap()).unwrap()).unwrap();
-        assert!(child.try_wait().unwrap().is_none());
-        kill_process(pid, Signal::STOP).unwrap();
-        drop(_lifeline);
-        let ended = tokio::time::timeout(Duration::from_secs(20), child.wait()).await;
-        assert!(!ended.unwrap().unwrap().success());
-    }
-
-    #[tokio::test]
     async fn a_member_is_killed_and_a_program_that_ends_is_noticed() {
         let dir = tempfile::tempdir().unwrap();
         let mut member = sleeper(dir.path()).await;
@@ -234,8 +206,7 @@ mod tests {
         assert!(member.ended().is_none());
         member.resume().unwrap();
         member.kill().await.unwrap();
-        let mut command = Command::new("sh");
-        command.args(["-c", GUARDED, "etcd", "false"]);
+        let command = guarded::command(Path::new("false"));
         let mut member = Member::spawn(command, &dir.path().join("log")).unwrap();
         let ended = tokio::time::timeout(Duration::from_secs(20), member.child.wait()).await;
         assert!(!ended.unwrap().unwrap().success());

@@ -16,7 +16,9 @@ use crate::history::{
     NodeId,
 };
 use crate::network::Trouble;
-use crate::scenario::{Fault, FaultKind, Link, Scenario, Weather, held_links, touching_links};
+use crate::scenario::{
+    Fault, FaultKind, Link, STARVE_TURN_US, Scenario, Weather, held_links, touching_links,
+};
 use crate::workload::Plan;
 
 /// How long before a fault its target is looked for.
@@ -25,8 +27,6 @@ const LOOK_AHEAD_US: u64 = 300_000;
 const LEADER_WITHIN: Duration = Duration::from_secs(3);
 /// A member that says nothing for so long stands still; one that runs answers within a few milliseconds.
 const SILENT_AFTER: Duration = Duration::from_millis(200);
-/// A member that is starved stands still once in such a turn.
-const STARVE_TURN_US: u64 = 100_000;
 
 /// Why a fault can't be carried out on etcd; none = it can.
 pub(super) fn refusal(kind: &FaultKind, nodes: u32) -> Option<&'static str> {
