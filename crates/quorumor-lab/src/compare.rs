@@ -8,6 +8,7 @@ use anyhow::Result;
 
 use crate::contest::{self, Contender, Contest, Outcome, System};
 use crate::history::{Mode, World};
+use crate::network::LinkKind;
 use crate::scenario::{Scenario, ScenarioError};
 use crate::workload::Workload;
 use crate::world::cluster::Plant;
@@ -105,6 +106,7 @@ pub async fn run(options: &CompareOptions) -> Result<Outcome> {
         world: World::Cluster,
     };
     let contest = Contest {
+        links: LinkKind::Proxies,
         scenario: options.scenario()?,
         contenders: options.modes.iter().map(contender).collect(),
         seeds: 1,

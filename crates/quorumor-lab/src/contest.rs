@@ -18,6 +18,7 @@ use crate::analyse::{RunResult, analyse_as};
 use crate::checker::Finding;
 use crate::etcd::{self, EtcdOptions};
 use crate::history::{History, World};
+use crate::network::LinkKind;
 use crate::predictions;
 use crate::report::Comparison;
 use crate::scenario::Scenario;
@@ -41,6 +42,8 @@ pub struct Contest {
     pub out: PathBuf,
     /// The program that has `serve`; none = this very program.
     pub program: Option<PathBuf>,
+    /// What links between our nodes are made of, where those are real processes.
+    pub links: LinkKind,
     /// A defect to plant in real processes.
     pub cluster_plant: Option<ClusterPlant>,
     /// A defect to plant in the simulated world.
@@ -103,7 +106,12 @@ impl Contest {
         let refused = match (contender.world, contender.system.mode()) {
             (World::Simulated, Some(_)) => return None,
             (World::Simulated, None) => return Some("etcd can't be simulated".to_owned()),
-            (World::Cluster, Some(mode)) => cluster::can_carry_out(&self.scenario, mode),
+            (World::Cluster, Some(mode)) => {
+                cluster::can_carry_out(&self.scenario, mode, self.links)
+            }
+            (World::Cluster, None) if self.links == LinkKind::Namespaces => {
+                return Some("etcd's members are cut by proxies only".to_owned());
+            }
             (World::Cluster, None) => etcd::can_carry_out(&self.scenario),
         };
         refused.err().map(|why| why.to_string())
@@ -188,6 +196,7 @@ impl Contest {
                     program,
                     out: out.to_owned(),
                     plant: self.cluster_plant,
+                    links: self.links,
                 };
                 let notes = cluster::run(&options, scenario, live, interrupt).await?;
                 std::fs::rename(options.history_path(), path)?;

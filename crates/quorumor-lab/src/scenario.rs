@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::history::NodeId;
 use crate::workload::Workload;
 
+pub(crate) use fault::STARVE_TURN_US;
 pub use fault::{Fault, FaultKind, Weather};
 pub use file::FileError;
 pub use links::{Link, held_links, touching_links};

@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 use super::{Micros, Target};
 use crate::history::FaultAction;
 
+/// One turn of a starved process, in every world: it runs for part of it, and stands still for the rest.
+pub(crate) const STARVE_TURN_US: u64 = 20_000;
+
 /// What links do to messages while a [`FaultKind::Weather`] holds. Streams are only delayed: to them loss is delay.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]

@@ -1,4 +1,4 @@
-//! The real world: nodes as child processes on loopback, real time, a fault proxy on every directed link.
+//! The real world: nodes as child processes on this machine, real time, every directed link the lab's to cut.
 //!
 //! Not a simulator: a run can't be repeated byte for byte, only its load and its faults come from the seed. A run
 //! starts the cluster, waits until it serves, sends the plan open-loop while the fault schedule is carried out,
@@ -43,6 +43,7 @@ pub use live::Live;
 use crate::history::{
     ClientId, Event, EventKind, Header, HistoryWriter, LabClock, Mode, NodeId, World,
 };
+use crate::network::{LinkKind, namespaces};
 use crate::scenario::{NotCarriedOut, Scenario};
 use crate::workload::{Arrivals, Plan};
 use caller::Caller;
@@ -89,6 +90,8 @@ pub struct ClusterOptions {
     pub out: PathBuf,
     /// A defect to plant.
     pub plant: Option<Plant>,
+    /// What the links between nodes are made of.
+    pub links: LinkKind,
 }
 
 impl ClusterOptions {
@@ -102,8 +105,17 @@ impl ClusterOptions {
 ///
 /// # Errors
 /// The first fault that they can't, and why.
-pub fn can_carry_out(scenario: &Scenario, mode: Mode) -> Result<(), NotCarriedOut> {
-    faults::can_carry_out(scenario, mode)
+pub fn can_carry_out(
+    scenario: &Scenario,
+    mode: Mode,
+    links: LinkKind,
+) -> Result<(), NotCarriedOut> {
+    match (links, namespaces::unavailable()) {
+        (LinkKind::Namespaces, Some(why)) => Err(NotCarriedOut(why.to_owned())),
+        (LinkKind::Namespaces, None) | (LinkKind::Proxies, _) => {
+            faults::can_carry_out(scenario, mode, links)
+        }
+    }
 }
 
 /// Runs a scenario against a cluster of real processes and leaves its history at
@@ -119,7 +131,7 @@ pub async fn run(
     live: &Arc<Live>,
     interrupt: &CancellationToken,
 ) -> Result<Vec<String>> {
-    can_carry_out(scenario, options.mode)?;
+    can_carry_out(scenario, options.mode, options.links)?;
     let data = DataDir::create(&options.out, options.mode.name())?;
     let cluster = Arc::new(Cluster::prepare(options, scenario, &data.path).await?);
     let ran = tokio::select! {
@@ -180,7 +192,7 @@ impl Run {
         let mut header = Header::new(mode, World::Cluster, scenario.clone(), start_us);
         header.build = build;
         header.fsync = "fsync before every acknowledgement".to_owned();
-        header.config = settings(options.plant);
+        header.config = settings(options.links, options.plant);
         let path = options.history_path();
         let history = HistoryWriter::create(&path, header)
             .with_context(|| format!("can't write `{}`", path.display()))?;

@@ -25,6 +25,7 @@ use crate::history::{
     Event, EventKind, FaultAction, FaultRecord, FaultStep, HistoryWriter, LabClock, LinkCounters,
     Mode, NodeId,
 };
+use crate::network::LinkKind;
 use crate::scenario::{Fault, FaultKind, NotCarriedOut, Scenario};
 use crate::workload::Plan;
 
@@ -77,16 +78,20 @@ impl Trace {
 ///
 /// # Errors
 /// The first fault that they can't, and why.
-pub(super) fn can_carry_out(scenario: &Scenario, mode: Mode) -> Result<(), NotCarriedOut> {
+pub(super) fn can_carry_out(
+    scenario: &Scenario,
+    mode: Mode,
+    links: LinkKind,
+) -> Result<(), NotCarriedOut> {
     for (number, fault) in (1..).zip(&scenario.faults) {
-        if let Some(why) = refusal(&fault.kind, mode) {
+        if let Some(why) = refusal(&fault.kind, mode, links) {
             return Err(NotCarriedOut(format!("fault {number}: {why}")));
         }
     }
     Ok(())
 }
 
-fn refusal(kind: &FaultKind, mode: Mode) -> Option<&'static str> {
+fn refusal(kind: &FaultKind, mode: Mode, links: LinkKind) -> Option<&'static str> {
     if let FaultKind::PowerCut { .. } = kind {
         return Some(
             "a power cut needs the simulated disk: real processes can only be killed, and SIGKILL keeps the page cache, so nothing un-synced is lost",
@@ -96,6 +101,12 @@ fn refusal(kind: &FaultKind, mode: Mode) -> Option<&'static str> {
         return None;
     };
     let is_late = does.delay.0 > 0 || does.jitter.0 > 0;
+    if links == LinkKind::Namespaces {
+        let more = is_late || does.duplicate_percent > 0 || does.reorder_percent > 0;
+        return more.then_some(
+            "between network namespaces packets can only be lost: late, doubled and reordered ones need proxies",
+        );
+    }
     (mode == Mode::Strong && !is_late).then_some(
         "strong mode talks over streams, which a proxy can only delay: its datagrams can't be lost or doubled, since it sends none",
     )

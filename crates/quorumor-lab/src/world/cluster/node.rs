@@ -1,7 +1,7 @@
 //! One node as a child process: its flags, its start up to the ready line, its end.
 //!
 //! Not the cluster. A node is killed by SIGKILL and by nothing milder: a crash is what the lab is after. It dies with
-//! the lab too, because its standard input closes.
+//! the lab too, however that ends.
 
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
@@ -13,8 +13,9 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
-use tokio::process::{Child, ChildStdout, Command};
+use tokio::process::{Child, ChildStdout};
 
+use crate::guarded::{self, Lifeline};
 use crate::history::{Mode, NodeId};
 
 /// How long a node may take from its start to its ready line, on a busy machine.
@@ -27,7 +28,8 @@ const LOG_TAIL_LINES: usize = 12;
 pub(super) struct Recipe {
     pub(super) node: NodeId,
     pub(super) program: PathBuf,
-    pub(super) flags: Vec<String>,
+    /// Its arguments.
+    pub(super) words: Vec<String>,
     pub(super) log: PathBuf,
 }
 
@@ -44,6 +46,8 @@ pub(super) struct Place<'a> {
     pub(super) fault_file: Option<&'a Path>,
     /// Where this node dials and sends to reach each other one.
     pub(super) overrides: &'a [(NodeId, std::net::SocketAddr)],
+    /// Where it serves its clients, and where it listens for its peers.
+    pub(super) listen: (String, String),
 }
 
 /// The flags of `quorumor serve` for one node.
@@ -59,8 +63,8 @@ pub(super) fn flags(node: NodeId, place: &Place<'_>) -> Vec<String> {
         ("--cluster", place.cluster.to_owned()),
         ("--node-id", node.0.to_string()),
         ("--data-dir", data_dir),
-        ("--listen", "127.0.0.1:0".to_owned()),
-        ("--peer-listen", "127.0.0.1:0".to_owned()),
+        ("--listen", place.listen.0.clone()),
+        ("--peer-listen", place.listen.1.clone()),
         ("--peer-override", overrides.join(",")),
         ("--seed", place.seed.to_string()),
         ("--output", "json".to_owned()),
@@ -68,6 +72,10 @@ pub(super) fn flags(node: NodeId, place: &Place<'_>) -> Vec<String> {
     .into_iter()
     .flat_map(|(flag, value)| [flag.to_owned(), value])
     .collect();
+    if !place.listen.0.starts_with("127.") {
+        // Nobody else is in its network.
+        flags.push("--accept-unencrypted-and-unauthenticated".to_owned());
+    }
     if let Some(path) = place.fault_file {
         flags.extend(["--fault-file".to_owned(), path.display().to_string()]);
     }
@@ -90,7 +98,6 @@ pub(super) fn flags(node: NodeId, place: &Place<'_>) -> Vec<String> {
             flags.extend(["--seeds".to_owned(), seeds.join(",")]);
         }
     }
-    flags.push("--exit-on-stdin-close".to_owned());
     flags
 }
 
@@ -124,13 +131,14 @@ pub(super) struct Ending {
 /// A running node. Dropping it kills it.
 pub(super) struct NodeProcess {
     child: Child,
+    _lifeline: Lifeline,
     pub(super) ready: Ready,
 }
 
 impl NodeProcess {
     /// Starts a node and waits for its ready line, or its end.
     pub(super) async fn start(recipe: &Recipe) -> Result<Started> {
-        let mut child = spawn(recipe)?;
+        let (mut child, lifeline) = spawn(recipe)?;
         let stdout = child
             .stdout
             .take()
@@ -160,7 +168,11 @@ impl NodeProcess {
         };
         // The pipe must not fill up, nor break.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        Ok(Started::Ready(Box::new(Self { child, ready })))
+        Ok(Started::Ready(Box::new(Self {
+            child,
+            _lifeline: lifeline,
+            ready,
+        })))
     }
 
     /// SIGKILL, without waiting for the end.
@@ -221,16 +233,13 @@ impl NodeProcess {
     }
 }
 
-fn spawn(recipe: &Recipe) -> Result<Child> {
+fn spawn(recipe: &Recipe) -> Result<(Child, Lifeline)> {
     let log = append(&recipe.log)?;
-    let mut command = Command::new(&recipe.program);
+    let mut command = guarded::command(&recipe.program);
     command
-        .arg("serve")
-        .args(&recipe.flags)
-        .stdin(Stdio::piped())
+        .args(&recipe.words)
         .stdout(Stdio::piped())
-        .stderr(log)
-        .kill_on_drop(true);
+        .stderr(log);
     // A setting of the person's shell must not reach into a measured cluster.
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("QUORUMOR_") {
@@ -238,9 +247,7 @@ fn spawn(recipe: &Recipe) -> Result<Child> {
         }
     }
     let program = recipe.program.display();
-    command
-        .spawn()
-        .with_context(|| format!("`{program}` could not be started"))
+    guarded::spawn(&mut command).with_context(|| format!("`{program}` could not be started"))
 }
 
 fn append(path: &Path) -> Result<File> {
@@ -301,6 +308,7 @@ mod tests {
             join: None,
             fault_file: None,
             overrides,
+            listen: ("127.0.0.1:0".to_owned(), "127.0.0.1:0".to_owned()),
         }
     }
 

@@ -1,6 +1,6 @@
 //! The nodes of one cluster: their processes, their links, their doors; and what can be done to them.
 //!
-//! Not the schedule of the faults ([`super::faults`]). Every link between two nodes goes through a proxy of the lab. Faults
+//! Not the schedule of the faults ([`super::faults`]). Every link between two nodes is the lab's to cut. Faults
 //! overlap, so a node is down, or stands still, as long as any fault wants it to: each says so under its own number, and
 //! the end of one leaves what the others want.
 
@@ -22,7 +22,7 @@ use super::live::Live;
 use super::node::{NodeProcess, Recipe, Started};
 use super::recipes::{self, Kitchen, free_port};
 use crate::history::{Mode, NodeId};
-use crate::network::Mesh;
+use crate::network::Links;
 use crate::scenario::Scenario;
 
 /// A cluster of real processes. Dropping it kills them.
@@ -30,7 +30,7 @@ pub(super) struct Cluster {
     pub(super) mode: Mode,
     /// The founders, by id.
     pub(super) founders: Vec<NodeId>,
-    pub(super) mesh: Mesh,
+    pub(super) links: Links,
     pub(super) doors: Arc<Doors>,
     pub(super) hooks: Hooks,
     kitchen: Kitchen,
@@ -74,17 +74,15 @@ impl Cluster {
         let founders = scenario.node_ids();
         let mut spares = recipes::spares(scenario);
         let all: Vec<NodeId> = founders.iter().chain(&spares).copied().collect();
-        let mesh = Mesh::spawn(&all, scenario.seed)
-            .await
-            .context("no ports for the links")?;
+        let links = Links::spawn(options.links, &all, scenario.seed).await?;
         let kitchen = Kitchen::new(options, scenario, data_dir)?;
         let hooks = Hooks::new(data_dir);
-        let recipes = kitchen.founders(&mesh, &hooks)?;
+        let recipes = kitchen.founders(&links, &hooks)?;
         spares.reverse();
         Ok(Self {
             mode: options.mode,
             founders,
-            mesh,
+            links,
             doors: Arc::new(Doors::default()),
             hooks,
             kitchen,
@@ -116,7 +114,7 @@ impl Cluster {
     }
 
     fn admit(&self, node: NodeId, process: NodeProcess) {
-        self.mesh.node_up(node, process.ready.peer);
+        self.links.node_up(node, process.ready.peer);
         self.doors.set(node, process.ready.endpoint.clone());
         self.at(node, |place| place.process = Some(process));
     }
@@ -180,7 +178,7 @@ impl Cluster {
             place.process.take()
         });
         // First, so that nobody's reconnect is accepted on behalf of a dead node.
-        self.mesh.node_down(node);
+        self.links.node_down(node);
         match process {
             Some(process) => process.kill().await,
             None => Ok(()),
@@ -230,7 +228,7 @@ impl Cluster {
         let doors = self.open_doors();
         let recipe = self
             .kitchen
-            .recipe(node, Some(&doors.join(",")), &self.mesh, &self.hooks)?;
+            .recipe(node, Some(&doors.join(",")), &self.links, &self.hooks)?;
         self.recipes.lock().insert(node, recipe);
         self.launch(node).await
     }
@@ -249,7 +247,7 @@ impl Cluster {
     pub(super) async fn retire(&self, node: NodeId, why: &str) -> Result<()> {
         let _turn = self.turn(node).await?;
         self.exclude(node, why);
-        self.mesh.node_down(node);
+        self.links.node_down(node);
         match self.at(node, |place| place.process.take()) {
             Some(process) => process.kill().await,
             None => Ok(()),
@@ -264,7 +262,7 @@ impl Cluster {
             return Ok(false);
         };
         let left = timeout(within, process.wait()).await;
-        self.mesh.node_down(node);
+        self.links.node_down(node);
         match left {
             Ok(ended) => ended.map(|()| true),
             Err(_) => process.kill().await.map(|()| false),
@@ -320,7 +318,7 @@ impl Cluster {
             ended.is_some()
         });
         if ended {
-            self.mesh.node_down(node);
+            self.links.node_down(node);
         }
         ended
     }
@@ -340,8 +338,8 @@ impl Cluster {
         let mut doors = Vec::new();
         for recipe in self.recipes.get_mut().values_mut() {
             let door = format!("127.0.0.1:{}", free_port()?);
-            let flag = recipe.flags.iter().position(|flag| flag == "--listen");
-            let value = flag.and_then(|at| recipe.flags.get_mut(at + 1));
+            let flag = recipe.words.iter().position(|flag| flag == "--listen");
+            let value = flag.and_then(|at| recipe.words.get_mut(at + 1));
             value.context("a node has --listen")?.clone_from(&door);
             doors.push(door);
         }
@@ -363,7 +361,7 @@ impl Cluster {
             process.begin_kill()?;
         }
         for (node, process) in running {
-            self.mesh.node_down(node);
+            self.links.node_down(node);
             process.kill().await?;
         }
         Ok(())

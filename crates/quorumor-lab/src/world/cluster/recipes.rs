@@ -14,7 +14,7 @@ use super::ClusterOptions;
 use super::hooks::Hooks;
 use super::node::{self, Place, Recipe};
 use crate::history::{Mode, NodeId};
-use crate::network::Mesh;
+use crate::network::Links;
 use crate::scenario::{FaultKind, Scenario};
 
 /// The ids that a run may need beyond the founders': one for each node that a fault replaces or whose disk it takes, since no
@@ -111,8 +111,12 @@ impl Kitchen {
     }
 
     /// The recipes of all founders, with empty logs.
-    pub(super) fn founders(&self, mesh: &Mesh, hooks: &Hooks) -> Result<BTreeMap<NodeId, Recipe>> {
-        let recipe = |&node: &NodeId| Ok((node, self.recipe(node, None, mesh, hooks)?));
+    pub(super) fn founders(
+        &self,
+        links: &Links,
+        hooks: &Hooks,
+    ) -> Result<BTreeMap<NodeId, Recipe>> {
+        let recipe = |&node: &NodeId| Ok((node, self.recipe(node, None, links, hooks)?));
         self.founders.iter().map(recipe).collect()
     }
 
@@ -121,7 +125,7 @@ impl Kitchen {
         &self,
         node: NodeId,
         doors: Option<&str>,
-        mesh: &Mesh,
+        links: &Links,
         hooks: &Hooks,
     ) -> Result<Recipe> {
         let (mode, fault_file) = (self.mode.name(), hooks.path(node));
@@ -133,14 +137,18 @@ impl Kitchen {
             data_dir: &self.data_dir(node),
             join: doors,
             fault_file: self.hooks.then_some(fault_file.as_path()),
-            overrides: &mesh.overrides(node),
+            overrides: &links.overrides(node),
+            listen: links.listen(node),
         };
         let log = self.logs.join(format!("{mode}-node-{}.log", node.0));
         std::fs::write(&log, "").with_context(|| format!("can't write `{}`", log.display()))?;
+        let (program, mut words) = links.inside(node, &self.program);
+        words.push("serve".to_owned());
+        words.extend(node::flags(node, &place));
         Ok(Recipe {
             node,
-            program: self.program.clone(),
-            flags: node::flags(node, &place),
+            program,
+            words,
             log,
         })
     }

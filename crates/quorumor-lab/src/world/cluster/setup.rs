@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 
 use super::processes::Cluster;
 use super::{Plant, core_mode};
+use crate::network::LinkKind;
 use crate::scenario::Scenario;
 use crate::workload::Plan;
 
@@ -34,12 +35,20 @@ pub(super) async fn connect_clients(
 }
 
 /// What the header says about this world, for people.
-pub(super) fn settings(plant: Option<Plant>) -> BTreeMap<String, String> {
-    let mut settings: BTreeMap<_, _> = [
-        (
-            "links",
+pub(super) fn settings(links: LinkKind, plant: Option<Plant>) -> BTreeMap<String, String> {
+    let (links, loss) = match links {
+        LinkKind::Proxies => (
             "a userspace TCP and UDP proxy on every directed link between nodes",
+            "datagrams only: on a stream loss shows as delay; under a cut connections still succeed",
         ),
+        LinkKind::Namespaces => (
+            "the kernel's, between network namespaces at a bridge",
+            "packets of every kind, dropped at the receiver; under a cut nothing is accepted",
+        ),
+    };
+    let mut settings: BTreeMap<_, _> = [
+        ("links", links),
+        ("loss", loss),
         (
             "clients",
             "directly at one node each; only not-applied redirects are followed, and numbered writes repeated where the workload says so",
@@ -51,10 +60,6 @@ pub(super) fn settings(plant: Option<Plant>) -> BTreeMap<String, String> {
         (
             "pause",
             "SIGSTOP: the kernel goes on answering for the sockets, so it is silence and no reset",
-        ),
-        (
-            "loss",
-            "datagrams only: on a stream loss shows as delay; under a cut connections still succeed",
         ),
         (
             "disk and clock",

@@ -24,6 +24,7 @@ use super::live::Live;
 use super::processes::Cluster;
 use super::setup::DataDir;
 use crate::history::Mode;
+use crate::network::LinkKind;
 use crate::rng::{self, Purpose};
 use crate::scenario::Scenario;
 use crate::workload::Workload;
@@ -115,6 +116,7 @@ pub async fn run(options: &TortureOptions, tell: impl Fn(Progress)) -> Result<To
         .with_context(|| format!("can't make `{}`", options.out.display()))?;
     let data = DataDir::create(&options.out, Mode::Strong.name())?;
     let cluster_options = ClusterOptions {
+        links: LinkKind::Proxies,
         mode: Mode::Strong,
         program: options.program.clone(),
         out: options.out.clone(),

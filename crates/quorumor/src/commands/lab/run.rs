@@ -19,6 +19,7 @@ Examples:
   quorumor lab run isolated-leader
   quorumor lab run mine.toml --world simulated --seeds 20
   quorumor lab run minority-partition --world real --only strong,eventual,etcd
+  quorumor lab run loss-10 --world real --links namespaces
   quorumor lab run steady --world both -o json | jq '.columns[].label'
 
 It plays the scenario's load and faults against each mode, checks what every client saw, and leaves the histories, `report.json` and

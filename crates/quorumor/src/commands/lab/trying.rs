@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use quorumor_lab::contest::{Contender, Contest, System};
 use quorumor_lab::history::World;
+use quorumor_lab::network::LinkKind;
 use quorumor_lab::scenario::Scenario;
 use quorumor_lab::world::sim::Plant;
 
@@ -68,6 +69,24 @@ impl Who {
     }
 }
 
+/// What links are made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LinksArg {
+    /// Proxies of the lab over loopback: anywhere, unprivileged
+    Proxies,
+    /// The kernel's own between network namespaces, so that packets of streams are lost too: on Linux, as root, with `ip` and `nft`
+    Namespaces,
+}
+
+impl LinksArg {
+    const fn kind(self) -> LinkKind {
+        match self {
+            Self::Proxies => LinkKind::Proxies,
+            Self::Namespaces => LinkKind::Namespaces,
+        }
+    }
+}
+
 #[derive(Args, Clone, Debug)]
 pub(crate) struct TryingArgs {
     /// Where it is played
@@ -76,6 +95,9 @@ pub(crate) struct TryingArgs {
     /// Only these columns, or others beside both modes [default: strong,eventual]
     #[arg(long, value_enum, value_delimiter = ',', value_name = "SYSTEM,..")]
     pub(crate) only: Vec<Who>,
+    /// What links between our nodes are made of, where they are real processes
+    #[arg(long, value_enum, default_value_t = LinksArg::Proxies)]
+    pub(crate) links: LinksArg,
     /// How many seeds, counted up from the first; medians are over them
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1000))]
     pub(crate) seeds: u64,
@@ -90,6 +112,10 @@ pub(crate) struct TryingArgs {
 impl TryingArgs {
     /// The columns. etcd can't be simulated, so of both worlds it takes the real one.
     fn contenders(&self) -> Result<Vec<Contender>, Failure> {
+        if self.links == LinksArg::Namespaces && self.world == Where::Simulated {
+            let what = "--links namespaces is about real processes";
+            return Err(Failure::usage(what).advising("--world real"));
+        }
         let usual = [Who::Strong, Who::Eventual];
         let systems: &[Who] = if self.only.is_empty() {
             &usual
@@ -127,6 +153,7 @@ impl TryingArgs {
             seeds: self.seeds,
             out,
             program: None,
+            links: self.links.kind(),
             cluster_plant: None,
             sim_plant: self.plant,
             command: self.command(command, scenario.seed),
@@ -146,6 +173,9 @@ impl TryingArgs {
         if !self.only.is_empty() {
             let names: Vec<String> = self.only.iter().map(|who| who.name()).collect();
             text += &format!(" --only {}", names.join(","));
+        }
+        if self.links == LinksArg::Namespaces {
+            text += " --links namespaces";
         }
         if let Some(plant) = self.plant {
             text += &format!(" --plant {}", plant.name());

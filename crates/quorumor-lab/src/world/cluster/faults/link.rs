@@ -12,12 +12,12 @@ impl Nemesis {
     pub(super) async fn cut(&self, step: &Step, kind: &FaultKind) -> Result<()> {
         let links = self.links(step, kind);
         self.record(step, FaultStep::Requested, Trace::default())?;
-        self.cluster.mesh.begin(step.index, &links, Trouble::CUT);
-        self.record(step, FaultStep::Effective, self.counters(&links))?;
+        self.hold(step, &links).await?;
+        self.record(step, FaultStep::Effective, self.counters(&links).await?)?;
         self.until(step.end_us).await;
-        self.record(step, FaultStep::HealRequested, self.counters(&links))?;
-        self.cluster.mesh.end(step.index);
-        self.record(step, FaultStep::Healed, self.counters(&links))
+        self.record(step, FaultStep::HealRequested, self.counters(&links).await?)?;
+        self.cluster.links.end(step.index).await?;
+        self.record(step, FaultStep::Healed, self.counters(&links).await?)
     }
 
     /// Cuts for half of each period, beginning with a cut.
@@ -26,35 +26,37 @@ impl Nemesis {
         self.record(step, FaultStep::Requested, Trace::default())?;
         let mut turn_us = step.start_us;
         while turn_us < step.end_us {
-            self.cluster.mesh.begin(step.index, &links, Trouble::CUT);
+            self.hold(step, &links).await?;
             if turn_us == step.start_us {
-                self.record(step, FaultStep::Effective, self.counters(&links))?;
+                self.record(step, FaultStep::Effective, self.counters(&links).await?)?;
             }
             self.until(step.end_us.min(turn_us + period.0 / 2)).await;
-            self.cluster.mesh.end(step.index);
+            self.cluster.links.end(step.index).await?;
             turn_us += period.0.max(1);
             self.until(step.end_us.min(turn_us)).await;
         }
-        self.record(step, FaultStep::HealRequested, self.counters(&links))?;
-        self.record(step, FaultStep::Healed, self.counters(&links))
+        self.record(step, FaultStep::HealRequested, self.counters(&links).await?)?;
+        self.record(step, FaultStep::Healed, self.counters(&links).await?)
     }
 
     /// Does this to whatever passes. Hits are what was delayed, lost or doubled.
     pub(super) async fn weather(&self, step: &Step, does: Weather) -> Result<()> {
-        let links = touching_links(&step.nodes, &self.cluster.mesh.nodes());
-        let mesh = &self.cluster.mesh;
+        let network = &self.cluster.links;
+        let links = touching_links(&step.nodes, &network.nodes());
         self.record(step, FaultStep::Requested, Trace::default())?;
-        let before = mesh.hits(&links);
-        let trace = || Trace {
-            links: mesh.counters(&links),
-            hits: mesh.hits(&links) - before,
+        let before = network.hits(&links).await?;
+        let trace = async || -> Result<Trace> {
+            let hits = network.hits(&links).await? - before;
+            let links = network.counters(&links).await?;
+            Ok(Trace { links, hits })
         };
-        mesh.begin(step.index, &links, Trouble::from(does));
-        self.record(step, FaultStep::Effective, trace())?;
+        let trouble = Trouble::from(does);
+        network.begin(step.index, &links, trouble).await?;
+        self.record(step, FaultStep::Effective, trace().await?)?;
         self.until(step.end_us).await;
-        self.record(step, FaultStep::HealRequested, trace())?;
-        mesh.end(step.index);
-        self.record(step, FaultStep::Healed, trace())
+        self.record(step, FaultStep::HealRequested, trace().await?)?;
+        network.end(step.index).await?;
+        self.record(step, FaultStep::Healed, trace().await?)
     }
 
     /// A side is cut off from those too who may become members; a shape of all nodes is one of the members.
@@ -63,12 +65,18 @@ impl Nemesis {
         let among = if is_of_all {
             self.cluster.members()
         } else {
-            self.cluster.mesh.nodes()
+            self.cluster.links.nodes()
         };
         held_links(kind, &step.nodes, &among)
     }
 
-    fn counters(&self, links: &[Link]) -> Trace {
-        Trace::links(self.cluster.mesh.counters(links))
+    async fn hold(&self, step: &Step, links: &[Link]) -> Result<()> {
+        let network = &self.cluster.links;
+        network.begin(step.index, links, Trouble::CUT).await
+    }
+
+    async fn counters(&self, links: &[Link]) -> Result<Trace> {
+        let counters = self.cluster.links.counters(links).await?;
+        Ok(Trace::links(counters))
     }
 }

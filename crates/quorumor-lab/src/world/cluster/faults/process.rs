@@ -7,11 +7,10 @@ use tokio::time::sleep;
 
 use super::{Nemesis, Step, Trace};
 use crate::history::FaultStep;
+use crate::scenario::STARVE_TURN_US;
 
 /// How often it is looked whether they do stand still.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
-/// A turn of running and standing still of a starved process.
-const STARVE_PERIOD: Duration = Duration::from_millis(20);
 
 impl Nemesis {
     /// SIGSTOP to all; the end is SIGCONT. Hits are the looks that found one standing still.
@@ -33,8 +32,9 @@ impl Nemesis {
 
     /// Stops all for a part of each period. Hits are the looks, one each period, that found one standing still.
     pub(super) async fn starve(&self, step: &Step, cpu_percent: u32) -> Result<()> {
-        let runs = STARVE_PERIOD * cpu_percent.min(100) / 100;
-        let stands = STARVE_PERIOD.saturating_sub(runs);
+        let turn = Duration::from_micros(STARVE_TURN_US);
+        let runs = turn * cpu_percent.min(100) / 100;
+        let stands = turn.saturating_sub(runs);
         self.record(step, FaultStep::Requested, Trace::default())?;
         self.record(step, FaultStep::Effective, Trace::default())?;
         let mut hits = 0;
