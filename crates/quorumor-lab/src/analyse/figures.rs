@@ -14,8 +14,8 @@ use crate::checker::staleness::Stalenesses;
 use crate::history::{History, NodeId, Op};
 use crate::scenario::Scenario;
 
-/// How the system came back after a fault began (or after the heal, in a phase without one).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// How the system came back after a fault began (or after the heal, in a phase without one); from the best to the worst.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum Recovery {

@@ -6,7 +6,7 @@ use super::html::{Escaped, element, text};
 use super::spread::{Spread, Unit};
 use super::words::{count, recovery};
 use super::{Column, Comparison};
-use crate::analyse::PhaseFigures;
+use crate::analyse::{PhaseFigures, Recovery};
 
 const HEADS: [&str; 12] = [
     "phase",
@@ -122,7 +122,9 @@ fn recoveries(column: &Column, phase: Option<usize>) -> String {
         Some(phase) => run.phases.get(phase),
         None => Some(&run.total),
     });
-    let mut words: Vec<String> = figures.map(|figures| recovery(figures.recovery)).collect();
+    let mut all: Vec<Recovery> = figures.map(|figures| figures.recovery).collect();
+    all.sort_unstable();
+    let mut words: Vec<String> = all.into_iter().map(recovery).collect();
     words.dedup();
     text("td", "", &words.join(", "))
 }

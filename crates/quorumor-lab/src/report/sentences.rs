@@ -294,19 +294,11 @@ fn side(side: &ByKind) -> String {
 
 /// The slowest recovery of the counted runs.
 fn recovered(column: &Column, phase: usize) -> Option<String> {
-    let key = |recovery: Recovery| match recovery {
-        Recovery::NotNeeded => (0, 0),
-        Recovery::After(us) => (1, us),
-        Recovery::OnceHealed(us) => (2, us),
-        Recovery::Never => (3, 0),
-    };
     let phases = column
         .counted()
         .into_iter()
         .filter_map(|run| run.phases.get(phase));
-    let slowest = phases
-        .map(|phase| phase.recovery)
-        .max_by_key(|recovery| key(*recovery))?;
+    let slowest = phases.map(|phase| phase.recovery).max()?;
     match slowest {
         Recovery::NotNeeded | Recovery::After(0) => None,
         Recovery::After(us) => Some(format!("was well again after {}", duration(us))),

@@ -10,7 +10,7 @@ use super::sentences::{sentences, verdict_sentence};
 use super::spread::{Spread, Unit};
 use super::words::{recovery, span};
 use super::{Column, Comparison};
-use crate::analyse::{PhaseFigures, RunResult};
+use crate::analyse::{PhaseFigures, Recovery, RunResult};
 use crate::checker::Verdict;
 use crate::checker::availability::Counts;
 
@@ -184,7 +184,10 @@ fn recoveries(column: &Column, phase: Option<usize>, many: bool) -> String {
         Some(phase) => run.phases.get(phase),
         None => Some(&run.total),
     });
-    let mut words: Vec<String> = figures.map(|figures| recovery(figures.recovery)).collect();
+    let mut all: Vec<Recovery> = figures.map(|figures| figures.recovery).collect();
+    // From the best to the worst, so that a run that never recovered isn't hidden between others.
+    all.sort_unstable();
+    let mut words: Vec<String> = all.into_iter().map(recovery).collect();
     words.dedup();
     match words.as_slice() {
         [one] if many => format!("{one}\n "),
@@ -228,7 +231,17 @@ fn footnotes(comparison: &Comparison) -> String {
     let converged = |column: &Column| {
         let spread = column.spread(|run| run.converge_us.map(|us| us as f64));
         let text = spread.map_or("not seen".to_owned(), |spread| spread.line(Unit::Micros));
-        format!("{} {text}", column.label)
+        let runs = column.counted();
+        let unseen = runs.iter().filter(|run| run.converge_us.is_none()).count();
+        match unseen {
+            0 => format!("{} {text}", column.label),
+            all if all == runs.len() => format!("{} not seen", column.label),
+            some => format!(
+                "{} {text} (not seen in {some} of {})",
+                column.label,
+                runs.len()
+            ),
+        }
     };
     let converged: Vec<String> = comparison.columns.iter().map(converged).collect();
     text.push_str(&format!(
