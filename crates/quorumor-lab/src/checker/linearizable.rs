@@ -1,7 +1,8 @@
 //! Linearizability, key by key: there is one order of the operations on a key that agrees with real time and in
 //! which every answer is what a single copy would have given (Herlihy and Wing, 1990).
 //!
-//! Judged are all writes, and the reads that were answered as linearizable; a weaker answer that says so is not.
+//! Judged are all writes, and the reads that were answered as linearizable; a weaker answer that says so is not. A list is a read of
+//! each key under its prefix; that it is of one moment is not asked.
 //! Refused operations are left out. A write of unknown outcome may take effect at any time after its call, or never.
 //!
 //! The end of a lease is an unknown compare-and-set from each value that was written under it to absence, at any time after that
@@ -38,7 +39,7 @@ pub fn check(history: &History, reads: Reads, budget: u64) -> Finding {
     let (mut judged, mut undecided, mut illegal) = (0, 0, 0);
     let mut evidence = Vec::new();
     for (key, ops) in &keys {
-        let register = prepare(ops, history.header.mode, reads);
+        let register = prepare(key, ops, history.header.mode, reads);
         judged += register.len();
         match search(&register, budget) {
             Answer::Linearizable => {}
@@ -69,8 +70,19 @@ pub fn check(history: &History, reads: Reads, budget: u64) -> Finding {
 
 fn by_key(history: &History) -> BTreeMap<&str, Vec<&Op>> {
     let mut keys: BTreeMap<&str, Vec<&Op>> = BTreeMap::new();
-    for op in &history.ops {
+    let (lists, single): (Vec<&Op>, Vec<&Op>) = history
+        .ops
+        .iter()
+        .partition(|op| op.invoke.action == Action::List);
+    for op in single {
         keys.entry(&op.invoke.key).or_default().push(op);
+    }
+    for list in lists {
+        let prefix = list.invoke.key.as_str();
+        let under = keys.range_mut(prefix..);
+        for (_, ops) in under.take_while(|(key, _)| key.starts_with(prefix)) {
+            ops.push(list);
+        }
     }
     keys
 }
@@ -89,11 +101,11 @@ fn explain(key: &str, ops: &[&Op], register: &[RegisterOp], budget: u64) -> Evid
 }
 
 /// The operations on one key as the search wants them; `id` is the place in `ops`.
-pub(super) fn prepare(ops: &[&Op], mode: Mode, reads: Reads) -> Vec<RegisterOp> {
+pub(super) fn prepare(key: &str, ops: &[&Op], mode: Mode, reads: Reads) -> Vec<RegisterOp> {
     let mut values = Values::default();
     let mut register: Vec<RegisterOp> = Vec::new();
     for (id, op) in ops.iter().enumerate() {
-        let Some(step) = step(op, mode, reads, &mut values) else {
+        let Some(step) = step(key, op, mode, reads, &mut values) else {
             continue;
         };
         let ret = if op.outcome() == Outcome::Ok {
@@ -139,8 +151,12 @@ impl<'a> Values<'a> {
     }
 
     fn seen(&mut self, ret: &'a Return) -> Value {
-        let value = self.optional(ret.values.first().map(String::as_str));
-        if let (Some(number), Some(revision)) = (value, revision(ret)) {
+        self.shown(&ret.values, ret.version.as_ref())
+    }
+
+    fn shown(&mut self, values: &'a [String], version: Option<&Version>) -> Value {
+        let value = self.optional(values.first().map(String::as_str));
+        if let (Some(number), Some(revision)) = (value, version.and_then(of_version)) {
             self.shown_at.entry(number).or_insert(revision);
         }
         value
@@ -148,9 +164,13 @@ impl<'a> Values<'a> {
 }
 
 fn revision(ret: &Return) -> Option<u64> {
-    match ret.version {
-        Some(Version::Strong { revision }) => Some(revision),
-        Some(Version::Eventual { .. }) | None => None,
+    ret.version.as_ref().and_then(of_version)
+}
+
+fn of_version(version: &Version) -> Option<u64> {
+    match version {
+        Version::Strong { revision } => Some(*revision),
+        Version::Eventual { .. } => None,
     }
 }
 
@@ -161,10 +181,16 @@ fn is_judged(op: &Op, ret: &Return, mode: Mode, reads: Reads) -> bool {
     }
 }
 
-fn step<'a>(op: &'a Op, mode: Mode, reads: Reads, values: &mut Values<'a>) -> Option<Step> {
+fn step<'a>(
+    key: &str,
+    op: &'a Op,
+    mode: Mode,
+    reads: Reads,
+    values: &mut Values<'a>,
+) -> Option<Step> {
     let ok = op.answer();
     match (&op.invoke.action, op.outcome()) {
-        (_, Outcome::Fail) | (Action::Get, Outcome::Unknown) => None,
+        (_, Outcome::Fail) | (Action::Get | Action::List, Outcome::Unknown) => None,
         (Action::Get, Outcome::Ok) => {
             let ret = ok?;
             let value = values.seen(ret);
@@ -176,7 +202,13 @@ fn step<'a>(op: &'a Op, mode: Mode, reads: Reads, values: &mut Values<'a>) -> Op
         }
         (Action::Delete, _) => Some(Step::Write(None, ok.and_then(revision))),
         (Action::Cas(cas), _) => Some(cas_step(cas, ok, values)),
-        (Action::List | Action::Grant { .. } | Action::KeepAlive | Action::Revoke, _) => None,
+        (Action::List, Outcome::Ok) => {
+            let ret = ok?;
+            let entry = ret.entries.iter().find(|entry| entry.key == key);
+            let value = entry.and_then(|entry| values.shown(&entry.values, entry.version.as_ref()));
+            is_judged(op, ret, mode, reads).then_some(Step::Read(value))
+        }
+        (Action::Grant { .. } | Action::KeepAlive | Action::Revoke, _) => None,
     }
 }
 

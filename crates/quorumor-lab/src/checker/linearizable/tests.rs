@@ -222,7 +222,7 @@ fn a_witness_is_illegal_and_no_operation_of_it_can_be_spared() {
     while seen < 400 {
         let story = random_story(&mut rng, 7, true);
         let ops: Vec<&Op> = story.history.ops.iter().collect();
-        let register = prepare(&ops, Mode::Strong, Reads::Claimed);
+        let register = prepare("k", &ops, Mode::Strong, Reads::Claimed);
         if search(&register, STEP_BUDGET) != Answer::Illegal {
             continue;
         }

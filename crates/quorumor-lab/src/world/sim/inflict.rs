@@ -220,11 +220,12 @@ impl Run {
 
     pub(super) fn housekeeping(&mut self) {
         for id in 1..=self.nodes.len() as u64 {
-            if let Some(running) = &mut self.node(id).running
-                && let Err(error) = running.renew_floor()
-            {
-                self.broken_nodes
-                    .push(format!("node {id} can't renew its floor: {error:#}"));
+            let renewed = self.node(id).running.as_mut().map(Running::renew_floor);
+            if let Some(Err(error)) = renewed {
+                let text = format!("node {id} can't renew its floor: {error:#}");
+                if !self.explains(id, &text) {
+                    self.broken_nodes.push(text);
+                }
             }
         }
         for (a, b) in self.network.broken_pairs() {
