@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use quorumor_lab::history::{FaultStep, History, Mode, NodeId, Outcome, WatchStep};
+use quorumor_lab::network::{LinkKind, namespaces};
 use quorumor_lab::scenario::{Fault, FaultKind, Micros, Scenario, Target, Weather};
 use quorumor_lab::void::{VoidReason, reasons};
 use quorumor_lab::workload::{Riders, Workload};
@@ -36,12 +37,13 @@ fn scenario(nodes: u32, duration_ms: u64, faults: Vec<Fault>) -> Scenario {
     Scenario { faults, ..whole }
 }
 
-async fn run(mode: Mode, scenario: &Scenario, out: &Path) -> History {
+async fn run(mode: Mode, scenario: &Scenario, out: &Path, links: LinkKind) -> History {
     let options = ClusterOptions {
         mode,
         program: binary(),
         out: out.to_owned(),
         plant: None,
+        links,
     };
     let live = Arc::new(Live::default());
     let ran = cluster::run(&options, scenario, &live, &CancellationToken::new()).await;
@@ -124,7 +126,7 @@ async fn faults_that_overlap_bite_each_on_its_own_and_leave_a_whole_cluster() {
     let scenario = scenario(3, 7_000, faults);
     for mode in [Mode::Strong, Mode::Eventual] {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let history = run(mode, &scenario, folder.path()).await;
+        let history = run(mode, &scenario, folder.path(), LinkKind::Proxies).await;
         assert_bitten(&history);
         assert_whole(&history, &[1, 2, 3]);
         let told = |wanted: fn(&WatchStep) -> bool| {
@@ -165,7 +167,7 @@ async fn a_member_is_replaced_a_broken_disk_is_changed_and_a_damaged_log_refused
     ];
     let scenario = scenario(5, 9_000, faults);
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let history = run(Mode::Strong, &scenario, folder.path()).await;
+    let history = run(Mode::Strong, &scenario, folder.path(), LinkKind::Proxies).await;
     assert_bitten(&history);
     // Six took the place of two; four stays down, and is right to.
     assert_whole(&history, &[1, 3, 5, 6]);
@@ -190,6 +192,7 @@ async fn a_power_cut_is_refused_with_its_reason() {
         program: "nothing is started".into(),
         out: folder.path().to_owned(),
         plant: None,
+        links: LinkKind::Proxies,
     };
     let live = Arc::new(Live::default());
     let scenario = scenario(3, 4_000, faults);
@@ -199,4 +202,40 @@ async fn a_power_cut_is_refused_with_its_reason() {
         error.to_string().contains("needs the simulated disk"),
         "{error}"
     );
+}
+
+/// Streams lose packets here, so that strong mode feels the loss too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_kernels_own_links_are_cut_and_lose_packets_of_both_modes() {
+    let gate = std::env::var_os("QUORUMOR_TEST_NAMESPACES").is_some();
+    let why = namespaces::unavailable();
+    if !gate || why.is_some() {
+        assert!(!gate, "{why:?}");
+        let why = why.unwrap_or("QUORUMOR_TEST_NAMESPACES is not set");
+        println!("skipped: {why}");
+        return;
+    }
+    let lossy = Weather {
+        loss_percent: 10,
+        ..Weather::default()
+    };
+    let third = || Target::Nodes(vec![NodeId(3)]);
+    let faults = vec![
+        fault(
+            FaultKind::Weather {
+                on: Target::All,
+                does: lossy,
+            },
+            1_500,
+            4_500,
+        ),
+        fault(FaultKind::Partition { side: third() }, 2_000, 4_000),
+    ];
+    let scenario = scenario(3, 7_000, faults);
+    for mode in [Mode::Strong, Mode::Eventual] {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let history = run(mode, &scenario, folder.path(), LinkKind::Namespaces).await;
+        assert_bitten(&history);
+        assert_whole(&history, &[1, 2, 3]);
+    }
 }

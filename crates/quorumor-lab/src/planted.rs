@@ -203,7 +203,7 @@ pub const CASES: [Case; 28] = [
         property: Property::Agreement,
         shown: Shown::Campaign(
             Provocation::any(10),
-            "the campaign keeps twenty entries of log, so that snapshots are common in it; `snapshot-catch-up`, with five hundred, didn't show it",
+            "the campaign keeps twenty entries of log, so that snapshots are common in it; `snapshot-catch-up`, with hundreds, didn't show it",
         ),
     },
     inside(

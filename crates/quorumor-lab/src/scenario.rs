@@ -58,6 +58,9 @@ pub struct Scenario {
     pub election_timeout_ms: u64,
     /// Below this rate of ok operations before the first fault the run says nothing. Per second.
     pub floor_rate: u64,
+    /// Strong mode: after so many entries nodes take a snapshot and cut their log; none: the world's own default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot_entries: Option<u64>,
     /// What is simulated of eventual mode at scale beside it, where a few nodes show nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scale: Option<Scale>,
@@ -140,6 +143,7 @@ impl Scenario {
             ],
             election_timeout_ms: 1_000,
             floor_rate,
+            snapshot_entries: None,
             scale: None,
         })
     }

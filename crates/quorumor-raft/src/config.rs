@@ -96,6 +96,18 @@ impl Default for Compaction {
     }
 }
 
+impl Compaction {
+    /// After so many entries, or by the default's bytes; a quarter of them stay in the log.
+    #[must_use]
+    pub fn every(entries: u64) -> Self {
+        Self {
+            entries_max: entries,
+            keep_entries: entries / 4,
+            ..Self::default()
+        }
+    }
+}
+
 /// How much of the past stays readable. Whatever comes first ends a revision's stay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HistoryWindow {

@@ -80,6 +80,8 @@ pub struct Settings {
     pub gc_grace_ms: Option<u64>,
     /// Eventual mode: a member that is down or left for longer is forgotten, and its leases' entries go, in milliseconds.
     pub reap_ms: Option<u64>,
+    /// Strong mode: after how many entries a snapshot is taken and the log is cut; a quarter of them stay.
+    pub snapshot_entries: Option<u64>,
     /// Free bytes that the logs leave alone.
     pub disk_reserve_bytes: Option<u64>,
     /// For tests: how far this node's wall clock is off, in milliseconds.
@@ -183,6 +185,7 @@ impl Settings {
             siblings: self.siblings.or(weaker.siblings),
             gc_grace_ms: self.gc_grace_ms.or(weaker.gc_grace_ms),
             reap_ms: self.reap_ms.or(weaker.reap_ms),
+            snapshot_entries: self.snapshot_entries.or(weaker.snapshot_entries),
             disk_reserve_bytes: self.disk_reserve_bytes.or(weaker.disk_reserve_bytes),
             wall_skew_ms: self.wall_skew_ms.or(weaker.wall_skew_ms),
             fault_file: self.fault_file.or(weaker.fault_file),
@@ -239,6 +242,8 @@ pub struct Config {
     pub seed: Option<u64>,
     /// What only eventual mode has.
     pub eventual: EventualConfig,
+    /// Strong mode: after how many entries a snapshot is taken. `None`: the mode's own default.
+    pub snapshot_entries: Option<u64>,
     /// Free bytes that the logs leave alone.
     pub disk_reserve_bytes: u64,
     /// How far the wall clock is off, for tests.
@@ -298,6 +303,7 @@ impl TryFrom<Settings> for Config {
             peer_override: by_id("peer-override", settings.peer_override.as_deref())?,
             seed: settings.seed,
             eventual,
+            snapshot_entries: parse_snapshot_entries(settings.snapshot_entries, &modes)?,
             disk_reserve_bytes: settings
                 .disk_reserve_bytes
                 .unwrap_or(DISK_RESERVE_BYTES_DEFAULT),
@@ -320,6 +326,30 @@ impl TryFrom<Settings> for Config {
         config.check_openness()?;
         Ok(config)
     }
+}
+
+/// Fewer would write snapshots without end, more would keep a log that no disk wants.
+const SNAPSHOT_ENTRIES: RangeInclusive<u64> = 100..=10_000_000;
+
+fn parse_snapshot_entries(
+    entries: Option<u64>,
+    modes: &[Mode],
+) -> Result<Option<u64>, ConfigError> {
+    let Some(count) = entries else {
+        return Ok(None);
+    };
+    let refused = |why: String| {
+        let flag = "snapshot-entries";
+        Err(ConfigError::invalid(flag, count.to_string(), why))
+    };
+    if !modes.contains(&Mode::Strong) {
+        return refused("only strong mode has a log of entries".to_owned());
+    }
+    if !SNAPSHOT_ENTRIES.contains(&count) {
+        let (least, most) = (SNAPSHOT_ENTRIES.start(), SNAPSHOT_ENTRIES.end());
+        return refused(format!("it is {least} to {most}"));
+    }
+    Ok(entries)
 }
 
 impl Config {

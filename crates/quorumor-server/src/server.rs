@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use quorumor_core::{ClusterId, DataEpoch, Mode, NodeId, Recovered, Replica, Role};
 use quorumor_gossip::{GossipConfig, GossipReplica};
-use quorumor_raft::{RaftConfig, RaftReplica};
+use quorumor_raft::{Compaction, RaftConfig, RaftReplica};
 use quorumor_wal::{Disk, WalError};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -339,9 +339,12 @@ impl Node {
                 RaftConfig::new(identity, &founders(self.first_peers()), self.seed, nonce)
             }
         };
+        let every = self.config.snapshot_entries;
+        let compaction = every.map_or_else(Compaction::default, Compaction::every);
         let config = config
             .map_err(|error| error.to_string())?
             .with_client_address(self.client_address.clone())
+            .with_compaction(compaction)
             .with_planted(self.config.planted);
         RaftReplica::open(config, recovered, self.clock.now()).map_err(|error| error.to_string())
     }

@@ -2,6 +2,8 @@
 //!
 //! Everything that would only end in a void run, or in none, is refused here, before a node starts.
 
+use std::ops::RangeInclusive;
+
 use quorumor_core::limits::VOTERS_MAX;
 
 use super::{Fault, FaultKind, Micros, Scenario, Target};
@@ -16,6 +18,8 @@ const QUIET_MIN: Micros = Micros::secs(1);
 const JUMP_MS_MAX: i64 = 1_000_000_000;
 /// A clock never runs at less than half its rate, nor at more than half too fast.
 const DRIFT_PPM_MAX: i64 = 500_000;
+/// As `serve --snapshot-entries` takes it.
+const SNAPSHOT_ENTRIES: RangeInclusive<u64> = 100..=10_000_000;
 /// Nodes of fewer have no two neighbours that make a majority without the rest.
 const RING_NODES_MIN: u32 = 4;
 
@@ -53,6 +57,14 @@ pub(super) fn scenario(scenario: &Scenario) -> Result<(), String> {
         Micros::millis(250),
         Micros::secs(10),
     )?;
+    if let Some(entries) = scenario.snapshot_entries
+        && !SNAPSHOT_ENTRIES.contains(&entries)
+    {
+        let (least, most) = (SNAPSHOT_ENTRIES.start(), SNAPSHOT_ENTRIES.end());
+        return Err(format!(
+            "`snapshot_entries` is {entries}: {least} to {most} are allowed"
+        ));
+    }
     if let Some(scale) = &scenario.scale {
         scale
             .check(scenario.seed)

@@ -41,6 +41,8 @@ struct File {
     election_timeout: Micros,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     floor_rate: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    snapshot_entries: Option<u64>,
     #[serde(default = "Workload::usual")]
     workload: Workload,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -89,6 +91,7 @@ pub(super) fn parse(text: &str) -> Result<Scenario, FileError> {
         faults,
         election_timeout_ms: file.election_timeout.0 / 1_000,
         floor_rate,
+        snapshot_entries: file.snapshot_entries,
         scale: file.scale,
     };
     check::scenario(&scenario).map_err(FileError::Senseless)?;
@@ -113,6 +116,7 @@ pub(super) fn render(scenario: &Scenario) -> String {
         nodes: scenario.nodes,
         election_timeout: Micros::millis(scenario.election_timeout_ms),
         floor_rate: Some(scenario.floor_rate),
+        snapshot_entries: scenario.snapshot_entries,
         workload: scenario.workload,
         scale: scenario.scale.clone(),
         faults: scenario.faults.iter().map(fault).collect(),

@@ -36,6 +36,7 @@ pub fn scenario(seed: u64) -> Scenario {
         election_timeout_ms: 1_250,
         // Whatever the faults leave of the load is judged.
         floor_rate: 0,
+        snapshot_entries: None,
         scale: None,
     }
 }

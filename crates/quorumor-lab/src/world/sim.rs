@@ -68,8 +68,11 @@ pub struct Options {
 pub enum Size {
     /// So little that a run of seconds meets every edge.
     Small,
-    /// What a scenario runs with: history as in production, a log that is cut after a thousand entries.
-    Scenario,
+    /// What a scenario runs with: history as in production, a log that is cut after a thousand entries, or as it says.
+    Scenario {
+        /// After how many entries.
+        snapshot_entries: Option<u64>,
+    },
 }
 
 /// Which faults come.

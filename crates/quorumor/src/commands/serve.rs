@@ -110,6 +110,9 @@ pub(crate) struct ServeArgs {
     /// Eventual mode: a member that is down or left for longer is forgotten, and the keys of its leases go
     #[arg(long, env = "QUORUMOR_REAP_AFTER", value_name = "TIME", value_parser = humantime::parse_duration)]
     pub(crate) reap_after: Option<Duration>,
+    /// Strong mode: after so many entries a snapshot is taken and the log cut, but for a quarter of them [default: 20000]
+    #[arg(long, env = "QUORUMOR_SNAPSHOT_ENTRIES", value_name = "N")]
+    pub(crate) snapshot_entries: Option<u64>,
     /// A TOML file with settings
     #[arg(long, env = "QUORUMOR_CONFIG", value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
@@ -176,6 +179,7 @@ impl ServeArgs {
             siblings: (!self.siblings.is_empty()).then(|| self.siblings.clone()),
             gc_grace_ms: self.gc_grace.map(millis),
             reap_ms: self.reap_after.map(millis),
+            snapshot_entries: self.snapshot_entries,
             peer_protocol_max: self.peer_protocol_max,
             #[cfg(feature = "plant")]
             plant: self.plant.clone(),

@@ -173,6 +173,7 @@ fn wild_values_are_refused_with_what_is_allowed() {
             "[scale]",
         ),
         ("election_timeout = \"1us\"".to_owned(), "election_timeout"),
+        ("snapshot_entries = 1".to_owned(), "100 to 10000000"),
     ] {
         refused(&text, &[part]);
     }

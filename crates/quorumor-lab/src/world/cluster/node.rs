@@ -42,6 +42,8 @@ pub(super) struct Place<'a> {
     pub(super) data_dir: &'a Path,
     /// Strong: the client addresses by which it joins a running cluster; none of a founder.
     pub(super) join: Option<&'a str>,
+    /// Strong: after how many entries it takes a snapshot, if the scenario says so.
+    pub(super) snapshot_entries: Option<u64>,
     /// Where the lab says what its disk and clocks do wrong.
     pub(super) fault_file: Option<&'a Path>,
     /// Where this node dials and sends to reach each other one.
@@ -78,6 +80,9 @@ pub(super) fn flags(node: NodeId, place: &Place<'_>) -> Vec<String> {
     }
     if let Some(path) = place.fault_file {
         flags.extend(["--fault-file".to_owned(), path.display().to_string()]);
+    }
+    if let (Mode::Strong, Some(entries)) = (place.mode, place.snapshot_entries) {
+        flags.extend(["--snapshot-entries".to_owned(), entries.to_string()]);
     }
     match (place.mode, place.join) {
         (Mode::Strong, Some(doors)) => {
@@ -306,6 +311,7 @@ mod tests {
             nodes,
             data_dir,
             join: None,
+            snapshot_entries: None,
             fault_file: None,
             overrides,
             listen: ("127.0.0.1:0".to_owned(), "127.0.0.1:0".to_owned()),

@@ -86,6 +86,7 @@ pub(super) struct Kitchen {
     logs: PathBuf,
     data: PathBuf,
     hooks: bool,
+    snapshot_entries: Option<u64>,
 }
 
 impl Kitchen {
@@ -102,6 +103,7 @@ impl Kitchen {
             logs,
             data: data.to_owned(),
             hooks: needs_hooks(scenario),
+            snapshot_entries: scenario.snapshot_entries,
         })
     }
 
@@ -136,6 +138,7 @@ impl Kitchen {
             nodes: &self.founders,
             data_dir: &self.data_dir(node),
             join: doors,
+            snapshot_entries: self.snapshot_entries,
             fault_file: self.hooks.then_some(fault_file.as_path()),
             overrides: &links.overrides(node),
             listen: links.listen(node),

@@ -255,12 +255,8 @@ fn kept(size: Size) -> (Compaction, HistoryWindow) {
             },
         ),
         // A node that was away for some seconds under load needs a snapshot.
-        Size::Scenario => (
-            Compaction {
-                entries_max: 1_000,
-                keep_entries: 500,
-                ..compaction
-            },
+        Size::Scenario { snapshot_entries } => (
+            Compaction::every(snapshot_entries.unwrap_or(1_000)),
             history,
         ),
     }

@@ -118,6 +118,8 @@ pub(super) struct Staged {
     out: BTreeSet<u64>,
     /// Newcomers that became members.
     joined: BTreeSet<u64>,
+    /// Who took whose place: clients and faults follow.
+    places: BTreeMap<u64, u64>,
     notes: Vec<String>,
     error: Option<std::io::Error>,
 }
@@ -143,7 +145,9 @@ pub fn run(scenario: &Scenario, mode: Mode, plant: Option<Plant>, path: &Path) -
         keys: 0,
         duration_ms: scenario.duration_us() / MS,
         faults: false,
-        size: Size::Scenario,
+        size: Size::Scenario {
+            snapshot_entries: scenario.snapshot_entries,
+        },
         plant,
         ..Options::new(mode, scenario.seed)
     };
@@ -193,6 +197,7 @@ impl Staged {
             full_by: BTreeMap::new(),
             out: BTreeSet::new(),
             joined: BTreeSet::new(),
+            places: BTreeMap::new(),
             notes: Vec::new(),
             error: None,
             scenario: scenario.clone(),
@@ -211,6 +216,25 @@ impl Staged {
         let written = self.history.event(Seen { at_us, node, kind });
         self.keep(written);
         self.notes.push(text);
+    }
+
+    /// Who serves the clients of this node now: itself, or whoever took its place.
+    fn stand_in(&self, node: u64) -> u64 {
+        let mut current = node;
+        // An id is given once, so nobody takes a place twice.
+        while let Some(&next) = self.places.get(&current) {
+            current = next;
+        }
+        current
+    }
+
+    /// Whose place a node took in the end; itself if nobody's.
+    fn place_of(&self, node: u64) -> u64 {
+        let mut current = node;
+        while let Some((&before, _)) = self.places.iter().find(|(_, new)| **new == current) {
+            current = before;
+        }
+        current
     }
 
     /// When the load ends.

@@ -46,7 +46,13 @@ enum Change {
     /// The newcomer is to take the place of the old one.
     Replacing(u64),
     /// The newcomer has taken it.
-    Done(u64),
+    Done,
+}
+
+impl Change {
+    const fn is_under_way(self) -> bool {
+        matches!(self, Self::Adding(_) | Self::Replacing(_))
+    }
 }
 
 impl Run {
@@ -61,11 +67,17 @@ impl Run {
     /// A fault begins: its target is resolved, once.
     pub(super) fn begin_fault(&mut self, fault: u32) {
         let planned = self.fault(fault);
-        let leader = self.target_leader(planned.start_us);
+        let leader = self.target_leader(planned.start_us).0;
+        let founders = self.options.nodes;
+        let stage = self.stage();
+        let leader = NodeId(stage.place_of(leader));
         let target = planned.kind.target();
-        let hit = target.resolve(&self.stage().scenario, fault, leader);
+        let places = target.resolve(&stage.scenario, fault, leader);
+        // Those in whose place others stand by now are hit in their stead.
+        let now = |place: u64| NodeId(stage.stand_in(place));
+        let hit: Vec<NodeId> = places.iter().map(|place| now(place.0)).collect();
+        let all: Vec<NodeId> = (1..=founders).map(now).collect();
         let nodes: Vec<u64> = hit.iter().map(|node| node.0).collect();
-        let all: Vec<NodeId> = (1..=self.options.nodes).map(NodeId).collect();
         let (counted, slow_before) = (self.held_back(&nodes), self.slow_writes(&nodes));
         let cut = held_links(&planned.kind, &hit, &all);
         let cut = cut.into_iter().map(|(from, to)| (from.0, to.0)).collect();
@@ -283,7 +295,21 @@ impl Run {
         for id in nodes {
             self.undo(id, fault, &planned.kind);
         }
-        self.record(fault, FaultStep::Healed);
+        if !self.progress(fault).change.is_under_way() {
+            self.record(fault, FaultStep::Healed);
+        }
+    }
+
+    /// A newcomer is a member in place of the old node.
+    fn take_place(&mut self, fault: u32, newcomer: u64, old: u64, why: &str) {
+        let stage = self.stage();
+        stage.joined.insert(newcomer);
+        stage.places.insert(old, newcomer);
+        self.put_out(old, why);
+        self.crash(old, false, FOR_EVER_US);
+        if self.progress(fault).ended {
+            self.record(fault, FaultStep::Healed);
+        }
     }
 
     fn undo(&mut self, id: u64, fault: u32, kind: &FaultKind) {
@@ -355,7 +381,7 @@ impl Run {
     fn target_leader(&mut self, start_us: u64) -> NodeId {
         let busiest = self.stage().plan.busiest_node(0, start_us.max(1));
         let busiest = busiest.unwrap_or(NodeId(1));
-        let named: Vec<u64> = (1..=self.options.nodes)
+        let named: Vec<u64> = (1..=self.nodes.len() as u64)
             .filter_map(|id| super::super::verdict::leader(&self.view_of(id)?))
             .collect();
         let majority = self.options.nodes as usize / 2;
@@ -449,11 +475,11 @@ impl Run {
         };
         if self.options.mode == Mode::Eventual {
             if let Change::Replacing(newcomer) = progress.change {
-                self.progress(fault).change = Change::Done(newcomer);
-                self.stage().joined.insert(newcomer);
+                self.progress(fault).change = Change::Done;
+                let why = "it left, and another node joined in its place";
+                self.take_place(fault, newcomer, old, why);
             }
-            self.put_out(old, "it left, and another node joined in its place");
-            return self.crash(old, false, FOR_EVER_US);
+            return;
         }
         let action = match progress.change {
             Change::Adding(newcomer) => ClusterAction::AddLearner {
@@ -465,7 +491,7 @@ impl Run {
                 node: node_id(newcomer),
                 replacing: Some(node_id(old)),
             },
-            Change::None | Change::Done(_) => return,
+            Change::None | Change::Done => return,
         };
         // Any node that runs, but the one that is to go, takes the request to the leader.
         let takes = |id: &u64| *id != old && self.nodes[*id as usize - 1].running.is_some();
@@ -477,19 +503,14 @@ impl Run {
     pub(super) fn members_changed(&mut self, fault: u32, done: bool) {
         let progress = self.progress(fault);
         let old = progress.nodes.first().copied();
-        progress.change = match (progress.change, done) {
-            (Change::Adding(newcomer), true) => Change::Replacing(newcomer),
-            (Change::Replacing(newcomer), true) => Change::Done(newcomer),
-            (change, _) => change,
-        };
-        if let Change::Done(newcomer) = progress.change {
-            progress.hits += 1;
-            self.stage().joined.insert(newcomer);
-            if let Some(old) = old {
-                self.put_out(old, "it was replaced as a member");
-                self.crash(old, false, FOR_EVER_US);
+        match (progress.change, old, done) {
+            (Change::Adding(newcomer), _, true) => progress.change = Change::Replacing(newcomer),
+            (Change::Replacing(newcomer), Some(old), true) => {
+                progress.change = Change::Done;
+                progress.hits += 1;
+                return self.take_place(fault, newcomer, old, "it was replaced as a member");
             }
-            return;
+            (Change::None | Change::Adding(_) | Change::Replacing(_) | Change::Done, _, _) => {}
         }
         let turn = 1;
         self.at(

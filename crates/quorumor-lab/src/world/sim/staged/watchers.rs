@@ -53,8 +53,9 @@ impl Run {
         if mine.at.is_some() {
             return;
         }
-        let id = mine.next % nodes + 1;
-        self.stage().watchers[watcher].next = id;
+        let place = mine.next % nodes + 1;
+        self.stage().watchers[watcher].next = place;
+        let id = self.stage().stand_in(place);
         let there = &self.nodes[id as usize - 1];
         let view = there
             .running
