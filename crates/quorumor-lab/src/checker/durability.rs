@@ -337,9 +337,12 @@ fn is_discarded(key: &KeyHistory<'_>, write: &Write<'_>, entries: &[&FinalEntry]
         values.any(|value| Some(value.as_str()) == write.value)
     });
     let sees = |one: &Write<'_>, other: &Write<'_>| covers(one.context(), other.dot());
+    // A deletion that everybody knew is forgotten, and then no later context names it.
+    let forgotten = |winner: &Write<'_>| write.value.is_none() && winner.began_after(write);
     let beats = |winner: &&Write<'_>| {
         winner.rank > write.rank
             && winner.context().is_some()
+            && !forgotten(winner)
             && !sees(winner, write)
             && !sees(write, winner)
     };

@@ -3,13 +3,14 @@
 //! Discarded is what the contexts on record prove ([`WriteFate::discarded`]); where a context is missing a write counts as replaced, so
 //! this never asks too much. Where the final states list dots, each discarded write's dot must be among them; where they only
 //! count, or where a bounded list is full, all counts together must reach the number proven: each discarded write was seen beside its winner by some node, which
-//! must have counted it, but not by every node.
+//! must have counted it, but not by every node. That node may be gone for good, and its ledger with it: what was acknowledged before a
+//! node was put out isn't asked for.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::durability::{Fates, WriteFate};
+use super::durability::Fates;
 use super::{Evidence, Finding, Property};
-use crate::history::{Dot, FinalState, History, Mode, Op, OpId, Version};
+use crate::history::{Dot, EventKind, FinalState, History, Mode, Op, OpId, Version};
 
 /// A node lists so many of the last discarded writes (`quorumor-gossip`, `ledger.rs`); its count goes on.
 const LISTED_MAX: usize = 1_024;
@@ -19,10 +20,15 @@ pub fn check(history: &History, fates: &Fates) -> Option<Finding> {
     if history.header.mode != Mode::Eventual {
         return None;
     }
-    let discarded: Vec<&WriteFate> = fates
+    let ops: BTreeMap<OpId, &Op> = history.ops.iter().map(|op| (op.id(), op)).collect();
+    let gone_us = last_out(history);
+    let asked = |op: &&Op| op.returned_us() > gone_us;
+    let discarded: Vec<&Op> = fates
         .writes
         .iter()
         .filter(|write| write.discarded)
+        .filter_map(|write| ops.get(&write.op).copied())
+        .filter(asked)
         .collect();
     // A list is bounded, a count isn't: where a list is full, or one is missing, only counts can be compared.
     let is_whole = |state: &FinalState| {
@@ -35,7 +41,7 @@ pub fn check(history: &History, fates: &Fates) -> Option<Finding> {
             .iter()
             .filter_map(|state| state.ledger.as_ref());
         let listed: BTreeSet<Dot> = dots.flatten().copied().collect();
-        return Some(by_dots(history, &discarded, &listed));
+        return Some(by_dots(&discarded, &listed));
     }
     let counts: Vec<u64> = history
         .finals
@@ -60,13 +66,18 @@ pub fn check(history: &History, fates: &Fates) -> Option<Finding> {
     ))
 }
 
-fn by_dots(history: &History, discarded: &[&WriteFate], listed: &BTreeSet<Dot>) -> Finding {
-    let ops: BTreeMap<OpId, &Op> = history.ops.iter().map(|op| (op.id(), op)).collect();
+/// When the last node was put out for good; none = all are there.
+fn last_out(history: &History) -> Option<u64> {
+    let out = history.events.iter().filter_map(|event| match event.kind {
+        EventKind::Out(_) => Some(event.at_us),
+        EventKind::Leader { .. } | EventKind::Member { .. } | EventKind::Note(_) => None,
+    });
+    out.max()
+}
+
+fn by_dots(discarded: &[&Op], listed: &BTreeSet<Dot>) -> Finding {
     let mut evidence = Vec::new();
-    for write in discarded {
-        let Some(op) = ops.get(&write.op) else {
-            continue;
-        };
+    for op in discarded {
         if dot(op).is_some_and(|dot| !listed.contains(&dot)) {
             let text = "a write lost to a concurrent one, and no ledger lists it";
             evidence.push(Evidence::new(text, &[op]));

@@ -29,6 +29,7 @@ pub(crate) fn read(text: &str) -> History {
             Some(&"fence") => fence(&mut story.history, &words),
             Some(&"fault") => fault(&mut story.history, &words),
             Some(&"sees") => sees(&mut story.history, &words),
+            Some(&"out") => out(&mut story.history, &words),
             Some(&"final") => state(&mut story.history, &words),
             Some(_) => op(&mut story, line),
         }
@@ -350,6 +351,15 @@ fn sees(history: &mut History, words: &[&str]) {
             subject: node(words[3]),
             state,
         },
+    });
+}
+
+/// `out 20 @3`
+fn out(history: &mut History, words: &[&str]) {
+    history.events.push(Event {
+        at_us: ms(words[1]),
+        node: node(words[2]),
+        kind: EventKind::Out("it left".to_owned()),
     });
 }
 
