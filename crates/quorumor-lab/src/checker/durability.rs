@@ -7,14 +7,20 @@
 //! 5. is gone, with nothing that could have replaced it.
 //!
 //! Strong: 3 to 5 are broken promises; of two writes the one of higher revision saw the other. Eventual: 5 is
-//! broken; 4 only if the loser had seen the winner; 3 is the documented price, and is counted (that the conflict ledgers list
+//! broken, unless the node that acknowledged lost its disk within [`SPREAD_US`], since the promise is its log and that it
+//! spreads; 4 only if the loser had seen the winner; 3 is the documented price, and is counted (that the conflict ledgers list
 //! it is [`super::ledger`]'s). Keys under a lease go with it, and are judged by [`super::lease`].
 
 use serde::{Deserialize, Serialize};
 
 use super::order::{KeyHistory, Rank, Write, by_key};
 use super::{Evidence, Finding, Property, Verdict};
-use crate::history::{Dot, FinalEntry, History, Mode, OpId};
+use crate::history::{
+    Dot, FaultAction, FaultRecord, FaultStep, FinalEntry, History, Mode, NodeId, OpId,
+};
+
+/// What a node acknowledged may be on its disk alone for so long: rounds of gossip, and of anti-entropy where those were lost.
+pub const SPREAD_US: u64 = 3_000_000;
 
 /// What became of an acknowledged write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -115,6 +121,7 @@ pub fn check(history: &History) -> Fates {
         .max();
     let mut judge = Judge {
         mode,
+        disks_lost: disks_lost(history),
         counts: FateCounts::default(),
         writes: Vec::new(),
         evidence: Vec::new(),
@@ -156,8 +163,25 @@ pub fn check(history: &History) -> Fates {
     }
 }
 
+/// When which node's disk was emptied or damaged.
+fn disks_lost(history: &History) -> Vec<(NodeId, u64)> {
+    let damages = |record: &&FaultRecord| {
+        let action = record.action;
+        let damages = [
+            FaultAction::Wipe,
+            FaultAction::TearLog,
+            FaultAction::FlipBit,
+        ];
+        record.step == FaultStep::Effective && damages.contains(&action)
+    };
+    let records = history.faults.iter().filter(damages);
+    let lost = records.flat_map(|record| record.nodes.iter().map(|&node| (node, record.at_us)));
+    lost.collect()
+}
+
 struct Judge {
     mode: Mode,
+    disks_lost: Vec<(NodeId, u64)>,
     counts: FateCounts,
     writes: Vec<WriteFate>,
     evidence: Vec<Evidence>,
@@ -177,7 +201,8 @@ impl Judge {
             let (fate, other) = fate(self.mode, key, entries, winner, write);
             let broken = match (self.mode, fate) {
                 (_, Fate::Visible | Fate::Superseded | Fate::Unjudged) => false,
-                (_, Fate::NoSuccessor)
+                (Mode::Eventual, Fate::NoSuccessor) => !self.had_no_time_to_spread(write),
+                (Mode::Strong, Fate::NoSuccessor)
                 | (Mode::Strong, Fate::LostToConcurrent | Fate::LostToEarlier) => true,
                 (Mode::Eventual, Fate::LostToConcurrent) => false,
                 (Mode::Eventual, Fate::LostToEarlier) => {
@@ -200,6 +225,19 @@ impl Judge {
                     .push(Evidence::new(broken_text(fate, write, entries), &ops));
             }
         }
+    }
+}
+
+impl Judge {
+    /// Whether the disk that held the write was lost soon after the acknowledgement.
+    fn had_no_time_to_spread(&self, write: &Write<'_>) -> bool {
+        let soon = |lost_us: u64| {
+            write
+                .acked
+                .is_some_and(|acked| (acked..=acked.saturating_add(SPREAD_US)).contains(&lost_us))
+        };
+        let mut lost = self.disks_lost.iter();
+        lost.any(|&(node, lost_us)| node == write.op.invoke.node && soon(lost_us))
     }
 }
 

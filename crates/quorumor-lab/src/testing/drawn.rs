@@ -316,6 +316,7 @@ fn fault(history: &mut History, words: &[&str]) {
     let action = match words[2] {
         "kill" => FaultAction::Kill,
         "pause" => FaultAction::Pause,
+        "wipe" => FaultAction::Wipe,
         "partition" => FaultAction::Partition,
         other => panic!("{other} is no fault that is drawn"),
     };
