@@ -43,7 +43,7 @@ impl Cell {
         let cell = |column: &Column| Self {
             scenario: comparison.scenario.name.clone(),
             teaches: teaches.to_owned(),
-            column: column.label.clone(),
+            column: system(&column.label, column.world),
             world: column.world,
             verdict: column.judgement(),
             void: column
@@ -91,6 +91,12 @@ pub struct Matrix {
 /// A column of the matrix: its label and where it ran.
 type Heading = (String, World);
 
+/// A label without the world, which is a column's own here.
+fn system(label: &str, world: World) -> String {
+    let suffix = format!(", {}", world_words(world));
+    label.strip_suffix(&suffix).unwrap_or(label).to_owned()
+}
+
 impl Matrix {
     /// Of many comparisons, each with its report at `SCENARIO/report.html`.
     pub fn of<'a>(
@@ -108,6 +114,10 @@ impl Matrix {
         }
         versions.sort_unstable();
         versions.dedup();
+        let mut refusals = refusals;
+        for refusal in &mut refusals {
+            refusal.column = system(&refusal.column, refusal.world);
+        }
         Self {
             cells,
             refusals,
