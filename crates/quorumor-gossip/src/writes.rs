@@ -212,7 +212,8 @@ impl GossipReplica {
         if self.config.planted.is(Plant::WallClockOrder) {
             return (Stamp::from_wall_ms(self.now.wall_ms), Context::default());
         }
-        (self.hlc.stamp(self.now.wall_ms, seen), context)
+        // Two above what it has seen: the end of a lease may take the one between, and must not outrank this by its writer's id.
+        (self.hlc.stamp(self.now.wall_ms, seen.next()), context)
     }
 
     /// A key as this node's next write finds it: own writes under way included.

@@ -111,3 +111,25 @@ fn the_end_of_a_lease_takes_nothing_that_was_bound_to_the_next_one_meanwhile() {
     world.run_ms(5_000);
     assert_eq!(world.read(1, "svc/web").as_deref(), Some("new"));
 }
+
+/// The clock of the first owner had run ahead, so that only what writes had seen orders them: just above it.
+#[test]
+fn the_end_of_a_lease_beats_no_write_that_had_seen_what_it_removes() {
+    let mut world = World::cluster(3, 64);
+    world.jump_clock(3, 100_000);
+    let first = world.grant(3, 3_000);
+    world.write(3, vec![put_under(first, "svc/web", "old")]);
+    world.jump_clock(3, -100_000);
+    world.until("seen", 2_000, |world| world.read(1, "svc/web").is_some());
+    let second = world.grant(1, 60_000);
+    world.partition(&[3], &[1, 2]);
+    world.write(1, vec![put_under(second, "svc/web", "new")]);
+    world.run_ms(4_000);
+    assert_eq!(world.read(3, "svc/web"), None);
+    world.heal();
+    world.until("everywhere", 20_000, |world| {
+        [1, 2, 3]
+            .iter()
+            .all(|id| world.read(*id, "svc/web").as_deref() == Some("new"))
+    });
+}

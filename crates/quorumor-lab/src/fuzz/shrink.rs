@@ -1,7 +1,7 @@
 //! Shrinking: from a scenario that fails to a smaller one that still does.
 //!
 //! Faults are left out in halves, then one by one (delta debugging: Zeller and Hildebrandt, 2002), then shortened, then riders and load
-//! are taken away. Each step is kept only if the smaller scenario still fails.
+//! are taken away. Each step is kept only if the smaller scenario still fails, and is one that a file may hold.
 
 use anyhow::Result;
 
@@ -40,7 +40,9 @@ struct Search<'a> {
 impl Search<'_> {
     /// Keeps a smaller scenario if it still fails.
     fn keeps(&mut self, smaller: Scenario) -> Result<bool> {
-        if self.runs == 0 || smaller == self.smallest {
+        // What nobody could play again from its file is no help.
+        let is_file = Scenario::parse(&smaller.render()).is_ok();
+        if self.runs == 0 || smaller == self.smallest || !is_file {
             return Ok(false);
         }
         self.runs -= 1;

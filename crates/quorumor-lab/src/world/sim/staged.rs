@@ -116,6 +116,8 @@ pub(super) struct Staged {
     down_by: BTreeMap<u64, BTreeSet<u32>>,
     full_by: BTreeMap<u64, BTreeSet<u32>>,
     out: BTreeSet<u64>,
+    /// Nodes that say goodbye, and take nothing from clients meanwhile.
+    leaving: BTreeSet<u64>,
     /// Newcomers that became members.
     joined: BTreeSet<u64>,
     /// Who took whose place: clients and faults follow.
@@ -196,6 +198,7 @@ impl Staged {
             down_by: BTreeMap::new(),
             full_by: BTreeMap::new(),
             out: BTreeSet::new(),
+            leaving: BTreeSet::new(),
             joined: BTreeSet::new(),
             places: BTreeMap::new(),
             notes: Vec::new(),

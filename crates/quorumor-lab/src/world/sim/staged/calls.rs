@@ -214,7 +214,7 @@ impl Run {
         let listens = self
             .nodes
             .get(id as usize - 1)
-            .is_some_and(|node| node.running.is_some());
+            .is_some_and(|node| node.running.is_some() && !stage.leaving.contains(&id));
         if !listens {
             let ended = Ended::failed(Outcome::Fail, Cause::Unreachable, "nobody listens");
             self.close(number, ended);

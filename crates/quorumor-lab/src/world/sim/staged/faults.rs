@@ -458,6 +458,7 @@ impl Run {
             self.progress(fault).change = Change::Adding(newcomer);
             return self.change_members(fault);
         }
+        self.stage().leaving.insert(old);
         self.give(old, Input::Leave);
         self.progress(fault).hits += 1;
         self.progress(fault).change = Change::Replacing(newcomer);
