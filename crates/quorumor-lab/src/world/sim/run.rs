@@ -59,6 +59,11 @@ pub(super) enum Event {
         call: CallId,
         request: Request,
     },
+    /// Nobody waits for the answer of a call any more.
+    Cancel {
+        node: u64,
+        call: CallId,
+    },
     Think {
         client: usize,
     },
@@ -251,6 +256,7 @@ impl Run {
         | Event::Contact { node, .. }
         | Event::Timer { node, .. }
         | Event::Request { node, .. }
+        | Event::Cancel { node, .. }
         | Event::Disk { node, .. }
         | Event::Write { node, .. }) = event
         else {
@@ -297,6 +303,7 @@ impl Run {
                 call,
                 request,
             } => self.request(node, call, request),
+            Event::Cancel { node, call } => self.give(node, Input::Cancel { call }),
             Event::Disk { node, boot, state } => self.disk_state(node, boot, state),
             Event::Strong(happening) => self.happen(happening),
             Event::Staged(happening) => self.happen_staged(happening),

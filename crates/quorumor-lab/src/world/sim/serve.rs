@@ -106,12 +106,8 @@ impl Run {
             op,
             Ended::failed(Outcome::Unknown, Cause::TimedOut, "the deadline passed"),
         );
-        self.give(
-            id,
-            Input::Cancel {
-                call: CallId::new(op),
-            },
-        );
+        let call = CallId::new(op);
+        self.at(self.now_us, Event::Cancel { node: id, call });
     }
 
     /// The node answers.

@@ -1,7 +1,7 @@
 //! Operations: due, sent to their node, answered, late; and on record from the first to the last.
 
 use quorumor_core::{
-    CallId, ClientSeq, Command, Error, Input, Position, Reply, Request, RequestId, SessionAction,
+    CallId, ClientSeq, Command, Error, Position, Reply, Request, RequestId, SessionAction,
 };
 
 use super::super::run::{Event, Run};
@@ -231,7 +231,7 @@ impl Run {
         let late = Ended::failed(Outcome::Unknown, Cause::TimedOut, "the deadline passed");
         self.close(number, late);
         let call = CallId::new(number);
-        self.give(id, Input::Cancel { call });
+        self.at(self.now_us, Event::Cancel { node: id, call });
     }
 
     /// A node died: whoever waits for it learns that the connection broke.

@@ -131,3 +131,30 @@ fn overlapping_faults_undo_only_what_they_did() {
         assert!(taken(7, 10) > 0, "{kind}: it is not over");
     }
 }
+
+/// Nothing reaches a paused process, not even that its callers gave up: the others hear nothing of it, and elect another leader.
+#[test]
+fn a_leader_that_stands_still_for_long_is_replaced_meanwhile() {
+    let text = r#"
+        name = "still"
+        teaches = "A leader that stands still leads no longer."
+        duration = "14s"
+        nodes = 3
+        [[fault]]
+        kind = "pause"
+        on = "leader"
+        at = "2s"
+        lasts = "8s"
+    "#;
+    let (_, history, _) = play(&Scenario::parse(text).unwrap(), Mode::Strong);
+    let paused = history.faults.first().unwrap();
+    let until_us = paused.at_us + 8_000_000;
+    let another = history.events.iter().any(|event| {
+        let leader = match event.kind {
+            EventKind::Leader { leader, .. } => leader,
+            EventKind::Member { .. } | EventKind::Out(_) | EventKind::Note(_) => return false,
+        };
+        (paused.at_us..until_us).contains(&event.at_us) && !paused.nodes.contains(&leader)
+    });
+    assert!(another, "{:?}", history.events);
+}

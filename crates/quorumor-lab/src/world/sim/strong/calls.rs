@@ -1,8 +1,8 @@
 //! The actors' side of the loop: a request is sent, once or again, and each of its tries ends.
 
 use quorumor_core::{
-    CallId, Certainty, ClientSeq, ClusterAction, Command, Error, Input, LeaseAction, Reply,
-    Request, RequestId, Revision, View,
+    CallId, Certainty, ClientSeq, ClusterAction, Command, Error, LeaseAction, Reply, Request,
+    RequestId, Revision, View,
 };
 
 use super::actor::{Kind, MS, Plan, Surroundings, Wish};
@@ -180,7 +180,7 @@ impl Run {
         };
         self.end_call(call, Err(UNKNOWN));
         let call = CallId::new(call);
-        self.give(node, Input::Cancel { call });
+        self.at(self.now_us, Event::Cancel { node, call });
     }
 
     /// The node of these tries is gone.
