@@ -1,6 +1,6 @@
 //! Conflict accounting (eventual mode): every write that the conflict rule discarded for a concurrent one is in a ledger.
 //!
-//! Discarded is what the contexts on record prove ([`WriteFate::discarded`]); where a context is missing a write counts as replaced, so
+//! Discarded is what the contexts on record prove ([`super::durability::WriteFate::discarded`]); where a context is missing a write counts as replaced, so
 //! this never asks too much. Where the final states list dots, each discarded write's dot must be among them; where they only
 //! count, or where a bounded list is full, all counts together must reach the number proven: each discarded write was seen beside its winner by some node, which
 //! must have counted it, but not by every node. That node may be gone for good, and its ledger with it: what was acknowledged before a
