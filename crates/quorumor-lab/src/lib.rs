@@ -18,6 +18,7 @@ pub mod fuzz;
 mod guarded;
 pub mod history;
 pub mod network;
+mod places;
 #[cfg(feature = "plant")]
 pub mod planted;
 mod predictions;

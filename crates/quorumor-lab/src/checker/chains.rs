@@ -1,10 +1,11 @@
 //! Chains of session tokens: what each session wrote and saw of a key, and who carries a token that another session was given.
 //!
-//! Not a checker: the two guarantees about the order of writes share it. A session is sequential, so the order of invocation is its order.
+//! Not a checker: the two guarantees about the order of writes share it, each with a [`Rule`]. A session is sequential, so the order of invocation is its order.
 
 use std::collections::{BTreeMap, HashMap};
 
 use super::order::{KeyHistory, Rank, by_key};
+use super::{Evidence, Finding, Property};
 use crate::history::{History, Op, SessionId};
 
 /// A write of a session, or an answer that it was given, of known version.
@@ -25,7 +26,7 @@ pub(super) struct Chains<'a> {
 }
 
 /// The chains, key by key. Keys under a lease are left out: their absence tells nothing of order.
-pub(super) fn chains(history: &History) -> Vec<Chains<'_>> {
+fn chains(history: &History) -> Vec<Chains<'_>> {
     let keys = by_key(history).into_iter().filter(|(_, key)| !key.leased);
     keys.map(|(name, key)| {
         let mut links: BTreeMap<SessionId, Vec<Link<'_>>> = BTreeMap::new();
@@ -64,7 +65,7 @@ pub(super) fn chains(history: &History) -> Vec<Chains<'_>> {
 }
 
 /// Who carries a token that its own session was never given: for each such operation the answer of another session that gave it.
-pub(super) fn handed_over(history: &History) -> HashMap<crate::history::OpId, &Op> {
+fn handed_over(history: &History) -> HashMap<crate::history::OpId, &Op> {
     let mut given: HashMap<&str, Vec<&Op>> = HashMap::new();
     for op in &history.ops {
         if let Some(token) = op.answer().and_then(|ret| ret.token.as_deref()) {
@@ -86,4 +87,60 @@ pub(super) fn handed_over(history: &History) -> HashMap<crate::history::OpId, &O
         }
     }
     bearers
+}
+
+/// What tells the two guarantees apart.
+pub(super) struct Rule {
+    pub(super) property: Property,
+    /// Whether they are about what a session wrote, or about what it read.
+    pub(super) wrote: bool,
+    /// Of a session's links on a key: judges each of its writes that carried a token.
+    pub(super) ordered: fn(&Chains<'_>, &[Link<'_>], &mut u64, &mut Vec<Evidence>),
+    /// What a reader with a token of the chain missed, in words.
+    pub(super) missed: &'static str,
+    /// What was judged, and how it is wrong, in words.
+    pub(super) words: (&'static str, &'static str),
+}
+
+/// Judges a history by a rule; none = no session sent a token.
+pub(super) fn judge(history: &History, rule: &Rule) -> Option<Finding> {
+    if history.ops.iter().all(|op| op.invoke.token.is_none()) {
+        return None;
+    }
+    let bearers = handed_over(history);
+    let (mut judged, mut evidence) = (0u64, Vec::new());
+    for chain in &chains(history) {
+        for links in chain.links.values() {
+            (rule.ordered)(chain, links, &mut judged, &mut evidence);
+        }
+        for sight in &chain.key.sights {
+            let (Some(giver), Ok(seen)) = (bearers.get(&sight.op.id()), chain.key.rank_seen(sight))
+            else {
+                continue;
+            };
+            judged += 1;
+            let highest = highest(chain, giver, rule.wrote);
+            if let Some(link) = highest.filter(|link| Some(link.rank) > seen) {
+                let text = format!(
+                    "a reader with a token of {} missed {} {}",
+                    link.op.invoke.session, rule.missed, chain.name
+                );
+                evidence.push(Evidence::new(text, &[link.op, giver, sight.op]));
+            }
+        }
+    }
+    let (what, wrong) = rule.words;
+    let summary = format!(
+        "{judged} writes and reads after a session's {what}, {} {wrong}",
+        evidence.len()
+    );
+    Some(Finding::from_evidence(rule.property, summary, evidence))
+}
+
+/// The highest that the giver's session had written (or read) of the key when the token was given.
+fn highest<'c, 'a>(chain: &'c Chains<'a>, giver: &Op, wrote: bool) -> Option<&'c Link<'a>> {
+    let by_then =
+        |link: &&Link<'_>| link.wrote == wrote && Some(link.ended_us) <= giver.returned_us();
+    let links = chain.links.get(&giver.invoke.session)?;
+    links.iter().filter(by_then).max_by_key(|link| link.rank)
 }

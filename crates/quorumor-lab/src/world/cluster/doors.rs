@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use quorumor_client::{Client, ClientError};
 
 use crate::history::{ClientId, NodeId};
+use crate::places::Places;
 
 /// The endpoints of all nodes and the connections of all clients.
 #[derive(Debug, Default)]
@@ -17,7 +18,7 @@ pub(super) struct Doors {
     endpoints: Mutex<BTreeMap<NodeId, String>>,
     clients: Mutex<BTreeMap<(ClientId, NodeId), (String, Client)>>,
     /// Who took whose place.
-    places: Mutex<BTreeMap<NodeId, NodeId>>,
+    places: Mutex<Places>,
 }
 
 impl Doors {
@@ -33,28 +34,17 @@ impl Doors {
 
     /// From now on the clients of `old` go to `new`.
     pub(super) fn replace(&self, old: NodeId, new: NodeId) {
-        self.places.lock().insert(old, new);
+        self.places.lock().replace(old, new);
     }
 
     /// Who serves the clients of this node now: itself, or whoever took its place.
     pub(super) fn stand_in(&self, node: NodeId) -> NodeId {
-        let places = self.places.lock();
-        let mut current = node;
-        // An id is given once, so nobody takes a place twice.
-        while let Some(&next) = places.get(&current) {
-            current = next;
-        }
-        current
+        self.places.lock().stand_in(node)
     }
 
     /// Whose place a node took in the end; itself if nobody's.
     pub(super) fn place_of(&self, node: NodeId) -> NodeId {
-        let places = self.places.lock();
-        let mut current = node;
-        while let Some((&before, _)) = places.iter().find(|(_, new)| **new == current) {
-            current = before;
-        }
-        current
+        self.places.lock().place_of(node)
     }
 
     /// The client's own connection to the node, made at the first use and whenever the node has moved.
@@ -69,21 +59,5 @@ impl Doors {
         let fresh = Client::pinned(endpoint.clone())?;
         clients.insert((client, node), (endpoint, fresh.clone()));
         Ok(fresh)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn clients_follow_their_node_through_each_replacement() {
-        let doors = Doors::default();
-        let [one, four, five] = [1, 4, 5].map(NodeId);
-        assert_eq!((doors.stand_in(one), doors.place_of(one)), (one, one));
-        doors.replace(one, four);
-        doors.replace(four, five);
-        assert_eq!((doors.stand_in(one), doors.place_of(five)), (five, one));
-        assert_eq!(doors.stand_in(NodeId(2)), NodeId(2));
     }
 }

@@ -26,6 +26,7 @@ use crate::checker::{Evidence, Finding, Property};
 use crate::history::{
     ClientId, Event as Seen, EventKind, Header, HistoryWriter, Mode, NodeId, World,
 };
+use crate::places::Places;
 use crate::process::Processes;
 use crate::scenario::Scenario;
 use crate::workload::rider::Rider;
@@ -121,7 +122,7 @@ pub(super) struct Staged {
     /// Newcomers that became members.
     joined: BTreeSet<u64>,
     /// Who took whose place: clients and faults follow.
-    places: BTreeMap<u64, u64>,
+    places: Places,
     notes: Vec<String>,
     error: Option<std::io::Error>,
 }
@@ -200,7 +201,7 @@ impl Staged {
             out: BTreeSet::new(),
             leaving: BTreeSet::new(),
             joined: BTreeSet::new(),
-            places: BTreeMap::new(),
+            places: Places::default(),
             notes: Vec::new(),
             error: None,
             scenario: scenario.clone(),
@@ -219,25 +220,6 @@ impl Staged {
         let written = self.history.event(Seen { at_us, node, kind });
         self.keep(written);
         self.notes.push(text);
-    }
-
-    /// Who serves the clients of this node now: itself, or whoever took its place.
-    fn stand_in(&self, node: u64) -> u64 {
-        let mut current = node;
-        // An id is given once, so nobody takes a place twice.
-        while let Some(&next) = self.places.get(&current) {
-            current = next;
-        }
-        current
-    }
-
-    /// Whose place a node took in the end; itself if nobody's.
-    fn place_of(&self, node: u64) -> u64 {
-        let mut current = node;
-        while let Some((&before, _)) = self.places.iter().find(|(_, new)| **new == current) {
-            current = before;
-        }
-        current
     }
 
     /// When the load ends.

@@ -104,8 +104,8 @@ impl Run {
     fn open_session(&mut self, client: ClientId, lane: u32, node: NodeId) {
         let action = SessionAction::Open { ttl_ms: 60_000 };
         let who = Who::Session(client, lane);
-        let node = self.stage().stand_in(node.0);
-        self.ask(who, node, Command::Session(action));
+        let node = self.stage().places.stand_in(node);
+        self.ask(who, node.0, Command::Session(action));
     }
 
     /// The client's process is still busy: the operation is on record, and never sent.
@@ -369,7 +369,7 @@ impl super::Staged {
             process: ProcessId(0),
             client,
             session: SessionId(0),
-            node: NodeId(self.stand_in(node.0)),
+            node: self.places.stand_in(node),
             key: String::new(),
             action: crate::history::Action::Get,
             lease: None,

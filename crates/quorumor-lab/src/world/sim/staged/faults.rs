@@ -67,16 +67,16 @@ impl Run {
     /// A fault begins: its target is resolved, once.
     pub(super) fn begin_fault(&mut self, fault: u32) {
         let planned = self.fault(fault);
-        let leader = self.target_leader(planned.start_us).0;
+        let leader = self.target_leader(planned.start_us);
         let founders = self.options.nodes;
         let stage = self.stage();
-        let leader = NodeId(stage.place_of(leader));
+        let leader = stage.places.place_of(leader);
         let target = planned.kind.target();
         let places = target.resolve(&stage.scenario, fault, leader);
         // Those in whose place others stand by now are hit in their stead.
-        let now = |place: u64| NodeId(stage.stand_in(place));
-        let hit: Vec<NodeId> = places.iter().map(|place| now(place.0)).collect();
-        let all: Vec<NodeId> = (1..=founders).map(now).collect();
+        let now = |place: NodeId| stage.places.stand_in(place);
+        let hit: Vec<NodeId> = places.into_iter().map(now).collect();
+        let all: Vec<NodeId> = (1..=founders).map(|id| now(NodeId(id))).collect();
         let nodes: Vec<u64> = hit.iter().map(|node| node.0).collect();
         let (counted, slow_before) = (self.held_back(&nodes), self.slow_writes(&nodes));
         let cut = held_links(&planned.kind, &hit, &all);
@@ -304,7 +304,7 @@ impl Run {
     fn take_place(&mut self, fault: u32, newcomer: u64, old: u64, why: &str) {
         let stage = self.stage();
         stage.joined.insert(newcomer);
-        stage.places.insert(old, newcomer);
+        stage.places.replace(NodeId(old), NodeId(newcomer));
         self.put_out(old, why);
         self.crash(old, false, FOR_EVER_US);
         if self.progress(fault).ended {

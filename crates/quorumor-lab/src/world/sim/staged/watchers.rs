@@ -55,7 +55,7 @@ impl Run {
         }
         let place = mine.next % nodes + 1;
         self.stage().watchers[watcher].next = place;
-        let id = self.stage().stand_in(place);
+        let id = self.stage().places.stand_in(NodeId(place)).0;
         let there = &self.nodes[id as usize - 1];
         let view = there
             .running
