@@ -11,6 +11,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     compiler.open_files([
         "quorumor/v1/state.proto",
         "quorumor/v1/cluster.proto",
+        "quorumor/v1/registry.proto",
         "quorumor/v1/peer.proto",
     ])?;
     let out = PathBuf::from(std::env::var("OUT_DIR")?);

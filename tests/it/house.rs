@@ -67,10 +67,14 @@ fn crates_know_only_whom_the_dependency_rule_allows() {
         ("quorumor-proto", vec!["quorumor-core"]),
         ("quorumor-client", vec!["quorumor-core", "quorumor-proto"]),
         ("quorumor-bench", vec!["quorumor-proto"]),
+        ("quorumor-gateway", vec!["quorumor-proto"]),
+        ("quorumor-dns", vec!["quorumor-proto"]),
         (
             "quorumor-server",
             vec![
                 "quorumor-core",
+                "quorumor-dns",
+                "quorumor-gateway",
                 "quorumor-gossip",
                 "quorumor-proto",
                 "quorumor-raft",
