@@ -98,7 +98,9 @@ fn alarm_to_wire(alarm: &Alarm) -> pb::Alarm {
     }
 }
 
-const fn state_to_wire(state: MemberState) -> pb::MemberState {
+/// What is believed of a member, for the wire.
+#[must_use]
+pub const fn member_state_to_wire(state: MemberState) -> pb::MemberState {
     match state {
         MemberState::Alive => pb::MemberState::Alive,
         MemberState::Suspect => pb::MemberState::Suspect,
@@ -119,16 +121,18 @@ pub fn cluster_member_to_wire(member: &Member, leader: Option<NodeId>) -> pb::Cl
         client_address: member.client_address.clone().unwrap_or_default(),
         voter: member.voter,
         leader: leader == Some(member.node),
-        state: state_to_wire(member.state).into(),
+        state: member_state_to_wire(member.state).into(),
         store_id: member.store.map_or(0, StoreId::as_u64),
         promote_when_ready: member.promote,
     }
 }
 
-fn member_to_wire(member: &Member, now: Mono) -> pb::Member {
+/// A member for the wire, as of this moment of its describer.
+#[must_use]
+pub fn member_to_wire(member: &Member, now: Mono) -> pb::Member {
     pb::Member {
         node_id: member.node.as_u64(),
-        state: state_to_wire(member.state).into(),
+        state: member_state_to_wire(member.state).into(),
         peer_address: member
             .peer_address
             .map(|address| address.to_string())

@@ -14,6 +14,7 @@ use quorumor_core::limits::REQUEST_BYTES_MAX;
 use quorumor_core::{Error, Health, Mode, Role};
 use quorumor_proto::DESCRIPTORS;
 use quorumor_proto::pb::cluster_service_server::{self, ClusterServiceServer};
+use quorumor_proto::pb::registry_service_server::{self, RegistryServiceServer};
 use quorumor_proto::pb::state_service_server::{SERVICE_NAME, StateServiceServer};
 use quorumor_proto::status::to_status;
 use tokio::net::TcpListener;
@@ -63,10 +64,12 @@ pub(crate) async fn serve(
 ) -> Result<(), tonic::transport::Error> {
     let (reporter, health) = health_reporter();
     let cluster = ClusterServiceServer::new(service.clone());
+    let registry = RegistryServiceServer::new(service.clone());
     let state = StateServiceServer::new(service).max_decoding_message_size(REQUEST_BYTES_MAX);
     let auth = Arc::clone(&trust.auth);
     let grpc = Routes::new(state)
         .add_service(cluster)
+        .add_service(registry)
         .add_service(health)
         .add_service(
             reflection()
@@ -305,6 +308,7 @@ fn statuses(handles: &[Handle]) -> Vec<(&'static str, bool)> {
     }
     statuses.push(("", all));
     statuses.push((SERVICE_NAME, all));
+    statuses.push((registry_service_server::SERVICE_NAME, all));
     let strong = handles.iter().find(|handle| handle.mode() == Mode::Strong);
     if let Some(handle) = strong.or(handles.first()) {
         let serves = handle.published().view.status.health == Health::Serving;

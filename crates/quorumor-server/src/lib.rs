@@ -44,6 +44,7 @@ mod metrics;
 mod origin;
 mod peers;
 mod persist;
+mod registry;
 mod restore;
 mod server;
 mod service;

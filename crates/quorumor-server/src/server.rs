@@ -430,6 +430,7 @@ impl Running {
             leave.clone(),
             Arc::clone(&trust.auth),
         );
+        service.start_registries(&self.drivers);
         let alarm = self.alarm.clone();
         tokio::spawn(serve((listener, trust), service, handles, leave, alarm))
     }

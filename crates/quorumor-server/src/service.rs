@@ -12,11 +12,13 @@ use quorumor_proto::pb;
 use quorumor_proto::pb::state_service_server::StateService;
 use quorumor_proto::status::to_status;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::Instrument;
 
 use crate::auth::{Auth, Principal};
 use crate::handle::Handle;
+use crate::registry::checks;
 
 mod asking;
 mod cluster;
@@ -29,12 +31,14 @@ mod kind;
 mod leases;
 mod list;
 mod receipts;
+mod registry;
 mod watch;
 mod writing;
 
 use asking::{Asking, Kind, misfit};
 use headers::{Answering, Headed};
 use quorumor_proto::describe;
+use registry::Registry;
 
 /// The service of one node.
 #[derive(Clone, Debug)]
@@ -48,6 +52,8 @@ struct Shared {
     modes: Vec<Mode>,
     /// In the order of `modes`. Never empty.
     handles: Vec<Handle>,
+    /// In the order of `modes`.
+    registries: Vec<Registry>,
     leave: CancellationToken,
     auth: Arc<Auth>,
 }
@@ -63,12 +69,25 @@ impl Service {
         let shared = Shared {
             cluster_name,
             modes: handles.iter().map(Handle::mode).collect(),
+            registries: handles.iter().map(|_| Registry::default()).collect(),
             handles,
             leave,
             auth,
         };
         Self {
             shared: Arc::new(shared),
+        }
+    }
+
+    /// Starts what the registry of each mode does by itself, until `leave`: this node's checks, and the history of its beliefs.
+    pub(crate) fn start_registries(&self, tasks: &TaskTracker) {
+        let served = self.shared.handles.iter().zip(&self.shared.registries);
+        for (handle, registry) in served {
+            let leave = || self.shared.leave.clone();
+            let doorbell = registry.doorbell.clone();
+            tasks.spawn(checks::run(handle.clone(), doorbell, leave()));
+            let since = registry.since.clone();
+            tasks.spawn(registry::follow(handle.clone(), since, leave()));
         }
     }
 

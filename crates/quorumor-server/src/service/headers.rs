@@ -1,5 +1,6 @@
 //! What all requests have in common, a header, and what matters of all answers: whether they are long.
 
+use prost::Message;
 use quorumor_proto::pb;
 
 /// A request with a header.
@@ -46,6 +47,12 @@ headed!(
     WatchConflictsRequest,
     DigestRequest,
     DigestKeysRequest,
+    RegisterRequest,
+    DeregisterRequest,
+    DiscoverRequest,
+    ListServicesRequest,
+    WatchServiceRequest,
+    ListNodesRequest,
 );
 
 /// An answer that may be long.
@@ -145,6 +152,24 @@ impl Answering for pb::LeaseListResponse {
     }
 }
 
+impl Answering for pb::DiscoverResponse {
+    fn long_bytes(&self) -> usize {
+        self.instances.iter().map(Message::encoded_len).sum()
+    }
+}
+
+impl Answering for pb::ListServicesResponse {
+    fn long_bytes(&self) -> usize {
+        self.services.iter().map(Message::encoded_len).sum()
+    }
+}
+
+impl Answering for pb::ListNodesResponse {
+    fn long_bytes(&self) -> usize {
+        self.nodes.len() * 64
+    }
+}
+
 /// A stream gives one part at a time.
 impl<T> Answering for super::Answers<T> {}
 
@@ -168,4 +193,6 @@ short!(
     TransferLeaderResponse,
     CompactHistoryResponse,
     DigestResponse,
+    RegisterResponse,
+    DeregisterResponse,
 );

@@ -33,7 +33,7 @@ fn parse_id(id: u64) -> Result<LeaseId, Error> {
     lease_from_wire(id).ok_or_else(|| Error::invalid("lease_id", "no lease has the id 0"))
 }
 
-fn at_most(limit: &'static str, ms: u64, max: u64) -> Result<u64, Error> {
+pub(super) fn at_most(limit: &'static str, ms: u64, max: u64) -> Result<u64, Error> {
     if ms <= max {
         return Ok(ms);
     }

@@ -101,6 +101,11 @@ impl Asking {
         }
     }
 
+    /// This node's own view, once it has what the session has seen, whatever level the call asks.
+    pub(in crate::service) async fn read_here(&self) -> Result<Reading, Error> {
+        self.read_local(self.began + self.timeout).await
+    }
+
     /// Straight from the view if it has what the session has seen: no queue, no replica.
     async fn read_local(&self, until: Instant) -> Result<Reading, Error> {
         let mut published = self.handle.published();

@@ -1,0 +1,159 @@
+//! One check: what is sent, and what its answer says.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Request, StatusCode, Uri, header};
+use http_body_util::Empty;
+use hyper_util::rt::TokioIo;
+use quorumor_proto::pb;
+use quorumor_proto::pb::InstanceHealth;
+use quorumor_proto::pb::health_check::Kind;
+use tokio::net::TcpStream;
+use tonic::transport::Endpoint;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+
+/// What came of a check, in words.
+pub(crate) type Outcome = (InstanceHealth, String);
+
+/// Carries out a check that asks over the network; `None` for one that waits for the instance's own word. Never fails: that is an
+/// outcome too.
+pub(crate) async fn probe(
+    instance: &pb::Instance,
+    check: &pb::HealthCheck,
+    timeout: Duration,
+) -> Option<Outcome> {
+    let own = host_port(&instance.address, instance.port);
+    let target = |named: &str| {
+        if named.is_empty() {
+            own.clone()
+        } else {
+            named.to_owned()
+        }
+    };
+    let asked = async {
+        match check.kind.as_ref()? {
+            Kind::Ttl(_) => None,
+            Kind::Tcp(tcp) => Some(connect(&target(&tcp.address)).await),
+            Kind::Http(http) => Some(ask_http(http, &own).await),
+            Kind::Grpc(grpc) => Some(ask_grpc(&target(&grpc.address), &grpc.service).await),
+        }
+    };
+    match tokio::time::timeout(timeout, asked).await {
+        Ok(answered) => {
+            let outcome = answered?;
+            Some(outcome.unwrap_or_else(|why| (InstanceHealth::Critical, why)))
+        }
+        Err(_) => {
+            let why = format!("no answer within {} ms", timeout.as_millis());
+            Some((InstanceHealth::Critical, why))
+        }
+    }
+}
+
+/// An address with its port, IPv6 in brackets.
+fn host_port(address: &str, port: u32) -> String {
+    if address.contains(':') {
+        format!("[{address}]:{port}")
+    } else {
+        format!("{address}:{port}")
+    }
+}
+
+async fn connect(target: &str) -> Result<Outcome, String> {
+    let connected = TcpStream::connect(target).await;
+    connected.map_err(|error| format!("{target}: {error}"))?;
+    Ok((InstanceHealth::Passing, format!("{target} accepts")))
+}
+
+async fn ask_http(check: &pb::HttpCheck, own: &str) -> Result<Outcome, String> {
+    let (target, path) = if check.url.starts_with("http://") {
+        let uri: Uri = check
+            .url
+            .parse()
+            .map_err(|error| format!("{}: {error}", check.url))?;
+        let host = uri
+            .host()
+            .ok_or_else(|| format!("{} names no host", check.url))?;
+        let target = format!("{host}:{}", uri.port_u16().unwrap_or(80));
+        let path = uri.path_and_query().map_or("/", |path| path.as_str());
+        (target, path.to_owned())
+    } else {
+        let path = if check.url.is_empty() {
+            "/"
+        } else {
+            &check.url
+        };
+        (own.to_owned(), path.to_owned())
+    };
+    let status = status_of(&target, &path, &check.method).await;
+    let status = status.map_err(|why| format!("{target}{path}: {why}"))?;
+    let health = match status {
+        status if status.is_success() => InstanceHealth::Passing,
+        StatusCode::TOO_MANY_REQUESTS => InstanceHealth::Warning,
+        _ => InstanceHealth::Critical,
+    };
+    Ok((health, format!("{target}{path}: {status}")))
+}
+
+/// Reads no more than the head: what the body says is nobody's business.
+async fn status_of(target: &str, path: &str, method: &str) -> Result<StatusCode, String> {
+    let method = match method {
+        "" => Method::GET,
+        named => Method::from_bytes(named.as_bytes()).map_err(|error| error.to_string())?,
+    };
+    let stream = TcpStream::connect(target).await;
+    let stream = TokioIo::new(stream.map_err(|error| error.to_string())?);
+    let shaken = hyper::client::conn::http1::handshake(stream).await;
+    let (mut sender, connection) = shaken.map_err(|error| error.to_string())?;
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header(header::HOST, target)
+        .header(header::USER_AGENT, "quorumor-check")
+        .header(header::CONNECTION, "close")
+        .body(Empty::<Bytes>::new())
+        .map_err(|error| error.to_string())?;
+    let answered = sender.send_request(request);
+    tokio::select! {
+        answer = answered => answer.map(|answer| answer.status()).map_err(|error| error.to_string()),
+        ended = connection => Err(match ended {
+            Ok(()) => "the connection closed".to_owned(),
+            Err(error) => error.to_string(),
+        }),
+    }
+}
+
+async fn ask_grpc(target: &str, service: &str) -> Result<Outcome, String> {
+    let endpoint =
+        Endpoint::from_shared(format!("http://{target}")).map_err(|error| error.to_string())?;
+    let channel = endpoint.connect().await;
+    let channel = channel.map_err(|error| format!("{target}: {}", causes(&error)))?;
+    let asked = HealthCheckRequest {
+        service: service.to_owned(),
+    };
+    let answer = HealthClient::new(channel).check(asked).await;
+    let answer = answer.map_err(|status| format!("{target}: {}", status.message()))?;
+    let status = answer.into_inner().status();
+    let health = match status {
+        ServingStatus::Serving => InstanceHealth::Passing,
+        ServingStatus::Unknown | ServingStatus::NotServing | ServingStatus::ServiceUnknown => {
+            InstanceHealth::Critical
+        }
+    };
+    Ok((health, format!("{target}: {}", status.as_str_name())))
+}
+
+/// An error with what lies under it.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut under = error.source();
+    while let Some(cause) = under {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        under = cause.source();
+    }
+    text
+}
