@@ -11,7 +11,7 @@ use tonic::{Request, Response, Status};
 use crate::answer::{Answer, Receipt};
 use crate::client::Client;
 use crate::course::Course;
-use crate::endpoints::{ClusterStub, Place, Stub, Target};
+use crate::endpoints::{ClusterStub, Place, RegistryStub, Stub, Target};
 use crate::error::ClientError;
 use crate::retry::Kind;
 use crate::wire::duration_to_wire;
@@ -66,6 +66,22 @@ impl Client {
     {
         let deadline = Instant::now() + self.options.timeout;
         self.run(kind, None, deadline, Target::cluster_stub, &send)
+            .await
+    }
+
+    /// Carries out a call of the registry service. Those that change something set what they set again, so they go without
+    /// numbers and are repeated as if they had them.
+    pub(crate) async fn call_registry<A, F>(
+        &self,
+        kind: Kind,
+        send: impl Fn(RegistryStub, Try) -> F,
+    ) -> Result<A, ClientError>
+    where
+        A: Answer,
+        F: Future<Output = Result<Response<A::Wire>, Status>>,
+    {
+        let deadline = Instant::now() + self.options.timeout;
+        self.run(kind, None, deadline, Target::registry_stub, &send)
             .await
     }
 

@@ -177,7 +177,7 @@ impl Answer for Description {
     }
 }
 
-fn member_from_wire(member: pb::Member) -> Result<MemberDescription, Error> {
+pub(crate) fn member_from_wire(member: pb::Member) -> Result<MemberDescription, Error> {
     Ok(MemberDescription {
         node: NodeId::try_from(member.node_id)?,
         state: member_state_from_wire(member.state()),

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use quorumor_core::limits::WATCHER_BYTES_MAX;
 use quorumor_core::{Error, LeaderHint, NodeId, Term};
 use quorumor_proto::pb::cluster_service_client::ClusterServiceClient;
+use quorumor_proto::pb::registry_service_client::RegistryServiceClient;
 use quorumor_proto::pb::state_service_client::StateServiceClient;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
@@ -21,6 +22,9 @@ pub(crate) type Stub = StateServiceClient<Connection>;
 
 /// The generated client of one endpoint's cluster service.
 pub(crate) type ClusterStub = ClusterServiceClient<Connection>;
+
+/// The generated client of one endpoint's registry service.
+pub(crate) type RegistryStub = RegistryServiceClient<Connection>;
 
 /// A connection whose calls carry the bearer token.
 pub(crate) type Connection = InterceptedService<Channel, Bearer>;
@@ -65,6 +69,11 @@ impl Target {
     /// The generated client of the cluster service. Must be called inside a tokio runtime.
     pub(crate) fn cluster_stub(&self) -> ClusterStub {
         ClusterServiceClient::new(self.connection()).max_decoding_message_size(ANSWER_BYTES_MAX)
+    }
+
+    /// The generated client of the registry service. Must be called inside a tokio runtime.
+    pub(crate) fn registry_stub(&self) -> RegistryStub {
+        RegistryServiceClient::new(self.connection()).max_decoding_message_size(ANSWER_BYTES_MAX)
     }
 }
 

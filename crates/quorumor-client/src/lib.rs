@@ -43,14 +43,18 @@ pub mod cluster;
 pub mod conflicts;
 pub mod describe;
 pub mod digest;
+pub mod discover;
 pub mod election;
 pub mod error;
+pub mod instance;
 pub mod lease;
 pub mod list;
 pub mod lock;
 pub mod options;
 pub mod pipeline;
+pub mod registered;
 pub mod retry;
+pub mod service_watch;
 pub mod tls;
 pub mod txn;
 pub mod watch;
@@ -62,6 +66,7 @@ mod exactly_once;
 mod kv;
 mod numbers;
 mod queue;
+mod resume;
 mod session;
 mod wire;
 
@@ -77,8 +82,15 @@ pub use cluster::{
 pub use conflicts::{Conflict, ConflictsAnswer, ConflictsStep, ConflictsWatch};
 pub use describe::{AlarmDescription, Capabilities, Description, MemberDescription, Progress};
 pub use digest::{DigestAnswer, DigestKey, DigestKeysAnswer};
+pub use discover::{
+    DiscoverAnswer, DiscoverQuery, HealthFilter, NodeState, NodesAnswer, ServiceSummary,
+    ServicesAnswer, ZoneRule,
+};
 pub use election::{Leader, Leadership};
 pub use error::{ClientError, NodeError};
+pub use instance::{
+    Check, CheckKind, CheckResult, Health, Instance, InstanceStatus, Registration, ServiceInstance,
+};
 pub use kv::PutMore;
 pub use lease::{Lease, LeaseState, LostReason};
 pub use list::{ListPart, ListQuery};
@@ -89,7 +101,12 @@ pub use quorumor_core::{
     Certainty, Compare, CompareTarget, Entry, Expected, Key, KeyRange, LeaseId, Level, Mode,
     Operation, OperationResult, Relation, Revision, Txn, Version,
 };
+pub use registered::{DeregisterAnswer, RegisterAnswer, Registered, RegistrationState};
 pub use retry::RetryPolicy;
+pub use service_watch::{
+    InstanceName, ServiceChange, ServiceStep, ServiceView, ServiceWatch, ServiceWatchItem,
+    ServiceWatchOptions,
+};
 pub use tls::ClientTls;
 pub use txn::{Operations, TxnBuilder};
 pub use watch::{ResyncReason, Watch, WatchEvent, WatchItem, WatchOptions, WatchStep};

@@ -60,7 +60,7 @@ impl RetryPolicy {
 pub(crate) enum Kind {
     /// It may change something.
     Write,
-    /// It may change something, and has a number in a session: sent again, it is applied once.
+    /// It may change something, and sent again it changes nothing more: it has a number in a session, or sets the same again.
     NumberedWrite,
     /// It makes something that may be made twice without harm, and needs the leader.
     Open,

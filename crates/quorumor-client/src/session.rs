@@ -6,6 +6,7 @@ use quorumor_core::{Mode, Token};
 
 use crate::answer::Receipt;
 use crate::numbers::Numbering;
+use crate::registered::heart::Hearts;
 
 /// One session. Calls that run at the same time share it.
 #[derive(Debug)]
@@ -13,6 +14,8 @@ pub(crate) struct Session {
     /// What names of requests begin with.
     name: u64,
     pub(crate) numbering: Numbering,
+    /// What keeps the session's instances registered.
+    pub(crate) hearts: Hearts,
     state: Mutex<State>,
 }
 
@@ -36,6 +39,7 @@ impl Session {
         Self {
             name: rand::random(),
             numbering: Numbering::default(),
+            hearts: Hearts::default(),
             state: Mutex::default(),
         }
     }

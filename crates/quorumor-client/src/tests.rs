@@ -4,6 +4,7 @@ mod exactly_once;
 mod fake;
 mod lease;
 mod pipeline;
+mod registry;
 
 use std::time::Duration;
 

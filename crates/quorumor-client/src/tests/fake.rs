@@ -9,6 +9,7 @@ use quorumor_core::{
     Revision, Staleness, StalenessBasis, Term, Token, Version, WriteOutcome, WritePosition,
 };
 use quorumor_proto::entry::version_to_wire;
+use quorumor_proto::pb::registry_service_server::RegistryServiceServer;
 use quorumor_proto::pb::state_service_server::{StateService, StateServiceServer};
 use quorumor_proto::receipt::receipt_to_wire;
 use quorumor_proto::{pb, status};
@@ -16,6 +17,8 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::{Request, Response, Status, Streaming};
+
+pub(super) mod registry;
 
 pub(super) enum Reaction {
     Fail(Error),
@@ -46,6 +49,7 @@ struct State {
     no_exchange: bool,
     keeps: VecDeque<Keep>,
     exchanged: Vec<pb::ExchangeRequest>,
+    registry: registry::State,
 }
 
 #[derive(Clone)]
@@ -64,9 +68,11 @@ impl Fake {
             state: Arc::default(),
         };
         let service = StateServiceServer::new(fake.clone());
+        let registry = RegistryServiceServer::new(fake.clone());
         tokio::spawn(
             tonic::transport::Server::builder()
                 .add_service(service)
+                .add_service(registry)
                 .serve_with_incoming(TcpListenerStream::new(listener)),
         );
         fake
