@@ -32,7 +32,7 @@ pub(crate) enum Incoming {
 #[derive(Debug)]
 pub(crate) struct Unserved {
     metadata: Metadata,
-    code: ResponseCode,
+    pub(crate) code: ResponseCode,
 }
 
 /// A question.
@@ -46,8 +46,8 @@ pub(crate) struct Asked {
 /// What carries an answer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Transport {
-    /// A datagram of at most so many bytes, and as many as the question allows.
-    Datagram { bytes_max: u16 },
+    /// A datagram.
+    Datagram,
     /// A stream, where a message has a length of 16 bits.
     Stream,
 }
@@ -104,10 +104,16 @@ impl Asked {
         self.edns.as_ref().is_none_or(|edns| edns.version() == 0)
     }
 
-    /// The answer as a message of the transport's size: as many whole records as fit, and the sign of truncation if an answer
-    /// doesn't. What stands beside the answer is left out without it.
-    pub(crate) fn reply(&self, answer: Answer, transport: Transport) -> Option<Vec<u8>> {
-        let reply = Reply::new(self, answer, transport);
+    /// The answer as a message that the transport carries: as many whole records as fit, and the sign of truncation if an answer
+    /// doesn't. What stands beside the answer is left out without it. A datagram has at most `datagram_bytes_max`, and no more than
+    /// the question allows.
+    pub(crate) fn reply(
+        &self,
+        answer: Answer,
+        transport: Transport,
+        datagram_bytes_max: u16,
+    ) -> Option<Vec<u8>> {
+        let reply = Reply::new(self, answer, transport, datagram_bytes_max);
         match reply.fit() {
             Ok(bytes) => Some(bytes),
             Err(error) => {
@@ -134,7 +140,12 @@ struct Reply<'a> {
 }
 
 impl<'a> Reply<'a> {
-    fn new(asked: &'a Asked, answer: Answer, transport: Transport) -> Self {
+    fn new(
+        asked: &'a Asked,
+        answer: Answer,
+        transport: Transport,
+        datagram_bytes_max: u16,
+    ) -> Self {
         let mut metadata = Metadata::response_from_request(&asked.metadata);
         metadata.response_code = answer.code;
         metadata.authoritative = answer.authoritative;
@@ -149,13 +160,17 @@ impl<'a> Reply<'a> {
             answers: answer.answers,
             authorities: answer.authorities,
             additionals,
-            edns: asked.edns.as_ref().map(|_| edns(transport, answer.why)),
+            edns: asked
+                .edns
+                .as_ref()
+                .map(|_| edns(datagram_bytes_max, answer.why)),
             bytes_max: match (transport, &asked.edns) {
                 (Transport::Stream, _) => u16::MAX,
-                (Transport::Datagram { .. }, None) => PLAIN_BYTES_MAX,
-                (Transport::Datagram { bytes_max }, Some(edns)) => {
-                    // Fewer than 512 count as 512 (RFC 6891, section 6.2.3).
-                    edns.max_payload().min(bytes_max).max(PLAIN_BYTES_MAX)
+                (Transport::Datagram, None) => PLAIN_BYTES_MAX,
+                // Fewer than 512 count as 512 (RFC 6891, section 6.2.3).
+                (Transport::Datagram, Some(edns)) => {
+                    let allowed = edns.max_payload().max(PLAIN_BYTES_MAX);
+                    allowed.min(datagram_bytes_max)
                 }
             },
         }
@@ -206,11 +221,9 @@ impl<'a> Reply<'a> {
     }
 }
 
-fn edns(transport: Transport, why: Option<Why>) -> Edns {
+fn edns(datagram_bytes_max: u16, why: Option<Why>) -> Edns {
     let mut edns = Edns::new();
-    if let Transport::Datagram { bytes_max } = transport {
-        edns.set_max_payload(bytes_max);
-    }
+    edns.set_max_payload(datagram_bytes_max);
     if let Some(why) = why {
         let mut data = why.info_code.to_be_bytes().to_vec();
         data.extend_from_slice(why.text.as_bytes());

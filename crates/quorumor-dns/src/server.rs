@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hickory_proto::op::ResponseCode;
+use metrics::{counter, describe_counter};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
@@ -18,6 +19,9 @@ use crate::resolve::Resolver;
 
 mod datagram;
 mod stream;
+
+const ANSWERS: &str = "quorumor_dns_answers_total";
+const CONNECTIONS_REFUSED: &str = "quorumor_dns_connections_refused_total";
 
 /// How often a port is looked for that is free for both protocols.
 const BIND_ATTEMPTS: usize = 16;
@@ -70,28 +74,36 @@ impl Dns {
         let registry = Registry::new(grpc, &config);
         let responder = Arc::new(Responder {
             resolver: Resolver::new(registry, &config, self.address.ip()),
-        });
-        let datagrams = datagram::Limits {
-            questions_max: config.questions_max,
-            bytes_max: config
+            datagram_bytes_max: config
                 .udp_payload_bytes_max
                 .clamp(512, UDP_PAYLOAD_BYTES_MAX),
-        };
+        });
+        let places = config.questions_max;
         let streams = stream::Limits {
             connections_max: config.connections_max,
             idle_timeout: config.idle_timeout,
         };
+        describe();
         tokio::join!(
-            datagram::run(self.udp, Arc::clone(&responder), datagrams, leave.clone()),
+            datagram::run(self.udp, Arc::clone(&responder), places, leave.clone()),
             stream::run(self.tcp, responder, streams, leave),
         );
     }
+}
+
+fn describe() {
+    describe_counter!(ANSWERS, "DNS answers, by transport and response code");
+    describe_counter!(
+        CONNECTIONS_REFUSED,
+        "DNS connections that were closed at once because too many were open"
+    );
 }
 
 /// Turns messages into answers.
 #[derive(Debug)]
 struct Responder {
     resolver: Resolver,
+    datagram_bytes_max: u16,
 }
 
 impl Responder {
@@ -99,23 +111,43 @@ impl Responder {
     async fn respond(&self, bytes: &[u8], transport: Transport) -> Option<Vec<u8>> {
         let asked = match Incoming::read(bytes) {
             Incoming::Ignored => return None,
-            Incoming::Unserved(unserved) => return unserved.reply(),
+            Incoming::Unserved(unserved) => {
+                count(transport, unserved.code);
+                return unserved.reply();
+            }
             Incoming::Asked(asked) => asked,
         };
         let answer = if asked.edns_is_known() {
             self.resolver.answer(&asked.query).await
         } else {
-            let mut answer = Answer::of(Vec::new());
-            answer.code = ResponseCode::BADVERS;
-            answer.authoritative = false;
-            answer
+            let why = Why::new(Why::NOT_SUPPORTED, "only version 0 of EDNS is served");
+            Answer::failed(ResponseCode::BADVERS, why)
         };
-        asked.reply(answer, transport)
+        self.reply(&asked, answer, transport)
+    }
+
+    /// The answer to a message where no more questions can be taken.
+    fn overloaded(&self, bytes: &[u8], transport: Transport) -> Option<Vec<u8>> {
+        let Incoming::Asked(asked) = Incoming::read(bytes) else {
+            return None;
+        };
+        let why = Why::new(Why::NOT_READY, "too many questions are under way");
+        let answer = Answer::failed(ResponseCode::ServFail, why);
+        self.reply(&asked, answer, transport)
+    }
+
+    fn reply(&self, asked: &Asked, answer: Answer, transport: Transport) -> Option<Vec<u8>> {
+        count(transport, answer.code);
+        asked.reply(answer, transport, self.datagram_bytes_max)
     }
 }
 
-/// The answer where no more can be taken.
-fn overloaded(asked: &Asked, transport: Transport) -> Option<Vec<u8>> {
-    let why = Why::new(Why::NOT_READY, "too many questions are under way");
-    asked.reply(Answer::failed(ResponseCode::ServFail, why), transport)
+fn count(transport: Transport, code: ResponseCode) {
+    let transport = match transport {
+        Transport::Datagram => "udp",
+        Transport::Stream => "tcp",
+    };
+    // The registry's name of the code: NOERROR, NXDOMAIN and so on.
+    let code = format!("{code:?}").to_ascii_uppercase();
+    counter!(ANSWERS, "transport" => transport, "code" => code).increment(1);
 }

@@ -1,5 +1,6 @@
 //! Questions in datagrams: a task each, so many at a time.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::net::UdpSocket;
@@ -7,29 +8,21 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{PAUSE, Responder, overloaded};
-use crate::message::{Incoming, Transport};
+use super::{PAUSE, Responder};
+use crate::message::Transport;
 
 /// More than any question has.
 const QUESTION_BYTES_MAX: usize = 4096;
-
-pub(super) struct Limits {
-    pub(super) questions_max: usize,
-    pub(super) bytes_max: u16,
-}
 
 /// Takes questions until told to leave, then waits for those that are under way.
 pub(super) async fn run(
     socket: UdpSocket,
     responder: Arc<Responder>,
-    limits: Limits,
+    questions_max: usize,
     leave: CancellationToken,
 ) {
-    let transport = Transport::Datagram {
-        bytes_max: limits.bytes_max,
-    };
     let socket = Arc::new(socket);
-    let places = Arc::new(Semaphore::new(limits.questions_max));
+    let places = Arc::new(Semaphore::new(questions_max));
     let mut questions = JoinSet::new();
     let mut buffer = vec![0; QUESTION_BYTES_MAX];
     loop {
@@ -50,26 +43,24 @@ pub(super) async fn run(
         if peer.port() == 0 || peer.ip().is_unspecified() {
             continue;
         }
-        let question = buffer[..count].to_vec();
-        let responder = Arc::clone(&responder);
-        let socket = Arc::clone(&socket);
         if let Ok(place) = Arc::clone(&places).try_acquire_owned() {
+            let question = buffer[..count].to_vec();
+            let responder = Arc::clone(&responder);
+            let socket = Arc::clone(&socket);
             questions.spawn(async move {
                 let _place = place;
-                if let Some(answer) = responder.respond(&question, transport).await {
+                if let Some(answer) = responder.respond(&question, Transport::Datagram).await {
                     send(&socket, &answer, peer).await;
                 }
             });
-        } else if let Incoming::Asked(asked) = Incoming::read(&question)
-            && let Some(answer) = overloaded(&asked, transport)
-        {
+        } else if let Some(answer) = responder.overloaded(&buffer[..count], Transport::Datagram) {
             send(&socket, &answer, peer).await;
         }
     }
     while questions.join_next().await.is_some() {}
 }
 
-async fn send(socket: &UdpSocket, answer: &[u8], peer: std::net::SocketAddr) {
+async fn send(socket: &UdpSocket, answer: &[u8], peer: SocketAddr) {
     if let Err(error) = socket.send_to(answer, peer).await {
         tracing::debug!(%error, %peer, "a DNS answer wasn't sent");
     }

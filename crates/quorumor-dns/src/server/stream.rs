@@ -4,12 +4,13 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use metrics::counter;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{PAUSE, Responder};
+use super::{CONNECTIONS_REFUSED, PAUSE, Responder};
 use crate::message::Transport;
 
 pub(super) struct Limits {
@@ -41,6 +42,7 @@ pub(super) async fn run(
         };
         if connections.len() >= limits.connections_max {
             // It is closed at once, so that the asker can go elsewhere.
+            counter!(CONNECTIONS_REFUSED).increment(1);
             tracing::debug!(%peer, "too many DNS connections");
             continue;
         }

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use prost::Message;
 use prost_types::Any;
 use quorumor_proto::pb;
 use quorumor_proto::pb::registry_service_server::{RegistryService, RegistryServiceServer};
 use quorumor_proto::status::DOMAIN;
+use tokio::sync::Semaphore;
 use tonic::codegen::BoxStream;
 use tonic::service::Routes;
 use tonic::{Code, Request, Response, Status};
@@ -23,8 +23,8 @@ pub(super) struct Script {
     pub(super) page: usize,
     /// What every call is refused with.
     pub(super) failure: Option<Status>,
-    /// How long every call takes.
-    pub(super) delay: Duration,
+    /// What every call waits at, if there is one.
+    pub(super) gate: Option<Arc<Semaphore>>,
     /// The headers of the calls, with what they bear.
     pub(super) calls: Vec<(pb::RequestHeader, Option<String>)>,
 }
@@ -48,14 +48,21 @@ impl Fake {
     async fn take<T>(&self, request: &Request<T>, header: pb::RequestHeader) -> Result<(), Status> {
         let bearer = request.metadata().get("authorization");
         let bearer = bearer.map(|value| value.to_str().unwrap().to_owned());
-        let (delay, failure) = {
+        let (gate, failure) = {
             let mut script = self.0.lock().unwrap();
             script.calls.push((header, bearer));
-            (script.delay, script.failure.clone())
+            (script.gate.clone(), script.failure.clone())
         };
-        tokio::time::sleep(delay).await;
+        if let Some(gate) = gate {
+            let _through = gate.acquire().await.unwrap();
+        }
         failure.map_or(Ok(()), Err)
     }
+}
+
+/// A gate that is shut until it gets a permit.
+pub(super) fn shut_gate() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(0))
 }
 
 /// An instance that passes.

@@ -1,5 +1,6 @@
 //! What no resolver sends. Whatever comes, the server still answers afterwards.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
@@ -8,8 +9,10 @@ use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::fake::{Script, instance};
-use super::world::{World, data, plain_question, question, receive, tcp_bytes, why, world};
+use super::fake::{Script, instance, shut_gate};
+use super::world::{
+    PATIENCE, World, data, plain_question, question, receive, tcp_bytes, why, world,
+};
 use crate::DnsConfig;
 
 const NAME: &str = "web.service.quorumor.";
@@ -95,24 +98,45 @@ async fn answers_and_scraps_get_no_answer() {
     assert_eq!(first_answer.metadata.id, last.metadata.id);
 }
 
+/// Waits until the other side has closed the connection.
+async fn closed(stream: &mut TcpStream) {
+    let mut byte = [0];
+    let read = tokio::time::timeout(PATIENCE, stream.read(&mut byte)).await;
+    let read = read.expect("it is closed in time");
+    assert!(matches!(read, Ok(0) | Err(_)), "{read:?}");
+}
+
 #[tokio::test]
-async fn a_connection_that_stalls_is_closed_and_takes_no_place_for_ever() {
+async fn a_connection_beyond_the_places_is_closed_at_once() {
     let config = DnsConfig {
         connections_max: 1,
-        idle_timeout: Duration::from_millis(100),
+        idle_timeout: 10 * PATIENCE,
         ..DnsConfig::default()
     };
     let world = World::start(config, "127.0.0.1:0", web).await;
-    let mut stalled = TcpStream::connect(world.address).await.unwrap();
-    stalled.write_all(&[0, 100, 1]).await.unwrap();
-    // The only place is taken, so another connection is closed at once, before it is idle.
-    let mut second = TcpStream::connect(world.address).await.unwrap();
-    assert!(matches!(second.read(&mut [0]).await, Ok(0) | Err(_)));
-    assert!(matches!(stalled.read(&mut [0]).await, Ok(0) | Err(_)));
-    let mut third = TcpStream::connect(world.address).await.unwrap();
     let bytes = question(NAME, RecordType::A).to_vec().unwrap();
-    let answer = tcp_bytes(&mut third, &bytes).await;
+    let mut first = TcpStream::connect(world.address).await.unwrap();
+    tcp_bytes(&mut first, &bytes).await;
+    closed(&mut TcpStream::connect(world.address).await.unwrap()).await;
+    // The first keeps its place.
+    let answer = tcp_bytes(&mut first, &bytes).await;
     assert_eq!(Message::from_vec(&answer).unwrap().answers.len(), 1);
+}
+
+#[tokio::test]
+async fn a_connection_that_stalls_is_closed_and_leaves_its_place() {
+    let config = DnsConfig {
+        connections_max: 1,
+        idle_timeout: Duration::from_millis(50),
+        ..DnsConfig::default()
+    };
+    let world = World::start(config, "127.0.0.1:0", web).await;
+    for begun in [&[][..], &[0], &[0, 100, 1]] {
+        let mut stalled = TcpStream::connect(world.address).await.unwrap();
+        stalled.write_all(begun).await.unwrap();
+        closed(&mut stalled).await;
+    }
+    world.assert_answers().await;
 }
 
 #[tokio::test]
@@ -121,9 +145,10 @@ async fn questions_beyond_the_places_are_told_so() {
         questions_max: 1,
         ..DnsConfig::default()
     };
+    let gate = shut_gate();
     let world = World::start(config, "127.0.0.1:0", |script| {
         web(script);
-        script.delay = Duration::from_millis(500);
+        script.gate = Some(Arc::clone(&gate));
     })
     .await;
     let socket = world.socket().await;
@@ -135,6 +160,7 @@ async fn questions_beyond_the_places_are_told_so() {
     assert_eq!(refused.metadata.id, second.metadata.id);
     assert_eq!(refused.metadata.response_code, ResponseCode::ServFail);
     assert_eq!(why(&refused).unwrap().1, "too many questions are under way");
+    gate.add_permits(1);
     let answered = Message::from_vec(&receive(&socket).await).unwrap();
     assert_eq!(answered.metadata.id, first.metadata.id);
     assert_eq!(data(&answered), ["A 10.0.0.1"]);
@@ -142,20 +168,29 @@ async fn questions_beyond_the_places_are_told_so() {
 
 #[tokio::test]
 async fn leaving_waits_for_the_questions_that_were_taken() {
-    let world = World::start(DnsConfig::default(), "127.0.0.1:0", |script| {
+    let gate = shut_gate();
+    let world = world(|script| {
         web(script);
-        script.delay = Duration::from_millis(200);
+        script.gate = Some(Arc::clone(&gate));
     })
     .await;
-    let socket = world.socket().await;
     let bytes = question(NAME, RecordType::A).to_vec().unwrap();
+    let socket = world.socket().await;
     socket.send(&bytes).await.unwrap();
-    while world.fake.calls().is_empty() {
+    let mut stream = TcpStream::connect(world.address).await.unwrap();
+    let over_tcp = tokio::spawn(async move { tcp_bytes(&mut stream, &bytes).await });
+    while world.fake.calls().len() < 2 {
         tokio::task::yield_now().await;
     }
-    let (address, answer) = (world.address, receive(&socket));
-    let ((), answer) = tokio::join!(world.stop(), answer);
-    assert_eq!(Message::from_vec(&answer).unwrap().answers.len(), 1);
+    world.leave.cancel();
+    tokio::task::yield_now().await;
+    assert!(!world.serving.is_finished());
+    gate.add_permits(1);
+    for answer in [receive(&socket).await, over_tcp.await.unwrap()] {
+        assert_eq!(Message::from_vec(&answer).unwrap().answers.len(), 1);
+    }
+    let address = world.address;
+    world.stop().await;
     let again = crate::Dns::bind(address).await;
     assert!(again.is_ok(), "the address is free again: {again:?}");
 }

@@ -7,7 +7,7 @@ use hickory_proto::rr::{DNSClass, Name, RecordType};
 use quorumor_proto::pb;
 use tonic::Status;
 
-use super::fake::{Script, but, critical, instance, no_quorum};
+use super::fake::{Script, but, critical, instance, no_quorum, shut_gate};
 use super::world::{
     World, assert_no_data, assert_no_name, beside, data, plain_question, question, receipt_beside,
     why, world,
@@ -327,7 +327,7 @@ async fn a_slow_node_is_a_server_failure_in_time() {
         ..DnsConfig::default()
     };
     let world = World::start(config, "127.0.0.1:0", |script| {
-        script.delay = Duration::from_secs(3600);
+        script.gate = Some(shut_gate());
     })
     .await;
     let answer = world.ask("web.service.quorumor.", RecordType::A).await;

@@ -15,13 +15,13 @@ use super::fake::{Fake, Script};
 use crate::{Dns, DnsConfig};
 
 /// Longer than anything takes that happens at all.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(super) struct World {
     pub(super) fake: Fake,
     pub(super) address: SocketAddr,
-    leave: CancellationToken,
-    serving: JoinHandle<()>,
+    pub(super) leave: CancellationToken,
+    pub(super) serving: JoinHandle<()>,
 }
 
 pub(super) async fn world(change: impl FnOnce(&mut Script)) -> World {
