@@ -4,13 +4,15 @@
 //! `RegistryService`, in the process, at level local: an answer never waits for a quorum. Nothing is kept between questions, and
 //! the receipt of the call comes along: as a TXT record of the name, or beside the answer.
 //!
-//! Reading order: [`server`] takes messages and sends them, [`message`] is their form, [`name`] says what a name means, [`resolve`]
-//! answers, [`registry`] asks the node, [`records`] and [`text`] write records. The protocol's wire format is `hickory-proto`'s.
+//! Reading order: `server` takes messages and sends them, `message` is their form, `name` says what a name means, `resolve` answers,
+//! `registry` asks the node, `question` turns what it said into records, which `records` and `text` write. The wire format is
+//! `hickory-proto`'s.
 
 mod answer;
 mod config;
 mod message;
 mod name;
+mod question;
 mod records;
 mod registry;
 mod resolve;

@@ -1,7 +1,7 @@
 //! What a name below the domain means.
 //!
 //! ```text
-//! NAME.service                 a service            NAME is 1 to 63 of `a-z`, `0-9`, `-`
+//! NAME.service                 a service
 //! TAG.NAME.service             those of its instances that have a tag; a tag may have dots
 //! _NAME._tcp.service           the service, as RFC 2782 writes it; `_udp` too
 //! _NAME._TAG.service           as TAG.NAME.service
@@ -94,9 +94,13 @@ impl Subject {
     }
 }
 
+/// What the registry takes for a service's name. Nobody can register another, so there is no need to ask.
 fn is_service_name(name: &str) -> bool {
     let of_service = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    (1..=SERVICE_NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(of_service)
+    (1..=SERVICE_NAME_BYTES_MAX).contains(&name.len())
+        && name.bytes().all(of_service)
+        && !name.starts_with('-')
+        && !name.ends_with('-')
 }
 
 fn node_id(label: &str) -> Option<u64> {
@@ -203,6 +207,8 @@ mod tests {
             "web",
             "web.services",
             "we_b.service",
+            "-web.service",
+            "web-.service",
             "__._tcp.service",
             "_._tcp.service",
             "node-0.node",

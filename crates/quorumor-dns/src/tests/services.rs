@@ -229,10 +229,6 @@ async fn what_is_unknown_is_no_name_and_what_is_sick_has_no_data() {
         let name = format!("{nothing}.quorumor.");
         assert_no_name(&world.ask(&name, RecordType::A).await);
     }
-    // What the node takes for no service's name is no name.
-    let refusal = Status::invalid_argument("service: it ends with `-`");
-    world.fake.script(|script| script.failure = Some(refusal));
-    assert_no_name(&world.ask("web-.service.quorumor.", RecordType::A).await);
 }
 
 #[tokio::test]
