@@ -1,0 +1,183 @@
+"""What the asyncio client keeps alive in the background, a task each: leases and registrations.
+
+They mean what their blocking twins in `quorumor.keeping` mean.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Literal, Optional
+
+from ..answers import LeaseGranted
+from ..errors import QuorumorError
+from ..options import CallOptions
+from ..registry import Health, Instance, RegisterAnswer
+from ..schedule import Schedule
+
+if TYPE_CHECKING:
+    from .client import Client
+
+
+async def end(task: asyncio.Task[None]) -> None:
+    """Ends a task and waits until it has ended. A task may so end itself."""
+    if task is asyncio.current_task():
+        return
+    task.cancel()
+    await asyncio.wait([task])
+
+
+class Lease:
+    """A lease that is kept alive until it is closed, or lost. An `async with` block revokes it at its end."""
+
+    def __init__(self, client: Client, granted: LeaseGranted, asked: float, options: CallOptions) -> None:
+        self.id = granted.lease_id
+        self.ttl = granted.ttl
+        self.lost = asyncio.Event()
+        """Set once nothing is sure any more. It stays so, whatever became of the lease."""
+        self.lost_reason: Optional[Literal["gone", "unconfirmed"]] = None
+        """It expired or was revoked; or no keep-alive was confirmed in time, so it may have expired."""
+        self._client = client
+        self._options = options
+        self._schedule = Schedule(granted.ttl, asked)
+        client._keep(self)
+        self._task = asyncio.create_task(self._run(), name=f"quorumor-lease-{self.id}")
+
+    @property
+    def held(self) -> bool:
+        """Whether it is sure to live now."""
+        return not self.lost.is_set() and time.monotonic() < self._schedule.until
+
+    async def __aenter__(self) -> Lease:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+        if not self.lost.is_set():
+            await self.revoke()
+
+    async def close(self) -> None:
+        """Stops the keep-alives: the lease then expires when its TTL has passed."""
+        await end(self._task)
+        self._client._forget(self)
+
+    async def revoke(self) -> None:
+        """Stops the keep-alives, ends the lease and removes its keys."""
+        await self.close()
+        try:
+            await self._client.revoke_lease(self.id, **self._options)
+        except QuorumorError as error:
+            if error.reason != "LEASE_NOT_FOUND":
+                raise
+
+    async def _run(self) -> None:
+        schedule = self._schedule
+        while True:
+            await asyncio.sleep(schedule.pause())
+            if schedule.ran_out():
+                self._lose("unconfirmed")
+                return
+            sent = time.monotonic()
+            options: CallOptions = {**self._options, "timeout": schedule.patience()}
+            try:
+                left = (await self._client.keep_alive(self.id, **options)).ttl
+            except QuorumorError:
+                schedule.failed()
+                continue
+            if left is None:
+                self._lose("gone")
+                return
+            schedule.confirmed(sent, left)
+
+    def _lose(self, why: Literal["gone", "unconfirmed"]) -> None:
+        self.lost_reason = why
+        self.lost.set()
+
+
+class Registration:
+    """An instance that is registered, kept alive, registered again when it is gone, and taken out at the end."""
+
+    def __init__(
+        self,
+        client: Client,
+        instance: Instance,
+        ttl: Optional[float],
+        health: Optional[Health],
+        options: CallOptions,
+        first: RegisterAnswer,
+        asked: float,
+    ) -> None:
+        self.instance = instance
+        self.state: Literal["registered", "returning", "refused", "left"] = "registered"
+        """It is sure to be there; it is being registered again; the registry refuses it, and it isn't kept; it was taken out."""
+        self.error: Optional[QuorumorError] = None
+        """Why the last sign of life, or the last try to return, failed."""
+        self.first = first
+        """The answer to the first registration."""
+        self._client = client
+        self._asked_ttl = ttl
+        self._health = health
+        self._output = ""
+        self._options = options
+        self._schedule = Schedule(first.ttl, asked)
+        self._wake = asyncio.Event()
+        client._keep(self)
+        name = f"quorumor-{instance.service}-{instance.instance_id}"
+        self._task = asyncio.create_task(self._run(), name=name)
+
+    async def __aenter__(self) -> Registration:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    def tell(self, health: Health, output: str = "") -> None:
+        """Tells how the instance is, with a sign of life at once."""
+        self._health, self._output = health, output
+        self._schedule.now()
+        self._wake.set()
+
+    async def close(self) -> None:
+        """Takes the instance out and stops the signs of life."""
+        if self.state == "left":
+            return
+        self.state = "left"
+        await end(self._task)
+        self._client._forget(self)
+        await self._client.deregister(self.instance.service, self.instance.instance_id, **self._options)
+
+    async def _run(self) -> None:
+        while self.state != "refused":
+            try:
+                await asyncio.wait_for(self._wake.wait(), self._schedule.pause())
+            except asyncio.TimeoutError:
+                pass
+            self._wake.clear()
+            if self._schedule.due():
+                await self._step()
+
+    async def _step(self) -> None:
+        schedule, sent = self._schedule, time.monotonic()
+        options: CallOptions = {**self._options, "timeout": schedule.patience()}
+        instance, health = self.instance, self._health
+        try:
+            if self.state == "returning" or schedule.ran_out():
+                self.state = "returning"
+                answer = await self._client.register_once(instance, ttl=self._asked_ttl, health=health, **options)
+                left: Optional[float] = answer.ttl
+            else:
+                name = (instance.service, instance.instance_id)
+                beat = await self._client.beat(*name, health=health, output=self._output, **options)
+                left = beat.ttl
+        except QuorumorError as error:
+            self.error = error
+            schedule.failed()
+            if self.state == "returning" and error.certainty == "not_applied" and error.reason == "INVALID_ARGUMENT":
+                self.state = "refused"
+            return
+        if left is None:
+            self.state = "returning"
+            schedule.now()
+            return
+        self.state, self.error = "registered", None
+        schedule.confirmed(sent, left)

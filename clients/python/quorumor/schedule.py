@@ -1,0 +1,52 @@
+"""When the next sign of life is due, of a lease or of a registration."""
+
+from __future__ import annotations
+
+import time
+
+PAUSE_S = 0.05
+"""The pause after a failure, so that a dead cluster isn't hammered."""
+
+PATIENCE_S_MAX = 2.0
+"""The longest that one sign of life is waited for."""
+
+
+class Schedule:
+    """One a third of the TTL, but never past the middle of what is left."""
+
+    def __init__(self, ttl: float, asked: float) -> None:
+        self._interval = ttl / 3
+        self.until = asked + ttl
+        """Until then it is sure to live, by the monotonic clock."""
+        self._next = asked + self._interval
+
+    def pause(self) -> float:
+        """Seconds until something is to be done."""
+        return max(self._next - time.monotonic(), 0.0)
+
+    def due(self) -> bool:
+        """Whether it is time."""
+        return time.monotonic() >= self._next
+
+    def ran_out(self) -> bool:
+        """Whether nothing is sure any more."""
+        return time.monotonic() >= self.until
+
+    def patience(self) -> float:
+        """How long the next one is waited for."""
+        left = self.until - time.monotonic()
+        wait = min(self._interval, PATIENCE_S_MAX)
+        return max(min(wait, left), 0.1) if left > 0 else max(wait, 0.1)
+
+    def now(self) -> None:
+        """The next one is due."""
+        self._next = time.monotonic()
+
+    def confirmed(self, sent: float, left: float) -> None:
+        """One that was sent then was confirmed."""
+        self.until = max(self.until, sent + left)
+        self._next = sent + min(self._interval, (self.until - sent) / 2)
+
+    def failed(self) -> None:
+        """The last one failed: again soon."""
+        self._next = time.monotonic() + PAUSE_S

@@ -1,0 +1,1 @@
+"""The messages of the wire, made by generate.py."""

@@ -1,0 +1,90 @@
+"""Which errors are tried again, where, and what the caller is told in the end."""
+
+from __future__ import annotations
+
+import time
+from typing import Optional
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2
+from quorumor.calls import Kind
+from quorumor.core import Budget, Core, Course, may_retry
+from quorumor.errors import ContactLost, DeadlineExceeded, InvalidCall, NodeError, QuorumorError, Unreachable
+from quorumor.options import Mode
+
+
+def told(reason: str, certainty: str, retry_after: Optional[float], **metadata: str) -> NodeError:
+    info = error_details_pb2.ErrorInfo(reason=reason, metadata={"certainty": certainty, **metadata})
+    error = NodeError("told", "a:1", grpc.StatusCode.UNAVAILABLE, info)
+    error.retry_after = retry_after
+    return error
+
+
+def course(kind: Kind, mode: Mode = "strong", seconds: float = 5.0) -> Course:
+    core = Core(["a:1", "b:2", "c:3"], mode=mode)
+    return Course(core, kind, core.defaults, time.monotonic() + seconds)
+
+
+def test_a_write_is_repeated_only_if_it_was_not_applied() -> None:
+    assert not may_retry(ContactLost("lost"), Kind.WRITE)
+    assert not may_retry(DeadlineExceeded("late"), Kind.WRITE)
+    assert not may_retry(told("OUTCOME_UNKNOWN", "unknown", 0.2), Kind.WRITE)
+    assert may_retry(Unreachable("refused"), Kind.WRITE)
+    assert may_retry(told("NO_QUORUM", "not_applied", 0.2), Kind.WRITE)
+    assert not may_retry(told("INVALID_ARGUMENT", "not_applied", None), Kind.WRITE)
+    assert may_retry(told("OUTCOME_UNKNOWN", "unknown", None), Kind.NUMBERED_WRITE)
+    assert may_retry(ContactLost("lost"), Kind.READ)
+
+
+def test_a_redirect_is_followed_at_once_to_the_leader() -> None:
+    way = course(Kind.WRITE)
+    first = way.next()
+    leader = "b:2" if first != 1 else "c:3"
+    assert way.after(first, told("NOT_LEADER", "not_applied", 0.05, leader="9", leader_address=leader)) == 0.0
+    assert way.next() == {"b:2": 1, "c:3": 2}[leader]
+
+
+def test_what_a_node_asks_for_holds_once_there_is_nobody_else() -> None:
+    way = course(Kind.WRITE)
+    pauses = [way.after(way.next(), told("NO_QUORUM", "not_applied", 0.7)) for _ in range(3)]
+    assert max(pauses[:2]) < 0.7 <= pauses[2]
+
+
+def test_no_try_is_planned_beyond_the_deadline() -> None:
+    way = course(Kind.WRITE, seconds=0.1)
+    with pytest.raises(NodeError):
+        for _ in range(3):
+            way.after(way.next(), told("NO_QUORUM", "not_applied", 0.7))
+
+
+def test_a_numbered_write_that_may_have_been_applied_stays_unknown() -> None:
+    way = course(Kind.NUMBERED_WRITE)
+    way.after(way.next(), ContactLost("lost"))
+    with pytest.raises(QuorumorError) as final:
+        way.after(way.next(), told("INVALID_ARGUMENT", "not_applied", None))
+    assert final.value.certainty == "unknown"
+
+
+def test_a_spent_budget_refuses_until_calls_are_answered() -> None:
+    budget = Budget()
+    assert sum(budget.spend() for _ in range(200)) == 100
+    for _ in range(10):
+        budget.earn()
+    assert budget.spend() and not budget.spend()
+
+
+def test_what_is_no_endpoint_is_refused_by_name() -> None:
+    for bad in ("", "host", "host:port", "https://a:1", "a:99999"):
+        with pytest.raises(InvalidCall):
+            Core([bad])
+    with pytest.raises(InvalidCall):
+        Core([])
+
+
+def test_a_bearer_token_leaves_over_plain_connections_only_to_the_loopback() -> None:
+    core = Core(["a:1"], auth_token="secret")
+    assert core.metadata("127.0.0.1:1") and core.metadata("localhost:1")
+    with pytest.raises(InvalidCall):
+        core.metadata("10.0.0.1:1")
+    assert Core(["a:1"], auth_token="secret", plain_token=True).metadata("10.0.0.1:1")
