@@ -48,7 +48,7 @@ mod tests {
 
     fn member(node: u64, state: MemberState, generation: u64) -> Member {
         Member {
-            node: NodeId::new(node).unwrap(),
+            node: NodeId::try_from(node).unwrap(),
             state,
             peer_address: None,
             client_address: None,
@@ -64,7 +64,7 @@ mod tests {
     #[test]
     fn a_belief_has_its_time_until_it_changes() {
         let since = Since::default();
-        let node = NodeId::new(1).unwrap();
+        let node = NodeId::try_from(1_u64).unwrap();
         assert_eq!(since.of(node), None);
         let alive = member(1, MemberState::Alive, 1);
         since.note(std::slice::from_ref(&alive), 10);

@@ -16,6 +16,7 @@ mod foreign;
 mod full_disk;
 mod keyed;
 mod members;
+mod registry;
 mod strong;
 mod support;
 mod tokens;

@@ -1,5 +1,6 @@
 //! One check: what is sent, and what its answer says.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -116,14 +117,16 @@ async fn status_of(target: &str, path: &str, method: &str) -> Result<StatusCode,
         .header(header::CONNECTION, "close")
         .body(Empty::<Bytes>::new())
         .map_err(|error| error.to_string())?;
-    let answered = sender.send_request(request);
-    tokio::select! {
-        answer = answered => answer.map(|answer| answer.status()).map_err(|error| error.to_string()),
-        ended = connection => Err(match ended {
-            Ok(()) => "the connection closed".to_owned(),
-            Err(error) => error.to_string(),
-        }),
-    }
+    let mut answered = pin!(sender.send_request(request));
+    let mut connection = pin!(connection);
+    // The answer may be whole at the moment when the connection ends.
+    let answer = tokio::select! {
+        biased;
+        answer = &mut answered => answer,
+        _ = &mut connection => answered.await,
+    };
+    let answer = answer.map_err(|error| causes(&error))?;
+    Ok(answer.status())
 }
 
 async fn ask_grpc(target: &str, service: &str) -> Result<Outcome, String> {
