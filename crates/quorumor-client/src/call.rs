@@ -9,8 +9,9 @@ use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
 use crate::answer::{Answer, Receipt};
+use crate::breaker::CallClass;
 use crate::client::Client;
-use crate::course::Course;
+use crate::course::{Course, Turn};
 use crate::endpoints::{ClusterStub, Place, RegistryStub, Stub, Target};
 use crate::error::ClientError;
 use crate::retry::Kind;
@@ -36,6 +37,26 @@ impl Try {
     }
 }
 
+/// What a call asks of endpoints, tries and breakers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked {
+    pub(crate) kind: Kind,
+    pub(crate) class: CallClass,
+    pub(crate) number: Option<ClientSeq>,
+    pub(crate) deadline: Instant,
+}
+
+impl Asked {
+    pub(crate) const fn new(kind: Kind, deadline: Instant) -> Self {
+        Self {
+            kind,
+            class: kind.class(),
+            number: None,
+            deadline,
+        }
+    }
+}
+
 impl Client {
     /// Carries out a call. `send` makes one try of it.
     pub(crate) async fn call<A, F>(
@@ -49,7 +70,8 @@ impl Client {
     {
         let deadline = Instant::now() + self.options.timeout;
         if kind != Kind::Write {
-            return self.run(kind, None, deadline, Target::stub, &send).await;
+            let asked = Asked::new(kind, deadline);
+            return self.run(asked, Target::stub, &send).await;
         }
         self.run_write(deadline, &send).await
     }
@@ -64,9 +86,11 @@ impl Client {
         A: Answer,
         F: Future<Output = Result<Response<A::Wire>, Status>>,
     {
-        let deadline = Instant::now() + self.options.timeout;
-        self.run(kind, None, deadline, Target::cluster_stub, &send)
-            .await
+        let asked = Asked {
+            class: CallClass::Admin,
+            ..Asked::new(kind, Instant::now() + self.options.timeout)
+        };
+        self.run(asked, Target::cluster_stub, &send).await
     }
 
     /// Carries out a call of the registry service. Those that change something set what they set again, so they go without
@@ -80,17 +104,14 @@ impl Client {
         A: Answer,
         F: Future<Output = Result<Response<A::Wire>, Status>>,
     {
-        let deadline = Instant::now() + self.options.timeout;
-        self.run(kind, None, deadline, Target::registry_stub, &send)
-            .await
+        let asked = Asked::new(kind, Instant::now() + self.options.timeout);
+        self.run(asked, Target::registry_stub, &send).await
     }
 
     /// Tries until there is an answer, or an error that ends it.
     pub(crate) async fn run<A, S, F>(
         &self,
-        kind: Kind,
-        number: Option<ClientSeq>,
-        deadline: Instant,
+        asked: Asked,
         stub: impl Fn(&Target) -> S,
         send: &impl Fn(S, Try) -> F,
     ) -> Result<A, ClientError>
@@ -98,35 +119,57 @@ impl Client {
         A: Answer,
         F: Future<Output = Result<Response<A::Wire>, Status>>,
     {
-        let header = self.header(number);
-        let mut course = Course::new(self, kind, deadline)?;
+        let header = self.header(asked.number);
+        let mut course = Course::new(self, asked)?;
         loop {
-            let place = course.next();
-            let target = self.shared.endpoints.target(place);
-            let timeout = course.try_timeout();
+            let Some(turn) = course.next()? else {
+                course.wait_for_a_breaker().await?;
+                continue;
+            };
+            let place = turn.place;
             let this_try = Try {
                 header: header.clone(),
-                timeout,
+                timeout: course.try_timeout(),
             };
-            let sent = send(stub(&target), this_try);
-            let result = match tokio::time::timeout(timeout, sent).await {
-                Ok(Ok(response)) => read::<A>(response, &target.address),
-                Ok(Err(status)) => Err(ClientError::from_status(&target.address, &status)),
-                Err(_) => Err(ClientError::DeadlineExceeded {
-                    endpoint: target.address.clone(),
-                }),
-            };
-            match result {
+            match self.take_turn(turn, this_try, &stub, send).await {
                 Ok(answer) => {
-                    if let Some(receipt) = answer.receipt() {
-                        self.learn(place, receipt);
-                    }
                     self.shared.budget.earn();
                     return Ok(answer);
                 }
                 Err(error) => course.after(place, error).await?,
             }
         }
+    }
+
+    /// One try at one endpoint.
+    pub(crate) async fn take_turn<A, S, F>(
+        &self,
+        turn: Turn,
+        this_try: Try,
+        stub: &impl Fn(&Target) -> S,
+        send: &impl Fn(S, Try) -> F,
+    ) -> Result<A, ClientError>
+    where
+        A: Answer,
+        F: Future<Output = Result<Response<A::Wire>, Status>>,
+    {
+        let target = &turn.target;
+        let timeout = this_try.timeout;
+        let sent = send(stub(target), this_try);
+        let result = match tokio::time::timeout(timeout, sent).await {
+            Ok(Ok(response)) => read::<A>(response, &target.address),
+            Ok(Err(status)) => Err(ClientError::from_status(&target.address, &status)),
+            Err(_) => Err(ClientError::DeadlineExceeded {
+                endpoint: target.address.clone(),
+            }),
+        };
+        turn.permit.done(result.as_ref().err());
+        if let Ok(answer) = &result
+            && let Some(receipt) = answer.receipt()
+        {
+            self.learn(turn.place, receipt);
+        }
+        result
     }
 
     /// The header of a request, the same for each try.

@@ -7,8 +7,9 @@ use bytes::Bytes;
 use quorumor_core::{Mode, Token};
 use quorumor_proto::pb;
 
+use crate::breaker::BreakerReport;
 use crate::describe::Description;
-use crate::endpoints::Endpoints;
+use crate::endpoints::{Endpoints, Fuses};
 use crate::error::ClientError;
 use crate::options::{CallOptions, ClientBuilder};
 use crate::retry::{Kind, RetryBudget, RetryPolicy};
@@ -33,6 +34,8 @@ pub(crate) struct Shared {
     pub(crate) exactly_once: bool,
     pub(crate) session_ttl: Option<Duration>,
     pub(crate) watch_patience: Duration,
+    /// With less time left no try is begun.
+    pub(crate) try_min: Duration,
 }
 
 impl Client {
@@ -51,12 +54,17 @@ impl Client {
             .endpoints([endpoint])
             .follow_hints(false)
             .retries(RetryPolicy::none())
+            .without_breaker()
             .connect()
     }
 
     pub(crate) fn new(builder: ClientBuilder) -> Result<Self, ClientError> {
         let line = builder.line().map_err(ClientError::Invalid)?;
-        let endpoints = Endpoints::parse(&builder.endpoints, builder.follow_hints, line)
+        let fuses = Fuses {
+            policy: builder.breaker,
+            clock: builder.clock,
+        };
+        let endpoints = Endpoints::parse(&builder.endpoints, builder.follow_hints, line, fuses)
             .map_err(ClientError::Invalid)?;
         Ok(Self {
             shared: Arc::new(Shared {
@@ -67,6 +75,7 @@ impl Client {
                 exactly_once: builder.exactly_once,
                 session_ttl: builder.session_ttl,
                 watch_patience: builder.watch_patience,
+                try_min: builder.try_min,
             }),
             session: Arc::new(Session::new()),
             options: builder.options,
@@ -101,6 +110,13 @@ impl Client {
     #[must_use]
     pub fn endpoints(&self) -> Vec<String> {
         self.shared.endpoints.configured()
+    }
+
+    /// How the circuit breakers stand: one for each endpoint, those learned from hints included, and class of call. Empty where
+    /// they are switched off.
+    #[must_use]
+    pub fn breakers(&self) -> Vec<BreakerReport> {
+        self.shared.endpoints.breakers()
     }
 
     /// The session's token in the client's mode; `None` if nothing was seen yet, or sessions are off.

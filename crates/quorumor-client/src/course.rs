@@ -1,6 +1,7 @@
 //! The way of one call through endpoints and tries: which endpoint is next, whether an error allows another try, and what the
 //! caller is told in the end.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use backon::ExponentialBackoff;
@@ -8,15 +9,18 @@ use quorumor_core::{Certainty, Mode};
 use tokio::time::Instant;
 use tracing::debug;
 
+use crate::breaker::{CallClass, Permit};
+use crate::call::Asked;
 use crate::client::Client;
-use crate::endpoints::Place;
-use crate::error::ClientError;
+use crate::endpoints::{Place, Target};
+use crate::error::{CircuitOpen, ClientError};
 use crate::retry::{Kind, may_retry};
 
 /// The way of one call through endpoints and tries.
 pub(crate) struct Course<'a> {
     client: &'a Client,
     kind: Kind,
+    class: CallClass,
     deadline: Instant,
     pinned: Option<Place>,
     tried: Vec<Place>,
@@ -29,17 +33,25 @@ pub(crate) struct Course<'a> {
     hopeful: bool,
     /// The first error of a numbered write that may have been applied: from here on nothing is certain but an answer.
     doubt: Option<ClientError>,
+    /// The error after which another try was allowed.
+    last: Option<ClientError>,
 }
+
+/// One try that may be made.
+pub(crate) struct Turn {
+    pub(crate) place: Place,
+    pub(crate) target: Arc<Target>,
+    pub(crate) permit: Permit,
+}
+
+/// The shortest wait for a breaker: one whose time has come may have let another call through meanwhile.
+const BREAKER_WAIT_MIN: Duration = Duration::from_millis(1);
 
 /// Redirects that are followed at once and free of charge. A second one happens when the leader changes meanwhile.
 const REDIRECTS_MAX: u32 = 3;
 
 impl<'a> Course<'a> {
-    pub(crate) fn new(
-        client: &'a Client,
-        kind: Kind,
-        deadline: Instant,
-    ) -> Result<Self, ClientError> {
+    pub(crate) fn new(client: &'a Client, asked: Asked) -> Result<Self, ClientError> {
         let pinned = match &client.options.endpoint {
             Some(address) => Some(
                 client
@@ -52,8 +64,9 @@ impl<'a> Course<'a> {
         };
         Ok(Self {
             client,
-            kind,
-            deadline,
+            kind: asked.kind,
+            class: asked.class,
+            deadline: asked.deadline,
             pinned,
             tried: Vec::new(),
             backoff: client.shared.retries.backoff(),
@@ -62,6 +75,7 @@ impl<'a> Course<'a> {
             told: None,
             hopeful: false,
             doubt: None,
+            last: None,
         })
     }
 
@@ -78,21 +92,71 @@ impl<'a> Course<'a> {
         let endpoints = &self.client.shared.endpoints;
         match self.pinned {
             Some(place) => (!self.tried.contains(&place)).then_some(place),
-            None => endpoints.next(self.want_leader(), &self.tried),
+            None => endpoints.next_ready(self.class, self.want_leader(), &self.tried),
         }
     }
 
-    /// The endpoint to try now. When all were tried it is the first one's turn again.
-    pub(crate) fn next(&mut self) -> Place {
+    /// The endpoint to try now; `None` if no breaker lets the call through. When all were tried it is the first one's turn again.
+    ///
+    /// # Errors
+    /// What the caller is told where the time left is too short for a try.
+    pub(crate) fn next(&mut self) -> Result<Option<Turn>, ClientError> {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        if left < self.client.shared.try_min {
+            return Err(self.out_of_time());
+        }
         let place = match self.untried() {
-            Some(place) => place,
+            Some(place) => Some(place),
             None => {
                 self.tried.clear();
-                self.untried().expect("a client has at least one endpoint")
+                self.untried()
             }
         };
-        self.tried.push(place);
-        place
+        let Some(place) = place else { return Ok(None) };
+        let target = self.client.shared.endpoints.target(place);
+        let permit = match self.pinned {
+            Some(_) => Some(target.breakers.admit_anyway(self.class)),
+            None => target.breakers.admit(self.class),
+        };
+        Ok(permit.map(|permit| {
+            self.tried.push(place);
+            Turn {
+                place,
+                target,
+                permit,
+            }
+        }))
+    }
+
+    /// No breaker lets the call through: waits for the first one, if the call was tried before, so that its caller has waited
+    /// already; a call that wasn't fails at once.
+    pub(crate) async fn wait_for_a_breaker(&mut self) -> Result<(), ClientError> {
+        let shared = &self.client.shared;
+        let wait = shared.endpoints.ready_in(self.class);
+        let Some(last) = self.last.clone() else {
+            let open = CircuitOpen {
+                endpoints: shared.endpoints.addresses(),
+                retry_after: wait,
+            };
+            return Err(open.into());
+        };
+        let wait = wait.max(BREAKER_WAIT_MIN);
+        if Instant::now() + wait + shared.try_min >= self.deadline {
+            return Err(self.final_error(last));
+        }
+        debug!(?wait, "every endpoint's breaker is open");
+        tokio::time::sleep(wait).await;
+        Ok(())
+    }
+
+    fn out_of_time(&mut self) -> ClientError {
+        match self.last.take() {
+            Some(last) => self.final_error(last),
+            None => ClientError::Unreachable {
+                endpoint: self.client.endpoints().join(", "),
+                why: "the deadline leaves no time to try".to_owned(),
+            },
+        }
     }
 
     /// What may be tried twice may use half of the time left, if there is somewhere else to go: a node that hangs must not take
@@ -141,6 +205,7 @@ impl<'a> Course<'a> {
         }
         if is_redirect(&error) && elsewhere && self.redirects_left > 0 {
             self.redirects_left -= 1;
+            self.last = Some(error);
             return Ok(());
         }
         // Only the deadline ends the tries of a write that may have been applied: the next answer tells.
@@ -152,11 +217,12 @@ impl<'a> Course<'a> {
         // What a node asks for concerns that node: it holds once there is nobody else to ask.
         let asked = error.retry_after().filter(|_| !elsewhere);
         let pause = pause.max(asked.unwrap_or(pause));
-        let too_late = Instant::now() + pause >= self.deadline;
+        let too_late = Instant::now() + pause + client.shared.try_min >= self.deadline;
         if too_late || !(in_doubt || client.shared.budget.spend()) {
             return Err(self.final_error(error));
         }
         debug!(reason = error.reason(), %error, ?pause, "trying again");
+        self.last = Some(error);
         tokio::time::sleep(pause).await;
         Ok(())
     }

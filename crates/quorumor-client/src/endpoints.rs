@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use quorumor_core::limits::WATCHER_BYTES_MAX;
@@ -15,6 +16,8 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 
 use crate::answer::Receipt;
+use crate::breaker::{BreakerPolicy, BreakerReport, Breakers, CallClass};
+use crate::clock::Clock;
 use crate::tls::{Bearer, Line, Reached};
 
 /// The generated client of one endpoint.
@@ -42,16 +45,25 @@ pub(crate) struct Target {
     reached: Reached,
     channel: OnceLock<Channel>,
     bearer: Bearer,
+    pub(crate) breakers: Arc<Breakers>,
+}
+
+/// What the breakers of every endpoint are made of.
+#[derive(Clone, Debug)]
+pub(crate) struct Fuses {
+    pub(crate) policy: Option<BreakerPolicy>,
+    pub(crate) clock: Clock,
 }
 
 impl Target {
-    fn parse(text: &str, line: &Line) -> Result<Self, Error> {
+    fn parse(text: &str, line: &Line, fuses: &Fuses) -> Result<Self, Error> {
         let reached = line.reach(text)?;
         Ok(Self {
             address: reached.address.clone(),
             reached,
             channel: OnceLock::new(),
             bearer: line.bearer.clone(),
+            breakers: Arc::new(Breakers::new(fuses.policy, fuses.clock.clone())),
         })
     }
 
@@ -82,6 +94,7 @@ impl Target {
 pub(crate) struct Endpoints {
     follow_hints: bool,
     line: Line,
+    fuses: Fuses,
     state: Mutex<State>,
 }
 
@@ -103,10 +116,11 @@ impl Endpoints {
         endpoints: &[String],
         follow_hints: bool,
         line: Line,
+        fuses: Fuses,
     ) -> Result<Self, Error> {
         let targets = endpoints
             .iter()
-            .map(|text| Target::parse(text, &line).map(Arc::new))
+            .map(|text| Target::parse(text, &line, &fuses).map(Arc::new))
             .collect::<Result<Vec<_>, _>>()?;
         if targets.is_empty() {
             return Err(Error::invalid(
@@ -124,6 +138,7 @@ impl Endpoints {
         Ok(Self {
             follow_hints,
             line,
+            fuses,
             state: Mutex::new(state),
         })
     }
@@ -141,7 +156,7 @@ impl Endpoints {
 
     /// The place of an address that the caller named, added if it is new.
     pub(crate) fn place(&self, address: &str) -> Result<Place, Error> {
-        let target = Target::parse(address, &self.line)?;
+        let target = Target::parse(address, &self.line, &self.fuses)?;
         let mut state = self.state.lock();
         Ok(state
             .find(&target.address)
@@ -151,6 +166,74 @@ impl Endpoints {
     /// The next endpoint to try that isn't in `tried`: the leader's if it is wanted and known, else the one that
     /// worked, else the others in turn. `None` if all were tried.
     pub(crate) fn next(&self, want_leader: bool, tried: &[Place]) -> Option<Place> {
+        self.next_if(want_leader, tried, |_| true)
+    }
+
+    /// As [`Self::next`], but passes over endpoints whose breaker lets no call of this class through.
+    pub(crate) fn next_ready(
+        &self,
+        class: CallClass,
+        want_leader: bool,
+        tried: &[Place],
+    ) -> Option<Place> {
+        self.next_if(want_leader, tried, |target| {
+            target.breakers.closed_for(class).is_none()
+        })
+    }
+
+    /// One that may be tried, whatever its breaker says if all are open; those that were tried only once all were, and then
+    /// `tried` begins anew.
+    pub(crate) fn next_anyway(
+        &self,
+        class: CallClass,
+        want_leader: bool,
+        tried: &mut Vec<Place>,
+    ) -> Place {
+        let ready = self.next_ready(class, want_leader, tried);
+        let place = ready.or_else(|| self.next(want_leader, tried));
+        let place = place.unwrap_or_else(|| {
+            tried.clear();
+            let ready = self.next_ready(class, want_leader, &[]);
+            ready
+                .or_else(|| self.next(want_leader, &[]))
+                .unwrap_or_default()
+        });
+        tried.push(place);
+        place
+    }
+
+    /// In how long the first breaker lets a call of this class through.
+    pub(crate) fn ready_in(&self, class: CallClass) -> Duration {
+        let state = self.state.lock();
+        let waits = state
+            .targets
+            .iter()
+            .map(|target| target.breakers.closed_for(class).unwrap_or_default());
+        waits.min().unwrap_or_default()
+    }
+
+    /// How all breakers stand.
+    pub(crate) fn breakers(&self) -> Vec<BreakerReport> {
+        let targets = self.state.lock().targets.clone();
+        let reports = targets
+            .iter()
+            .flat_map(|target| target.breakers.report(&target.address));
+        reports.collect()
+    }
+
+    /// The addresses of all endpoints, those from hints too.
+    pub(crate) fn addresses(&self) -> Vec<String> {
+        let state = self.state.lock();
+        let targets = state.targets.iter();
+        targets.map(|target| target.address.clone()).collect()
+    }
+
+    fn next_if(
+        &self,
+        want_leader: bool,
+        tried: &[Place],
+        takes: impl Fn(&Target) -> bool,
+    ) -> Option<Place> {
         let mut state = self.state.lock();
         let leader = if want_leader {
             self.leader_place(&mut state)
@@ -162,7 +245,7 @@ impl Endpoints {
         leader
             .into_iter()
             .chain((0..count).map(|step| (current + step) % count))
-            .find(|place| !tried.contains(place))
+            .find(|place| !tried.contains(place) && takes(&state.targets[*place]))
     }
 
     /// The leader's endpoint, if it is known and may be used.
@@ -183,7 +266,7 @@ impl Endpoints {
         if !self.follow_hints || state.targets.len() >= state.configured + HINTED_MAX {
             return None;
         }
-        let target = Target::parse(&address, &self.line).ok()?;
+        let target = Target::parse(&address, &self.line, &self.fuses).ok()?;
         Some(state.add(target))
     }
 
@@ -243,9 +326,14 @@ impl State {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
+
+    fn fuses() -> Fuses {
+        Fuses {
+            policy: Some(BreakerPolicy::default()),
+            clock: Clock::monotonic(),
+        }
+    }
 
     fn line() -> Line {
         Line::plain(Duration::from_secs(1))
@@ -253,7 +341,7 @@ mod tests {
 
     fn endpoints(follow_hints: bool) -> Endpoints {
         let list = ["a:1".to_owned(), "b:2".to_owned()];
-        Endpoints::parse(&list, follow_hints, line()).unwrap()
+        Endpoints::parse(&list, follow_hints, line(), fuses()).unwrap()
     }
 
     fn hint(node: u64, address: &str) -> LeaderHint {
@@ -266,7 +354,7 @@ mod tests {
     #[test]
     fn what_is_no_endpoint_is_refused_by_name() {
         for bad in ["", "host", "host:port", "https://a:1", "a:1/x", "a:99999"] {
-            let refused = Endpoints::parse(&[bad.to_owned()], true, line());
+            let refused = Endpoints::parse(&[bad.to_owned()], true, line(), fuses());
             assert!(
                 matches!(
                     refused,
@@ -278,7 +366,7 @@ mod tests {
                 "{bad:?}"
             );
         }
-        assert!(Endpoints::parse(&[], true, line()).is_err());
+        assert!(Endpoints::parse(&[], true, line(), fuses()).is_err());
     }
 
     #[test]
@@ -316,5 +404,44 @@ mod tests {
         endpoints.leave(0);
         assert_eq!(endpoints.next(true, &[0]), Some(1));
         assert!(endpoints.state.lock().leader.is_none());
+    }
+
+    fn fail(endpoints: &Endpoints, place: Place) {
+        let breakers = Arc::clone(&endpoints.target(place).breakers);
+        for _ in 0..BreakerPolicy::default().calls_min {
+            breakers.note(CallClass::Write, true);
+        }
+    }
+
+    #[test]
+    fn an_open_breaker_is_passed_over_by_calls_of_its_class() {
+        let endpoints = endpoints(true);
+        endpoints.learn_leader(Term::new(3), &hint(1, "a:1"));
+        fail(&endpoints, 0);
+        assert_eq!(
+            endpoints.next_ready(CallClass::Write, true, &[]),
+            Some(1),
+            "though the other one leads"
+        );
+        let read = endpoints.next_ready(CallClass::LinearizableRead, true, &[]);
+        assert_eq!(read, Some(0));
+        assert!(endpoints.ready_in(CallClass::Write).is_zero());
+    }
+
+    #[test]
+    fn if_all_are_open_some_calls_go_through_all_the_same() {
+        let endpoints = endpoints(true);
+        fail(&endpoints, 0);
+        fail(&endpoints, 1);
+        assert_eq!(endpoints.next_ready(CallClass::Write, false, &[]), None);
+        assert!(!endpoints.ready_in(CallClass::Write).is_zero());
+        let mut tried = Vec::new();
+        let mut places: Vec<_> = (0..2)
+            .map(|_| endpoints.next_anyway(CallClass::Write, false, &mut tried))
+            .collect();
+        places.sort_unstable();
+        assert_eq!(places, [0, 1]);
+        endpoints.next_anyway(CallClass::Write, false, &mut tried);
+        assert_eq!(tried.len(), 1);
     }
 }

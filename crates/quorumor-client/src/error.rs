@@ -12,10 +12,17 @@ use crate::answer::Receipt;
 /// How [`ClientError::from_status`] begins what it says of an unknown call.
 const UNIMPLEMENTED: &str = "Unimplemented";
 
+/// The reason of [`CircuitOpen`].
+const CIRCUIT_OPEN: &str = "CIRCUIT_OPEN";
+
+/// Between endpoints that are named together. No address has it.
+const LISTED: &str = ", ";
+
 /// Why a call failed, by what the caller can do about it.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ClientError {
-    /// A node answered with an error, and said what became of the write.
+    /// A node answered with an error, and said what became of the write. With the reason `CIRCUIT_OPEN` the client's own breakers
+    /// answered in the nodes' place: [`Self::circuit_open`].
     #[error("{}", .0.message)]
     Node(Box<NodeError>),
     /// No connection could be made. Nothing was sent.
@@ -91,7 +98,24 @@ impl ClientError {
         }
     }
 
-    /// The stable reason, for programs: the node's, or `UNREACHABLE`, `CONTACT_LOST`, `DEADLINE_EXCEEDED`,
+    /// That nothing was sent, since the circuit breaker of each endpoint is open; `None` for any other error.
+    #[must_use]
+    pub fn circuit_open(&self) -> Option<CircuitOpen> {
+        match self {
+            Self::Node(node) if node.reason == CIRCUIT_OPEN => Some(CircuitOpen {
+                endpoints: node.endpoint.split(LISTED).map(str::to_owned).collect(),
+                retry_after: node.retry_after.unwrap_or_default(),
+            }),
+            Self::Node(_)
+            | Self::Unreachable { .. }
+            | Self::ContactLost { .. }
+            | Self::DeadlineExceeded { .. }
+            | Self::BadAnswer { .. }
+            | Self::Invalid(_) => None,
+        }
+    }
+
+    /// The stable reason, for programs: the node's, `CIRCUIT_OPEN`, or `UNREACHABLE`, `CONTACT_LOST`, `DEADLINE_EXCEEDED`,
     /// `BAD_ANSWER`, `INVALID_ARGUMENT`.
     #[must_use]
     pub fn reason(&self) -> &str {
@@ -194,6 +218,33 @@ impl ClientError {
                 why: format!("{:?}: {}", status.code(), status.message()),
             },
         }
+    }
+}
+
+/// No endpoint was tried, since each has failed too often lately. The write was not applied.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("every endpoint failed too often lately ({}); next try in {retry_after:?}", .endpoints.join(LISTED))]
+pub struct CircuitOpen {
+    /// Those that were passed over.
+    pub endpoints: Vec<String>,
+    /// When the first of them will be tried again.
+    pub retry_after: Duration,
+}
+
+impl From<CircuitOpen> for ClientError {
+    fn from(open: CircuitOpen) -> Self {
+        Self::Node(Box::new(NodeError {
+            code: Code::Unavailable,
+            reason: CIRCUIT_OPEN.to_owned(),
+            message: open.to_string(),
+            certainty: Certainty::NotApplied,
+            retry_after: Some(open.retry_after),
+            endpoint: open.endpoints.join(LISTED),
+            leader: None,
+            best_available: None,
+            oldest_revision: None,
+            receipt: None,
+        }))
     }
 }
 

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use tonic::{Response, Status};
 
 use crate::answer::{Answer, SessionAnswer, SessionClosed};
-use crate::call::Try;
+use crate::call::{Asked, Try};
 use crate::client::Client;
 use crate::endpoints::{Stub, Target};
 use crate::error::ClientError;
@@ -44,8 +44,8 @@ impl Client {
             });
             async move { stub.open_session(request).await }
         };
-        self.run(Kind::Open, None, deadline, Target::stub, &send)
-            .await
+        let asked = Asked::new(Kind::Open, deadline);
+        self.run(asked, Target::stub, &send).await
     }
 
     /// Closes a session that was opened by hand. Closing one that is gone is no error.
@@ -94,7 +94,11 @@ impl Client {
                 Some(_) => Kind::NumberedWrite,
                 None => Kind::Write,
             };
-            let result = self.run(kind, number, deadline, Target::stub, send).await;
+            let asked = Asked {
+                number,
+                ..Asked::new(kind, deadline)
+            };
+            let result = self.run(asked, Target::stub, send).await;
             let (Err(error), Some(numbered)) = (&result, &write) else {
                 return result;
             };

@@ -38,6 +38,7 @@
 //! session and its numbers), then the rest.
 
 pub mod answer;
+pub mod breaker;
 pub mod client;
 pub mod cluster;
 pub mod conflicts;
@@ -60,6 +61,7 @@ pub mod txn;
 pub mod watch;
 
 mod call;
+mod clock;
 mod course;
 mod endpoints;
 mod exactly_once;
@@ -75,6 +77,7 @@ pub use answer::{
     LeaseGranted, LeaseInfo, LeaseLeft, LeaseListAnswer, LeaseRevoked, ListAnswer, PutAnswer,
     Receipt, SessionAnswer, SessionClosed, TxnAnswer,
 };
+pub use breaker::{BreakerPolicy, BreakerReport, BreakerState, CallClass};
 pub use client::Client;
 pub use cluster::{
     ClusterChanged, ClusterMember, MembersAnswer, NewMember, SnapshotError, SnapshotSaved,
@@ -87,7 +90,7 @@ pub use discover::{
     ServicesAnswer, ZoneRule,
 };
 pub use election::{Leader, Leadership};
-pub use error::{ClientError, NodeError};
+pub use error::{CircuitOpen, ClientError, NodeError};
 pub use instance::{
     Check, CheckKind, CheckResult, Health, Instance, InstanceStatus, Registration, ServiceInstance,
 };

@@ -5,7 +5,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use quorumor_core::{ClientSeq, DataEpoch, Error, Level, Mode};
 
+use crate::breaker::BreakerPolicy;
 use crate::client::Client;
+use crate::clock::Clock;
 use crate::error::ClientError;
 use crate::retry::RetryPolicy;
 use crate::tls::{Bearer, ClientTls, Line};
@@ -82,6 +84,9 @@ pub struct ClientBuilder {
     pub(crate) follow_hints: bool,
     pub(crate) connect_timeout: Duration,
     pub(crate) watch_patience: Duration,
+    pub(crate) breaker: Option<BreakerPolicy>,
+    pub(crate) try_min: Duration,
+    pub(crate) clock: Clock,
     pub(crate) tls: Option<ClientTls>,
     pub(crate) auth_token: Option<AuthToken>,
     pub(crate) plain_token: bool,
@@ -109,6 +114,9 @@ impl Default for ClientBuilder {
             follow_hints: true,
             connect_timeout: Duration::from_secs(2),
             watch_patience: Duration::from_secs(60),
+            breaker: Some(BreakerPolicy::default()),
+            try_min: Duration::from_millis(1),
+            clock: Clock::monotonic(),
             tls: None,
             auth_token: None,
             plain_token: false,
@@ -233,6 +241,36 @@ impl ClientBuilder {
     #[must_use]
     pub const fn watch_patience(mut self, watch_patience: Duration) -> Self {
         self.watch_patience = watch_patience;
+        self
+    }
+
+    /// When an endpoint that fails too often is left alone, and for how long; see [`breaker`](crate::breaker). Default:
+    /// [`BreakerPolicy::default`].
+    #[must_use]
+    pub const fn breaker(mut self, policy: BreakerPolicy) -> Self {
+        self.breaker = Some(policy);
+        self
+    }
+
+    /// Leaves no endpoint alone, however often it fails.
+    #[must_use]
+    pub const fn without_breaker(mut self) -> Self {
+        self.breaker = None;
+        self
+    }
+
+    /// The smallest useful time: with less than that left until its deadline a call begins no try, and nothing is sent. Default:
+    /// a millisecond.
+    #[must_use]
+    pub const fn try_min(mut self, try_min: Duration) -> Self {
+        self.try_min = try_min;
+        self
+    }
+
+    /// The clock of breakers and budgets.
+    #[cfg(test)]
+    pub(crate) fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
         self
     }
 

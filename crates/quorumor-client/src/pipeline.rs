@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::answer::{BatchAnswer, Receipt};
-use crate::call::Try;
+use crate::call::{Asked, Try};
 use crate::client::Client;
 use crate::endpoints::{Stub, Target};
 use crate::error::ClientError;
@@ -216,11 +216,11 @@ impl Pipeline {
             });
             async move { stub.batch(request).await }
         };
-        let number = write.map(|write| write.client);
-        let client = &self.client;
-        let mut answer: BatchAnswer = client
-            .run(kind, number, deadline, Target::stub, &send)
-            .await?;
+        let asked = Asked {
+            number: write.map(|write| write.client),
+            ..Asked::new(kind, deadline)
+        };
+        let mut answer: BatchAnswer = self.client.run(asked, Target::stub, &send).await?;
         Ok(Piped {
             result: answer.results.pop().ok_or_else(of_another)?,
             receipt: Arc::new(answer.receipt),

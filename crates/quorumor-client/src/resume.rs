@@ -14,6 +14,7 @@ use tonic::{Response, Status, Streaming};
 use tracing::debug;
 
 use crate::answer::Receipt;
+use crate::breaker::{CallClass, is_failure};
 use crate::client::Client;
 use crate::endpoints::{Place, Target};
 use crate::error::ClientError;
@@ -189,7 +190,10 @@ impl<S: Steps> Resuming<S> {
                 Ok(None) => continue,
                 Err(failed) => failed,
             };
-            self.stream = None;
+            if self.stream.take().is_some() {
+                let target = self.client.shared.endpoints.target(place);
+                target.breakers.note(CallClass::Watch, is_failure(&error));
+            }
             self.steps.broke();
             if let Some(error) = self.survive(place, error) {
                 self.ended = true;
@@ -269,17 +273,22 @@ impl<S: Steps> Resuming<S> {
         let header = self.client.header(None);
         let cursor = self.cursor.as_ref();
         let begun = cursor.is_some() || self.snapshot_begun;
+        let permit = target.breakers.admit_anyway(CallClass::Watch);
         let opening = self.steps.open(&target, header, cursor, begun);
-        match tokio::time::timeout(self.client.options.timeout, opening).await {
-            Ok(Ok(response)) => Ok(Open {
+        let opened = match tokio::time::timeout(self.client.options.timeout, opening).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(status)) => Err(ClientError::from_status(&target.address, &status)),
+            Err(_) => Err(ClientError::DeadlineExceeded {
+                endpoint: target.address.clone(),
+            }),
+        };
+        permit.done(opened.as_ref().err());
+        match opened {
+            Ok(response) => Ok(Open {
                 place,
                 messages: response.into_inner(),
             }),
-            Ok(Err(status)) => Err((place, ClientError::from_status(&target.address, &status))),
-            Err(_) => {
-                let endpoint = target.address.clone();
-                Err((place, ClientError::DeadlineExceeded { endpoint }))
-            }
+            Err(error) => Err((place, error)),
         }
     }
 
@@ -290,7 +299,7 @@ impl<S: Steps> Resuming<S> {
         }
         let want_leader = self.client.read_kind() == Kind::LinearizableRead;
         let Some(outage) = &mut self.outage else {
-            return Ok(endpoints.next(want_leader, &[]).unwrap_or(0));
+            return Ok(endpoints.next_anyway(CallClass::Watch, want_leader, &mut Vec::new()));
         };
         let portable = self.client.mode_if_known() != Some(Mode::Eventual);
         if let (Some(home), Some(_), false) = (self.home, &self.cursor, portable)
@@ -299,13 +308,7 @@ impl<S: Steps> Resuming<S> {
             outage.home_tries += 1;
             return Ok(home);
         }
-        let place = endpoints.next(want_leader, &outage.tried);
-        let place = place.unwrap_or_else(|| {
-            outage.tried.clear();
-            endpoints.next(want_leader, &[]).unwrap_or(0)
-        });
-        outage.tried.push(place);
-        Ok(place)
+        Ok(endpoints.next_anyway(CallClass::Watch, want_leader, &mut outage.tried))
     }
 
     /// Plans the next try; gives the error back if there is to be none.

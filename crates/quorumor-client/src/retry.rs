@@ -6,6 +6,7 @@ use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use parking_lot::Mutex;
 use quorumor_core::Certainty;
 
+use crate::breaker::CallClass;
 use crate::error::ClientError;
 
 /// How often and how fast a call is tried again, always within its deadline.
@@ -70,6 +71,18 @@ pub(crate) enum Kind {
     LocalRead,
     /// It asks about one node, now.
     Describe,
+}
+
+impl Kind {
+    /// What a call of the state or registry service is to breakers.
+    pub(crate) const fn class(self) -> CallClass {
+        match self {
+            Self::Write | Self::NumberedWrite | Self::Open => CallClass::Write,
+            Self::LinearizableRead => CallClass::LinearizableRead,
+            Self::LocalRead => CallClass::LocalRead,
+            Self::Describe => CallClass::Admin,
+        }
+    }
 }
 
 /// Whether the same call may be tried again after this error.

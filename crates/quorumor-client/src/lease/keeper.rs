@@ -15,6 +15,7 @@ use tracing::debug;
 
 use super::{LeaseState, LostReason, counted};
 use crate::answer::Receipt;
+use crate::breaker::CallClass;
 use crate::client::Client;
 use crate::endpoints::Place;
 use crate::error::ClientError;
@@ -121,6 +122,7 @@ impl Keeper {
                 Err(_) => {
                     debug!(lease = %self.id, "no answer to a keep-alive");
                     if let Some(line) = line.take() {
+                        self.note(line.place, true);
                         self.client.shared.endpoints.leave(line.place);
                     }
                     Instant::now() + PAUSE
@@ -161,6 +163,7 @@ impl Keeper {
         {
             self.client.learn(open.place, &receipt);
         }
+        self.note(open.place, false);
         if !answer.status.is_empty() {
             let status = quorumor_proto::status::status_from_bytes(answer.status);
             return Err(self.failed(open.place, &open.address, &status));
@@ -172,6 +175,12 @@ impl Keeper {
             },
             None => Kept::Gone,
         })
+    }
+
+    /// Tells the endpoint's breaker what became of a keep-alive on an open stream.
+    fn note(&self, place: Place, failed: bool) {
+        let target = self.client.shared.endpoints.target(place);
+        target.breakers.note(CallClass::KeepAlive, failed);
     }
 
     fn failed(&self, place: Place, address: &str, status: &tonic::Status) -> ClientError {
@@ -188,30 +197,24 @@ impl Keeper {
         let endpoints = &self.client.shared.endpoints;
         let place = match &self.client.options.endpoint {
             Some(address) => endpoints.place(address).map_err(ClientError::Invalid)?,
-            None => match endpoints.next(true, &self.tried) {
-                Some(place) => place,
-                None => {
-                    self.tried.clear();
-                    endpoints.next(true, &[]).unwrap_or(0)
-                }
-            },
+            None => endpoints.next_anyway(CallClass::KeepAlive, true, &mut self.tried),
         };
-        self.tried.push(place);
         let target = endpoints.target(place);
         let (out, requests) = mpsc::channel(1);
         if out.try_send(first).is_err() {
             return Err(ended(&target.address));
         }
         let request = Request::new(ReceiverStream::new(requests));
-        match target.stub().lease_keep_alive(request).await {
-            Ok(response) => Ok(Line {
-                place,
-                address: target.address.clone(),
-                out,
-                answers: response.into_inner(),
-            }),
-            Err(status) => Err(self.failed(place, &target.address, &status)),
-        }
+        let permit = target.breakers.admit_anyway(CallClass::KeepAlive);
+        let opened = target.stub().lease_keep_alive(request).await;
+        let opened = opened.map_err(|status| self.failed(place, &target.address, &status));
+        permit.done(opened.as_ref().err());
+        opened.map(|response| Line {
+            place,
+            address: target.address.clone(),
+            out,
+            answers: response.into_inner(),
+        })
     }
 }
 

@@ -17,6 +17,7 @@ use tracing::debug;
 
 use super::Piped;
 use crate::answer::{Receipt, required, result_from_wire};
+use crate::breaker::{CallClass, is_failure};
 use crate::client::Client;
 use crate::endpoints::Place;
 use crate::error::ClientError;
@@ -153,6 +154,8 @@ impl Driver {
                     Left::Closed => return,
                     Left::Moved => continue,
                     Left::Broken(error) => {
+                        let target = self.client.shared.endpoints.target(line.place);
+                        target.breakers.note(CallClass::Write, is_failure(&error));
                         self.client.shared.endpoints.leave(line.place);
                         error
                     }
@@ -215,15 +218,8 @@ impl Driver {
         let wants_leader = self.wants_leader();
         let place = match &self.client.options.endpoint {
             Some(address) => endpoints.place(address).map_err(ClientError::Invalid)?,
-            None => match endpoints.next(wants_leader, &self.tried) {
-                Some(place) => place,
-                None => {
-                    self.tried.clear();
-                    endpoints.next(wants_leader, &[]).unwrap_or(0)
-                }
-            },
+            None => endpoints.next_anyway(CallClass::Write, wants_leader, &mut self.tried),
         };
-        self.tried.push(place);
         let target = endpoints.target(place);
         let (out, requests) = mpsc::channel(MESSAGES_MAX);
         // The first message goes with the call, so that no node waits for it before it answers.
@@ -232,9 +228,11 @@ impl Driver {
         }
         let mut stub = target.stub();
         let request = Request::new(ReceiverStream::new(requests));
+        let permit = target.breakers.admit_anyway(CallClass::Write);
         let opened = stub.exchange(request);
         let error = match tokio::time::timeout(self.client.options.timeout, opened).await {
             Ok(Ok(response)) => {
+                permit.done(None);
                 return Ok(Line {
                     place,
                     address: target.address.clone(),
@@ -247,6 +245,7 @@ impl Driver {
                 endpoint: target.address.clone(),
             },
         };
+        permit.done(Some(&error));
         if error.is_unimplemented() {
             // Nothing of the first message was carried out.
             let unserved = std::mem::take(&mut self.under_way);

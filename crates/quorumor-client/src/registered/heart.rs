@@ -20,6 +20,7 @@ use tracing::debug;
 
 use super::{RegisterAnswer, RegistrationState, Slot, UNCONFIRMED, counted};
 use crate::answer::Receipt;
+use crate::breaker::{CallClass, is_failure};
 use crate::client::Client;
 use crate::endpoints::Place;
 use crate::error::ClientError;
@@ -371,6 +372,9 @@ impl Heart {
         let error = match answered {
             Ok(Ok(results)) => {
                 self.tried.clear();
+                if let Some(line) = &self.line {
+                    self.note(line.place, false);
+                }
                 return self.heard(due, sent, results);
             }
             Ok(Err(error)) => error,
@@ -382,10 +386,11 @@ impl Heart {
             }
         };
         debug!(%error, "signs of life weren't taken");
-        if let Some(line) = self.line.take()
-            && error.retry_after().is_none()
-        {
-            self.client.shared.endpoints.leave(line.place);
+        if let Some(line) = self.line.take() {
+            self.note(line.place, is_failure(&error));
+            if error.retry_after().is_none() {
+                self.client.shared.endpoints.leave(line.place);
+            }
         }
         let now = Instant::now();
         self.rest_until = now + PAUSE;
@@ -394,6 +399,12 @@ impl Heart {
                 member.unheard(now);
             }
         }
+    }
+
+    /// Tells the endpoint's breaker what became of a message on an open stream.
+    fn note(&self, place: Place, failed: bool) {
+        let target = self.client.shared.endpoints.target(place);
+        target.breakers.note(CallClass::KeepAlive, failed);
     }
 
     fn heard(&mut self, due: &[Id], sent: Instant, results: Vec<pb::BeatResult>) {
@@ -470,30 +481,26 @@ impl Heart {
         let endpoints = &self.client.shared.endpoints;
         let place = match &self.client.options.endpoint {
             Some(address) => endpoints.place(address).map_err(ClientError::Invalid)?,
-            None => match endpoints.next(true, &self.tried) {
-                Some(place) => place,
-                None => {
-                    self.tried.clear();
-                    endpoints.next(true, &[]).unwrap_or(0)
-                }
-            },
+            None => endpoints.next_anyway(CallClass::KeepAlive, true, &mut self.tried),
         };
-        self.tried.push(place);
         let target = endpoints.target(place);
         let (out, requests) = mpsc::channel(1);
         if out.try_send(first).is_err() {
             return Err(ended(&target.address));
         }
         let request = Request::new(ReceiverStream::new(requests));
-        match target.registry_stub().keep_alive(request).await {
+        let permit = target.breakers.admit_anyway(CallClass::KeepAlive);
+        let opened = target.registry_stub().keep_alive(request).await;
+        let opened = opened.map_err(|status| ClientError::from_status(&target.address, &status));
+        permit.done(opened.as_ref().err());
+        match opened {
             Ok(response) => Ok(Line {
                 place,
                 address: target.address.clone(),
                 out,
                 answers: response.into_inner(),
             }),
-            Err(status) => {
-                let error = ClientError::from_status(&target.address, &status);
+            Err(error) => {
                 if error.retry_after().is_none() {
                     endpoints.leave(place);
                 }
