@@ -17,10 +17,12 @@ use serde::Deserialize;
 use crate::data_dir::DataDir;
 use crate::tls::TlsFiles;
 
+mod doors;
 mod eventual;
 mod planted;
 mod trust;
 
+pub use doors::{DnsSettings, DoorsConfig};
 pub use eventual::EventualConfig;
 pub use trust::TlsSettings;
 
@@ -54,6 +56,14 @@ pub struct Settings {
     pub advertise_client: Option<String>,
     /// What peers are told as this node's address, if it isn't `peer_listen`.
     pub advertise_peer: Option<String>,
+    /// The address where services and nodes are told by DNS, UDP and TCP. None: no DNS. Port 0 takes a free one.
+    pub dns_listen: Option<String>,
+    /// The domain that DNS answers for.
+    pub dns_domain: Option<String>,
+    /// The file with the bearer token by which DNS reads, where callers are asked who they are.
+    pub dns_token_file: Option<String>,
+    /// Origins whose pages may call this node from a browser, `https://host,https://host`; `*` for any.
+    pub cors_origins: Option<String>,
     /// Strong mode: every founding voter, `id=address,id=address`; the same list on each.
     pub initial_members: Option<String>,
     /// Strong mode: client addresses of members of a running cluster to join by, `address,address`. The data directory remembers
@@ -173,6 +183,10 @@ impl Settings {
             peer_listen: self.peer_listen.or(weaker.peer_listen),
             advertise_client: self.advertise_client.or(weaker.advertise_client),
             advertise_peer: self.advertise_peer.or(weaker.advertise_peer),
+            dns_listen: self.dns_listen.or(weaker.dns_listen),
+            dns_domain: self.dns_domain.or(weaker.dns_domain),
+            dns_token_file: self.dns_token_file.or(weaker.dns_token_file),
+            cors_origins: self.cors_origins.or(weaker.cors_origins),
             initial_members: self.initial_members.or(weaker.initial_members),
             join: self.join.or(weaker.join),
             join_token: self.join_token.or(weaker.join_token),
@@ -225,6 +239,8 @@ pub struct Config {
     pub advertise_client: Option<String>,
     /// What peers are told, if not `peer_listen`.
     pub advertise_peer: Option<SocketAddr>,
+    /// What stands open beside gRPC and HTTP.
+    pub doors: DoorsConfig,
     /// Strong mode: the founding voters by id; this node is among them. Empty for a node that joins, and for one whose data
     /// directory remembers how it came.
     pub initial_members: BTreeMap<NodeId, SocketAddr>,
@@ -273,6 +289,7 @@ impl TryFrom<Settings> for Config {
         let modes = parse_modes(settings.mode.as_deref())?;
         let eventual = EventualConfig::parse(&settings, modes.contains(&Mode::Eventual))?;
         let planted = planted::parse(&settings)?;
+        let doors = DoorsConfig::parse(&settings)?;
         let node = parse_node(settings.node_id)?;
         let config = Self {
             cluster: parse_cluster(settings.cluster)?,
@@ -320,6 +337,7 @@ impl TryFrom<Settings> for Config {
             modes,
             node,
             planted,
+            doors,
         };
         config.check_members()?;
         config.check_addresses()?;

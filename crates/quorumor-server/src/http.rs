@@ -9,7 +9,7 @@ use axum::extract::Request;
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use http::{Extensions, HeaderMap, StatusCode, header};
+use http::{Extensions, HeaderMap, HeaderValue, StatusCode, header};
 use quorumor_core::limits::REQUEST_BYTES_MAX;
 use quorumor_core::{Error, Health, Mode, Role};
 use quorumor_proto::DESCRIPTORS;
@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic::{Code, Status};
 use tonic_health::ServingStatus;
+use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, health_reporter};
 
 use crate::auth::{Auth, Principal};
@@ -32,6 +33,7 @@ use crate::trust::Trust;
 
 mod held;
 mod incoming;
+mod web;
 
 use incoming::{Caller, incoming};
 
@@ -55,19 +57,96 @@ const UNRECORDED: [&str; 5] = [
     "DigestKeys",
 ];
 
-/// Serves until `leave`, then lets what is under way finish.
-pub(crate) async fn serve(
-    (listener, trust): (TcpListener, Trust),
-    service: Service,
+/// What is served: our gRPC services behind the guard, for whoever calls from outside or from another door of this node.
+pub(crate) struct Doors {
+    grpc: axum::Router,
+    reporter: HealthReporter,
+    trust: Trust,
     handles: Vec<Handle>,
-    leave: CancellationToken,
-) -> Result<(), tonic::transport::Error> {
-    let (reporter, health) = health_reporter();
+    cors_origins: Vec<HeaderValue>,
+}
+
+impl Doors {
+    pub(crate) fn new(
+        service: Service,
+        trust: Trust,
+        handles: Vec<Handle>,
+        cors_origins: Vec<HeaderValue>,
+    ) -> Self {
+        let (reporter, health) = health_reporter();
+        let auth = Arc::clone(&trust.auth);
+        let grpc = services(service, health).layer(from_fn(move |request, next| {
+            guard(Arc::clone(&auth), request, next)
+        }));
+        Self {
+            grpc,
+            reporter,
+            trust,
+            handles,
+            cors_origins,
+        }
+    }
+
+    /// The services for a door inside the process.
+    pub(crate) fn inside(&self) -> Routes {
+        Routes::from(self.grpc.clone())
+    }
+
+    /// All that stands on the client port.
+    fn router(&self) -> axum::Router {
+        let (auth, handles) = (Arc::clone(&self.trust.auth), self.handles.clone());
+        let router = self
+            .grpc
+            .clone()
+            .layer(from_fn(web::translate))
+            .merge(quorumor_gateway::router(self.inside()))
+            .route(
+                "/metrics",
+                get(move |request: Request| async move { render_metrics(&auth, &request) }),
+            )
+            .route("/healthz", get(move || async move { healthz(&handles) }))
+            .fallback(unknown);
+        if self.cors_origins.is_empty() {
+            router
+        } else {
+            router.layer(web::cors(&self.cors_origins))
+        }
+    }
+
+    /// Serves until `leave`, then lets what is under way finish.
+    pub(crate) async fn serve(
+        self,
+        listener: TcpListener,
+        leave: CancellationToken,
+    ) -> Result<(), tonic::transport::Error> {
+        let serving = tonic::transport::Server::builder()
+            .accept_http1(true)
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
+            .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+            .add_routes(Routes::from(self.router()))
+            .serve_with_incoming_shutdown(
+                incoming(listener, self.trust.tls.clone()),
+                leave.cancelled_owned(),
+            );
+        tokio::select! {
+            served = serving => served,
+            () = report(self.handles.clone(), self.reporter.clone()) => Ok(()),
+        }
+    }
+}
+
+/// Our services, reflection and health.
+fn services<H>(service: Service, health: HealthServer<H>) -> axum::Router
+where
+    H: tonic_health::pb::health_server::Health,
+{
     let cluster = ClusterServiceServer::new(service.clone());
     let registry = RegistryServiceServer::new(service.clone());
     let state = StateServiceServer::new(service).max_decoding_message_size(REQUEST_BYTES_MAX);
-    let auth = Arc::clone(&trust.auth);
-    let grpc = Routes::new(state)
+    let registry = registry.max_decoding_message_size(REQUEST_BYTES_MAX);
+    let routes = Routes::new(state)
         .add_service(cluster)
         .add_service(registry)
         .add_service(health)
@@ -81,30 +160,7 @@ pub(crate) async fn serve(
                 .build_v1alpha()
                 .expect("our own descriptors are valid"),
         );
-    let watched = handles.clone();
-    let router = grpc
-        .into_axum_router()
-        .route(
-            "/metrics",
-            get(move |request: Request| async move { render_metrics(&trust.auth, &request) }),
-        )
-        .route("/healthz", get(move || async move { healthz(&handles) }))
-        .fallback(unknown)
-        .layer(from_fn(move |request, next| {
-            guard(Arc::clone(&auth), request, next)
-        }));
-    let serving = tonic::transport::Server::builder()
-        .accept_http1(true)
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
-        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-        .add_routes(Routes::from(router))
-        .serve_with_incoming_shutdown(incoming(listener, trust.tls), leave.cancelled_owned());
-    tokio::select! {
-        served = serving => served,
-        () = report(watched, reporter) => Ok(()),
-    }
+    routes.into_axum_router()
 }
 
 fn authenticate(
@@ -164,7 +220,7 @@ async fn unknown(request: Request) -> Response {
     }
     (
         StatusCode::NOT_FOUND,
-        "nothing here; there are /metrics, /healthz and gRPC\n",
+        "nothing here; there are /v1/openapi.json, /metrics, /healthz and gRPC\n",
     )
         .into_response()
 }

@@ -56,7 +56,9 @@ mod watch;
 mod weight;
 
 pub use auth::{RosterError, TOKEN_CHARS_MAX, TOKEN_CHARS_MIN, hash_token};
-pub use config::{Config, ConfigError, EventualConfig, Settings, TlsSettings};
+pub use config::{
+    Config, ConfigError, DnsSettings, DoorsConfig, EventualConfig, Settings, TlsSettings,
+};
 pub use data_dir::DataDirError;
 pub use join::JoinError;
 pub use key::ClusterKeyError;

@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use quorumor_core::{ClusterId, DataEpoch, Mode, NodeId, Recovered, Replica, Role};
+use quorumor_dns::{Dns, DnsConfig};
 use quorumor_gossip::{GossipConfig, GossipReplica};
 use quorumor_raft::{Compaction, RaftConfig, RaftReplica};
 use quorumor_wal::{Disk, WalError};
@@ -22,7 +23,7 @@ use crate::driver::{Arrivals, Driver, Inbox, Surroundings, lanes};
 use crate::envelope::DATAGRAM_PAYLOAD_BYTES_MAX;
 use crate::fault::{Faults, NodeDisk};
 use crate::handle::Handle;
-use crate::http;
+use crate::http::Doors;
 use crate::join::JoinError;
 use crate::metrics;
 use crate::origin::{Origin, Way};
@@ -39,7 +40,8 @@ mod opening;
 
 use counted::Counted;
 use opening::{
-    bind, client_told, clusters, find_origin, founders, load_trust, log_options, open_data,
+    bind, bind_dns, client_told, clusters, find_origin, founders, load_trust, log_options,
+    open_data,
 };
 
 /// How long calls that are under way may take once the node leaves.
@@ -95,6 +97,14 @@ pub enum StartError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The token by which DNS reads can't be used.
+    #[error("the token in `{path}` (--dns-token-file) can't be used: {why}")]
+    DnsToken {
+        /// The file.
+        path: String,
+        /// What is wrong.
+        why: String,
+    },
     /// The system refused a thread or a file.
     #[error("can't start: {0}")]
     System(#[from] std::io::Error),
@@ -105,6 +115,7 @@ pub enum StartError {
 pub struct Server {
     client_address: SocketAddr,
     peer_address: SocketAddr,
+    dns_address: Option<SocketAddr>,
     running: Running,
     serving: tokio::task::JoinHandle<()>,
     trust: Trust,
@@ -135,6 +146,8 @@ impl Server {
         let (listener, sockets) = bind(&config, guards).await?;
         let client_address = listener.local_addr()?;
         let peer_address = sockets.tcp.local_addr()?;
+        let dns = bind_dns(&config).await?;
+        let dns_address = dns.as_ref().map(|(dns, _)| dns.local_address());
         let origin = find_origin(&config, peer_address.port()).await?;
         let clusters = clusters(&config, origin.as_ref());
         let faults = config.fault_file.as_deref().map(Faults::follow);
@@ -164,12 +177,13 @@ impl Server {
         for (found, arrivals) in found.into_iter().zip(arrivals) {
             running.start_mode(found, arrivals)?;
         }
-        let serving = running.serve(listener, trust.clone());
+        let serving = running.serve(listener, trust.clone(), dns);
         tokio::spawn(trust.clone().follow(running.stop.clone()));
         tracing::info!(node = %running.node.config.node, client = %client_address, peer = %peer_address, "the node runs");
         Ok(Self {
             client_address,
             peer_address,
+            dns_address,
             running,
             serving,
             trust,
@@ -187,6 +201,12 @@ impl Server {
     #[must_use]
     pub fn peer_address(&self) -> SocketAddr {
         self.peer_address
+    }
+
+    /// Where it answers DNS, if it does.
+    #[must_use]
+    pub fn dns_address(&self) -> Option<SocketAddr> {
+        self.dns_address
     }
 
     /// The modes that it serves, the default one first.
@@ -421,7 +441,12 @@ impl Running {
         Ok((running, arrivals))
     }
 
-    fn serve(&self, listener: TcpListener, trust: Trust) -> tokio::task::JoinHandle<()> {
+    fn serve(
+        &self,
+        listener: TcpListener,
+        trust: Trust,
+        dns: Option<(Dns, DnsConfig)>,
+    ) -> tokio::task::JoinHandle<()> {
         let (handles, leave) = (self.handles.clone(), self.leave.clone());
         let name = self.node.config.cluster.clone();
         let service = Service::new(
@@ -432,7 +457,13 @@ impl Running {
         );
         service.start_registries(&self.drivers);
         let alarm = self.alarm.clone();
-        tokio::spawn(serve((listener, trust), service, handles, leave, alarm))
+        let origins = self.node.config.doors.cors_origins.clone();
+        let doors = Doors::new(service, trust, handles, origins);
+        if let Some((dns, config)) = dns {
+            let serving = dns.serve(doors.inside(), config, leave.clone());
+            self.drivers.spawn(serving);
+        }
+        tokio::spawn(serve(listener, doors, leave, alarm))
     }
 
     fn start_mode(&mut self, found: Found, arrivals: Arrivals) -> Result<(), StartError> {
@@ -511,15 +542,9 @@ impl Running {
     }
 }
 
-async fn serve(
-    door: (TcpListener, Trust),
-    service: Service,
-    handles: Vec<Handle>,
-    leave: CancellationToken,
-    alarm: FatalSender,
-) {
+async fn serve(listener: TcpListener, doors: Doors, leave: CancellationToken, alarm: FatalSender) {
     let leaving = leave.clone();
-    let why = match http::serve(door, service, handles, leave).await {
+    let why = match doors.serve(listener, leave).await {
         Ok(()) if leaving.is_cancelled() => return,
         Ok(()) => "it stopped accepting".to_owned(),
         Err(error) => error.to_string(),

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use quorumor_core::{ClusterId, Mode, NodeId, StoreId};
+use quorumor_dns::{Bearer, BearerError, Dns, DnsConfig};
 use quorumor_raft::Founder;
 use quorumor_wal::LogOptions;
 use tokio::net::TcpListener;
@@ -112,6 +114,41 @@ pub(super) async fn bind(
         .await
         .map_err(failed("peer-listen", config.peer_listen))?;
     Ok((listener, sockets))
+}
+
+/// Binds DNS, if it is to be served.
+pub(super) async fn bind_dns(config: &Config) -> Result<Option<(Dns, DnsConfig)>, StartError> {
+    let Some(wanted) = &config.doors.dns else {
+        return Ok(None);
+    };
+    let token = match &wanted.token_file {
+        None => None,
+        Some(path) => Some(read_bearer(path).await?),
+    };
+    let bound = Dns::bind(wanted.listen).await;
+    let dns = bound.map_err(|source| StartError::Bind {
+        flag: "dns-listen",
+        address: wanted.listen,
+        source,
+    })?;
+    let config = DnsConfig {
+        domain: wanted.domain.clone(),
+        token,
+        ..DnsConfig::default()
+    };
+    Ok(Some((dns, config)))
+}
+
+async fn read_bearer(path: &Path) -> Result<Bearer, StartError> {
+    let failed = |why: String| StartError::DnsToken {
+        path: path.display().to_string(),
+        why,
+    };
+    let text = tokio::fs::read_to_string(path).await;
+    let text = text.map_err(|error| failed(error.to_string()))?;
+    text.trim()
+        .parse()
+        .map_err(|error: BearerError| failed(error.to_string()))
 }
 
 /// Opens everything on the disk, away from the threads that serve.

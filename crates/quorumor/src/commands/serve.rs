@@ -66,6 +66,18 @@ pub(crate) struct ServeArgs {
     /// What peers are told as this node's address [default: --peer-listen]
     #[arg(long, env = "QUORUMOR_ADVERTISE_PEER", value_name = "ADDRESS")]
     pub(crate) advertise_peer: Option<String>,
+    /// Answer DNS at this address, UDP and TCP [default: no DNS]
+    #[arg(long, env = "QUORUMOR_DNS_LISTEN", value_name = "ADDRESS")]
+    pub(crate) dns_listen: Option<String>,
+    /// The domain that DNS answers for [default: quorumor]
+    #[arg(long, env = "QUORUMOR_DNS_DOMAIN", value_name = "NAME")]
+    pub(crate) dns_domain: Option<String>,
+    /// The file with the bearer token by which DNS reads, where callers are asked who they are
+    #[arg(long, env = "QUORUMOR_DNS_TOKEN_FILE", value_name = "FILE")]
+    pub(crate) dns_token_file: Option<String>,
+    /// Origins whose pages may call this node from a browser, separated by commas; * for any [default: none]
+    #[arg(long, env = "QUORUMOR_CORS_ORIGINS", value_name = "ORIGINS")]
+    pub(crate) cors_origins: Option<String>,
     /// Strong mode: every founding voter, id=address,id=address; the same list on each
     #[arg(long, env = "QUORUMOR_INITIAL_MEMBERS", value_name = "MEMBERS")]
     pub(crate) initial_members: Option<String>,
@@ -165,6 +177,10 @@ impl ServeArgs {
             peer_listen: self.peer_listen.clone(),
             advertise_client: self.advertise_client.clone(),
             advertise_peer: self.advertise_peer.clone(),
+            dns_listen: self.dns_listen.clone(),
+            dns_domain: self.dns_domain.clone(),
+            dns_token_file: self.dns_token_file.clone(),
+            cors_origins: self.cors_origins.clone(),
             initial_members: self.initial_members.clone(),
             join: self.join.clone(),
             join_token: self.join_token.clone(),
@@ -263,7 +279,8 @@ fn not_started(error: StartError) -> Failure {
 fn report(args: &ServeArgs, server: &Server) -> Result<(), Failure> {
     let modes: Vec<_> = server.modes().iter().map(|mode| mode.as_str()).collect();
     let (endpoint, peer) = (server.client_address(), server.peer_address());
-    info!(node = %server.node(), %endpoint, %peer, ?modes, "ready");
+    let dns = server.dns_address().map(|dns| dns.to_string());
+    info!(node = %server.node(), %endpoint, %peer, ?modes, dns = dns.as_deref().unwrap_or("off"), "ready");
     match args.output {
         Report::Text => Ok(()),
         Report::Json => output::json(&json!({
@@ -273,6 +290,7 @@ fn report(args: &ServeArgs, server: &Server) -> Result<(), Failure> {
             "endpoint": endpoint.to_string(),
             "peer": peer.to_string(),
             "modes": modes,
+            "dns": dns,
         })),
     }
 }

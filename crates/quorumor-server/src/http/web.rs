@@ -1,0 +1,52 @@
+//! Browsers: gRPC-web for our services, and which pages of other origins may call.
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::middleware::Next;
+use axum::response::Response;
+use http::{HeaderName, HeaderValue, Method, header};
+use tonic_web::GrpcWebLayer;
+use tower::{Layer, Service, service_fn};
+use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer, ExposeHeaders};
+
+/// Lets a gRPC-web call through as a gRPC call; everything else as it is.
+pub(super) async fn translate(request: Request, next: Next) -> Response {
+    let kind = request.headers().get(header::CONTENT_TYPE);
+    let is_web = kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc-web"));
+    if !is_web {
+        return next.run(request).await;
+    }
+    let inner = service_fn(move |request: http::Request<tonic::body::Body>| {
+        let next = next.clone();
+        async move {
+            let response = next.run(request.map(Body::new)).await;
+            Ok::<_, std::convert::Infallible>(response.map(tonic::body::Body::new))
+        }
+    });
+    match GrpcWebLayer::new().layer(inner).call(request).await {
+        Ok(response) => response.map(Body::new),
+        Err(never) => match never {},
+    }
+}
+
+/// What pages of these origins may do: call, and read what every answer says about itself.
+pub(super) fn cors(origins: &[HeaderValue]) -> CorsLayer {
+    let origin = match origins {
+        [any] if any == "*" => AllowOrigin::any(),
+        named => AllowOrigin::list(named.iter().cloned()),
+    };
+    let read = [
+        "grpc-status",
+        "grpc-message",
+        "grpc-status-details-bin",
+        "quorumor-token",
+        "quorumor-got",
+        "quorumor-degraded",
+        "retry-after",
+    ];
+    CorsLayer::new()
+        .allow_origin(origin)
+        .allow_methods([Method::GET, Method::PUT, Method::POST, Method::DELETE])
+        .allow_headers(AllowHeaders::mirror_request())
+        .expose_headers(ExposeHeaders::list(read.map(HeaderName::from_static)))
+}
