@@ -24,6 +24,10 @@ pub(crate) struct Try {
 }
 
 impl Try {
+    pub(crate) const fn new(header: pb::RequestHeader, timeout: Duration) -> Self {
+        Self { header, timeout }
+    }
+
     /// A request with the deadline that the node is to see.
     pub(crate) fn request<M>(self, message: impl FnOnce(pb::RequestHeader) -> M) -> Request<M> {
         let mut request = Request::new(message(self.header));
@@ -121,22 +125,23 @@ impl Client {
     {
         let header = self.header(asked.number);
         let mut course = Course::new(self, asked)?;
+        self.shared.budget.earn();
         loop {
             let Some(turn) = course.next()? else {
                 course.wait_for_a_breaker().await?;
                 continue;
             };
             let place = turn.place;
-            let this_try = Try {
-                header: header.clone(),
-                timeout: course.try_timeout(),
+            let result = if course.may_hedge() {
+                self.hedged(&mut course, turn, &header, &stub, send).await
+            } else {
+                let this_try = Try::new(header.clone(), course.try_timeout());
+                let result = self.take_turn(turn, this_try, &stub, send).await;
+                result.map_err(|error| (place, error))
             };
-            match self.take_turn(turn, this_try, &stub, send).await {
-                Ok(answer) => {
-                    self.shared.budget.earn();
-                    return Ok(answer);
-                }
-                Err(error) => course.after(place, error).await?,
+            match result {
+                Ok(answer) => return Ok(answer),
+                Err((place, error)) => course.after(place, error).await?,
             }
         }
     }

@@ -8,11 +8,13 @@ use quorumor_core::{Mode, Token};
 use quorumor_proto::pb;
 
 use crate::breaker::BreakerReport;
+use crate::budget::Bucket;
 use crate::describe::Description;
 use crate::endpoints::{Endpoints, Fuses};
 use crate::error::ClientError;
+use crate::hedge::Latencies;
 use crate::options::{CallOptions, ClientBuilder};
-use crate::retry::{Kind, RetryBudget, RetryPolicy};
+use crate::retry::{Kind, RetryPolicy};
 use crate::session::Session;
 
 /// A client of one cluster. A clone is cheap and shares connections and session.
@@ -29,7 +31,8 @@ pub struct Client {
 pub(crate) struct Shared {
     pub(crate) endpoints: Endpoints,
     pub(crate) retries: RetryPolicy,
-    pub(crate) budget: RetryBudget,
+    pub(crate) budget: Bucket,
+    pub(crate) latencies: Latencies,
     pub(crate) keep_session: bool,
     pub(crate) exactly_once: bool,
     pub(crate) session_ttl: Option<Duration>,
@@ -62,7 +65,7 @@ impl Client {
         let line = builder.line().map_err(ClientError::Invalid)?;
         let fuses = Fuses {
             policy: builder.breaker,
-            clock: builder.clock,
+            clock: builder.clock.clone(),
         };
         let endpoints = Endpoints::parse(&builder.endpoints, builder.follow_hints, line, fuses)
             .map_err(ClientError::Invalid)?;
@@ -70,7 +73,8 @@ impl Client {
             shared: Arc::new(Shared {
                 endpoints,
                 retries: builder.retries,
-                budget: RetryBudget::full(),
+                budget: Bucket::full(builder.budget, builder.clock.clone()),
+                latencies: Latencies::default(),
                 keep_session: builder.session,
                 exactly_once: builder.exactly_once,
                 session_ttl: builder.session_ttl,

@@ -101,8 +101,7 @@ impl<'a> Course<'a> {
     /// # Errors
     /// What the caller is told where the time left is too short for a try.
     pub(crate) fn next(&mut self) -> Result<Option<Turn>, ClientError> {
-        let left = self.deadline.saturating_duration_since(Instant::now());
-        if left < self.client.shared.try_min {
+        if self.left() < self.client.shared.try_min {
             return Err(self.out_of_time());
         }
         let place = match self.untried() {
@@ -149,6 +148,40 @@ impl<'a> Course<'a> {
         Ok(())
     }
 
+    /// How long until the caller's deadline.
+    pub(crate) fn left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+
+    /// Whether another endpoint may be asked beside one that is slow.
+    pub(crate) fn may_hedge(&self) -> bool {
+        let reads = match self.kind {
+            Kind::LinearizableRead | Kind::LocalRead => true,
+            Kind::Write | Kind::NumberedWrite | Kind::Open | Kind::Describe => false,
+        };
+        reads && self.client.options.hedge.is_some() && self.pinned.is_none()
+    }
+
+    /// Another endpoint to ask beside the one that is slow; `None` if there is none, or if the budget is spent.
+    pub(crate) fn second_turn(&mut self) -> Option<Turn> {
+        self.untried()?;
+        let within = self.client.shared.budget.spend();
+        within.then(|| self.next().ok().flatten()).flatten()
+    }
+
+    /// Learns from a try that failed while another one is under way.
+    pub(crate) fn failed_beside(&mut self, place: Place, error: &ClientError) {
+        self.learn(place, error);
+        self.remember(error);
+    }
+
+    fn learn(&self, place: Place, error: &ClientError) {
+        if !is_redirect(error) && !is_overload(error) {
+            self.client.shared.endpoints.leave(place);
+        }
+        self.client.learn_from_error(place, error);
+    }
+
     fn out_of_time(&mut self) -> ClientError {
         match self.last.take() {
             Some(last) => self.final_error(last),
@@ -162,7 +195,7 @@ impl<'a> Course<'a> {
     /// What may be tried twice may use half of the time left, if there is somewhere else to go: a node that hangs must not take
     /// it all.
     pub(crate) fn try_timeout(&self) -> Duration {
-        let left = self.deadline.saturating_duration_since(Instant::now());
+        let left = self.left();
         let retries = self.client.shared.retries.attempts_max > 1;
         let elsewhere = retries && self.untried().is_some();
         match self.kind {
@@ -187,10 +220,7 @@ impl<'a> Course<'a> {
         error: ClientError,
     ) -> Result<(), ClientError> {
         let client = self.client;
-        if !is_redirect(&error) && !is_overload(&error) {
-            client.shared.endpoints.leave(place);
-        }
-        client.learn_from_error(place, &error);
+        self.learn(place, &error);
         self.remember(&error);
         let retries = client.shared.retries;
         let in_doubt = self.doubt.is_some();
@@ -218,7 +248,7 @@ impl<'a> Course<'a> {
         let asked = error.retry_after().filter(|_| !elsewhere);
         let pause = pause.max(asked.unwrap_or(pause));
         let too_late = Instant::now() + pause + client.shared.try_min >= self.deadline;
-        if too_late || !(in_doubt || client.shared.budget.spend()) {
+        if too_late || !(client.shared.budget.spend() || in_doubt) {
             return Err(self.final_error(error));
         }
         debug!(reason = error.reason(), %error, ?pause, "trying again");

@@ -39,6 +39,7 @@
 
 pub mod answer;
 pub mod breaker;
+pub mod budget;
 pub mod client;
 pub mod cluster;
 pub mod conflicts;
@@ -47,6 +48,7 @@ pub mod digest;
 pub mod discover;
 pub mod election;
 pub mod error;
+pub mod hedge;
 pub mod instance;
 pub mod lease;
 pub mod list;
@@ -78,6 +80,7 @@ pub use answer::{
     Receipt, SessionAnswer, SessionClosed, TxnAnswer,
 };
 pub use breaker::{BreakerPolicy, BreakerReport, BreakerState, CallClass};
+pub use budget::RetryBudget;
 pub use client::Client;
 pub use cluster::{
     ClusterChanged, ClusterMember, MembersAnswer, NewMember, SnapshotError, SnapshotSaved,
@@ -91,6 +94,7 @@ pub use discover::{
 };
 pub use election::{Leader, Leadership};
 pub use error::{CircuitOpen, ClientError, NodeError};
+pub use hedge::Hedge;
 pub use instance::{
     Check, CheckKind, CheckResult, Health, Instance, InstanceStatus, Registration, ServiceInstance,
 };

@@ -6,9 +6,11 @@ use bytes::Bytes;
 use quorumor_core::{ClientSeq, DataEpoch, Error, Level, Mode};
 
 use crate::breaker::BreakerPolicy;
+use crate::budget::RetryBudget;
 use crate::client::Client;
 use crate::clock::Clock;
 use crate::error::ClientError;
+use crate::hedge::Hedge;
 use crate::retry::RetryPolicy;
 use crate::tls::{Bearer, ClientTls, Line};
 
@@ -39,6 +41,8 @@ pub struct CallOptions {
     pub data_epoch: Option<DataEpoch>,
     /// Ask this endpoint and no other.
     pub endpoint: Option<String>,
+    /// Reads: when another endpoint is asked too; `None` for never.
+    pub hedge: Option<Hedge>,
 }
 
 impl Default for CallOptions {
@@ -56,6 +60,7 @@ impl Default for CallOptions {
             client_seq: None,
             data_epoch: None,
             endpoint: None,
+            hedge: None,
         }
     }
 }
@@ -84,6 +89,7 @@ pub struct ClientBuilder {
     pub(crate) follow_hints: bool,
     pub(crate) connect_timeout: Duration,
     pub(crate) watch_patience: Duration,
+    pub(crate) budget: RetryBudget,
     pub(crate) breaker: Option<BreakerPolicy>,
     pub(crate) try_min: Duration,
     pub(crate) clock: Clock,
@@ -114,6 +120,7 @@ impl Default for ClientBuilder {
             follow_hints: true,
             connect_timeout: Duration::from_secs(2),
             watch_patience: Duration::from_secs(60),
+            budget: RetryBudget::default(),
             breaker: Some(BreakerPolicy::default()),
             try_min: Duration::from_millis(1),
             clock: Clock::monotonic(),
@@ -168,6 +175,22 @@ impl ClientBuilder {
     #[must_use]
     pub const fn retries(mut self, retries: RetryPolicy) -> Self {
         self.retries = retries;
+        self
+    }
+
+    /// How many of all calls may be retries; with that spent a call fails with its last error. Default: [`RetryBudget::default`]. A
+    /// numbered write that may have been applied is sent again even so: nothing else tells what became of it.
+    #[must_use]
+    pub const fn retry_budget(mut self, budget: RetryBudget) -> Self {
+        self.budget = budget;
+        self
+    }
+
+    /// When a read that isn't answered is asked of another endpoint too; the first good answer counts. Each second try is paid for
+    /// from the retry budget. Default: never.
+    #[must_use]
+    pub const fn hedge(mut self, hedge: Hedge) -> Self {
+        self.options.hedge = Some(hedge);
         self
     }
 

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
-use parking_lot::Mutex;
 use quorumor_core::Certainty;
 
 use crate::breaker::CallClass;
@@ -110,37 +109,6 @@ pub(crate) fn may_retry(error: &ClientError, kind: Kind) -> bool {
     harmless && promising
 }
 
-/// Keeps retries from multiplying an outage: each retry costs a token, each answered call gives a tenth of one back.
-#[derive(Debug)]
-pub(crate) struct RetryBudget {
-    tenths: Mutex<u32>,
-}
-
-/// Tokens, in tenths: 100 retries in a row while nothing is answered.
-const BUDGET_TENTHS_MAX: u32 = 1_000;
-const RETRY_TENTHS: u32 = 10;
-
-impl RetryBudget {
-    pub(crate) const fn full() -> Self {
-        Self {
-            tenths: Mutex::new(BUDGET_TENTHS_MAX),
-        }
-    }
-
-    /// Whether one more retry is within the budget; if so it is spent.
-    pub(crate) fn spend(&self) -> bool {
-        let mut tenths = self.tenths.lock();
-        let left = tenths.checked_sub(RETRY_TENTHS);
-        *tenths = left.unwrap_or(*tenths);
-        left.is_some()
-    }
-
-    pub(crate) fn earn(&self) {
-        let mut tenths = self.tenths.lock();
-        *tenths = (*tenths + 1).min(BUDGET_TENTHS_MAX);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -171,19 +139,5 @@ mod tests {
         assert!(may_retry(&lost(), Kind::LocalRead));
         assert!(may_retry(&lost(), Kind::LinearizableRead));
         assert!(!may_retry(&lost(), Kind::Describe));
-    }
-
-    #[test]
-    fn a_spent_budget_refuses_until_calls_are_answered() {
-        let budget = RetryBudget::full();
-        let spent = std::iter::repeat_with(|| budget.spend())
-            .take_while(|ok| *ok)
-            .count();
-        assert_eq!(spent, 100);
-        for _ in 0..10 {
-            budget.earn();
-        }
-        assert!(budget.spend());
-        assert!(!budget.spend());
     }
 }

@@ -3,6 +3,7 @@
 mod breaker;
 mod exactly_once;
 mod fake;
+mod hedge;
 mod lease;
 mod pipeline;
 mod registry;
@@ -248,7 +249,9 @@ async fn a_deadline_is_sent_along_kept_and_unknown_for_a_write() {
     );
     assert_eq!(error.certainty(), Certainty::Unknown);
     assert!(began.elapsed() < Duration::from_secs(5));
-    assert!(node.saw_timeout());
+    let told = node.timeouts();
+    assert!(told.iter().all(|told| *told <= Duration::from_millis(200)));
+    assert_eq!(told.len(), 2);
 }
 
 #[tokio::test]

@@ -439,7 +439,7 @@ impl Driver {
         };
         let pause = pause.max(error.retry_after().unwrap_or(Duration::ZERO));
         let at = Instant::now() + pause;
-        if at >= job.deadline || !(in_doubt || self.client.shared.budget.spend()) {
+        if at >= job.deadline || !(self.client.shared.budget.spend() || in_doubt) {
             return job.fail(error);
         }
         self.later.push((at, job));

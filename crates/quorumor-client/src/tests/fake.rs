@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use quorumor_core::{
@@ -41,7 +42,8 @@ struct State {
     watches: VecDeque<WatchScript>,
     calls: Vec<(&'static str, pb::RequestHeader)>,
     cursors: Vec<String>,
-    saw_timeout: bool,
+    timeouts: Vec<Duration>,
+    slow: Option<Duration>,
     leader: Option<LeaderHint>,
     revision: u64,
     sessions: u64,
@@ -171,8 +173,14 @@ impl Fake {
         self.state.lock().cursors.clone()
     }
 
-    pub(super) fn saw_timeout(&self) -> bool {
-        self.state.lock().saw_timeout
+    /// The time that each call came with.
+    pub(super) fn timeouts(&self) -> Vec<Duration> {
+        self.state.lock().timeouts.clone()
+    }
+
+    /// From now on each call of the script's takes so long.
+    pub(super) fn slow_down(&self, by: Duration) {
+        self.state.lock().slow = Some(by);
     }
 
     fn receipt(&self) -> Receipt {
@@ -228,13 +236,20 @@ impl Fake {
         let reaction = {
             let mut state = self.state.lock();
             state.calls.push((method, header.unwrap_or_default()));
-            state.saw_timeout |= request.metadata().contains_key("grpc-timeout");
+            let timeout = request.metadata().get("grpc-timeout");
+            state
+                .timeouts
+                .extend(timeout.map(|it| parse_timeout(it.to_str().unwrap())));
             if method == "Describe" || method == "OpenSession" {
                 None
             } else {
                 state.script.pop_front()
             }
         };
+        let slow = self.state.lock().slow;
+        if let Some(slow) = slow {
+            tokio::time::sleep(slow).await;
+        }
         match reaction {
             None => Ok(self.wire_receipt()),
             Some(Reaction::Fail(error)) => {
@@ -248,6 +263,19 @@ impl Fake {
             }
             Some(Reaction::Hang) => std::future::pending().await,
         }
+    }
+}
+
+/// As gRPC writes it: digits and a unit.
+fn parse_timeout(text: &str) -> Duration {
+    let (digits, unit) = text.split_at(text.len() - 1);
+    let digits = digits.parse().unwrap();
+    match unit {
+        "S" => Duration::from_secs(digits),
+        "m" => Duration::from_millis(digits),
+        "u" => Duration::from_micros(digits),
+        "n" => Duration::from_nanos(digits),
+        other => panic!("a unit {other}"),
     }
 }
 
