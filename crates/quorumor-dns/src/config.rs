@@ -135,9 +135,9 @@ impl fmt::Display for Domain {
 #[derive(Clone, Debug)]
 pub struct Bearer(AsciiMetadataValue);
 
-/// A token has a character that a header can't.
+/// It isn't what a token can be.
 #[derive(Debug, thiserror::Error)]
-#[error("a token is made of printable ASCII characters")]
+#[error("a token is made of printable ASCII characters without spaces")]
 pub struct BearerError;
 
 impl Bearer {
@@ -150,6 +150,9 @@ impl FromStr for Bearer {
     type Err = BearerError;
 
     fn from_str(token: &str) -> Result<Self, BearerError> {
+        if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(BearerError);
+        }
         let mut value: AsciiMetadataValue =
             format!("Bearer {token}").parse().map_err(|_| BearerError)?;
         value.set_sensitive(true);
@@ -199,6 +202,8 @@ mod tests {
         let bearer: Bearer = "secret".parse().unwrap();
         assert!(!format!("{bearer:?}").contains("secret"));
         assert_eq!(bearer.header().to_str().unwrap(), "Bearer secret");
-        assert!("a\nb".parse::<Bearer>().is_err());
+        for nothing in ["", "a\nb", "a b", "\u{e9}"] {
+            assert!(nothing.parse::<Bearer>().is_err(), "{nothing:?}");
+        }
     }
 }
