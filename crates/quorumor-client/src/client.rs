@@ -13,6 +13,7 @@ use crate::describe::Description;
 use crate::endpoints::{Endpoints, Fuses};
 use crate::error::ClientError;
 use crate::hedge::Latencies;
+use crate::memory::LastKnownLimits;
 use crate::options::{CallOptions, ClientBuilder};
 use crate::retry::{Kind, RetryPolicy};
 use crate::session::Session;
@@ -39,6 +40,7 @@ pub(crate) struct Shared {
     pub(crate) watch_patience: Duration,
     /// With less time left no try is begun.
     pub(crate) try_min: Duration,
+    pub(crate) last_known: LastKnownLimits,
 }
 
 impl Client {
@@ -80,6 +82,7 @@ impl Client {
                 session_ttl: builder.session_ttl,
                 watch_patience: builder.watch_patience,
                 try_min: builder.try_min,
+                last_known: builder.last_known,
             }),
             session: Arc::new(Session::new()),
             options: builder.options,

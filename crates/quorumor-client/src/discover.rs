@@ -289,7 +289,9 @@ impl Answer for NodesPage {
 
 impl Client {
     /// The instances of a service, all pages of them. A service that nobody registered is an answer. Each page is a view of its
-    /// own: between pages instances may come and go.
+    /// own: between pages instances may come and go. Where
+    /// [`CallOptions::allow_last_known`](crate::CallOptions::allow_last_known) allows it, what was found last is an answer too, marked
+    /// as such, if no node can give one.
     ///
     /// # Errors
     /// See [`ClientError`].
@@ -298,10 +300,14 @@ impl Client {
         query: impl Into<DiscoverQuery>,
     ) -> Result<DiscoverAnswer, ClientError> {
         let query = query.into();
-        let DiscoverPage(mut whole, mut next) = self.discover_page(&query, 0, &[]).await?;
+        self.or_last_found(&query, self.discover_now(&query)).await
+    }
+
+    async fn discover_now(&self, query: &DiscoverQuery) -> Result<DiscoverAnswer, ClientError> {
+        let DiscoverPage(mut whole, mut next) = self.discover_page(query, 0, &[]).await?;
         while !next.is_empty() && (query.limit == 0 || whole.instances.len() < query.limit) {
             let DiscoverPage(page, after) = self
-                .discover_page(&query, whole.instances.len(), &next)
+                .discover_page(query, whole.instances.len(), &next)
                 .await?;
             if page.instances.is_empty() && after == next {
                 return Err(ClientError::bad_answer("a page leads to itself"));

@@ -446,6 +446,25 @@ pub struct CheckResult {
 }
 
 impl ServiceInstance {
+    /// About what it weighs in memory.
+    pub(crate) fn bytes(&self) -> usize {
+        let instance = &self.instance;
+        let metadata = instance.metadata.iter();
+        let checks = self.status.checks.iter();
+        size_of::<Self>()
+            + instance.service.len()
+            + instance.id.len()
+            + instance.address.len()
+            + instance.tags.iter().map(String::len).sum::<usize>()
+            + metadata
+                .map(|(key, value)| key.len() + value.len())
+                .sum::<usize>()
+            + size_of_val(instance.checks.as_slice())
+            + checks
+                .map(|check| size_of::<CheckResult>() + check.output.len())
+                .sum::<usize>()
+    }
+
     pub(crate) fn from_wire(wire: pb::ServiceInstance) -> Result<Self, Error> {
         let status = wire.status.unwrap_or_default();
         Ok(Self {

@@ -76,6 +76,7 @@ impl Client {
         value: Bytes,
         more: PutMore,
     ) -> Result<PutAnswer, ClientError> {
+        let _forgets = self.session.memory.writing_key(key);
         self.call(Kind::Write, |mut stub, this_try| {
             let request = this_try.request(|header| pb::PutRequest {
                 header: Some(header),
@@ -89,12 +90,14 @@ impl Client {
         .await
     }
 
-    /// Reads a key. An absent one is an answer.
+    /// Reads a key. An absent one is an answer. Where [`CallOptions::allow_last_known`](crate::CallOptions::allow_last_known) allows
+    /// it, what was seen of the key last is an answer too, marked as such, if no node can give one.
     ///
     /// # Errors
     /// See [`ClientError`].
     pub async fn get(&self, key: &str) -> Result<GetAnswer, ClientError> {
-        self.get_as_of(key, Revision::ZERO).await
+        let read = self.get_as_of(key, Revision::ZERO);
+        self.or_last_seen(key, read).await
     }
 
     /// Reads what a key held at a past revision. Strong mode only.
@@ -123,6 +126,7 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub async fn delete(&self, key: &str) -> Result<DeleteAnswer, ClientError> {
+        let _forgets = self.session.memory.writing_key(key);
         self.call(Kind::Write, |mut stub, this_try| {
             let request = this_try.request(|header| pb::DeleteRequest {
                 header: Some(header),
@@ -176,6 +180,7 @@ impl Client {
         lease: Option<LeaseId>,
     ) -> Result<CompareAnswer, ClientError> {
         let value = value.into();
+        let _forgets = self.session.memory.writing_key(key);
         self.call(Kind::Write, |mut stub, this_try| {
             let request = this_try.request(|header| pb::CompareAndSetRequest {
                 header: Some(header),
@@ -194,6 +199,7 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub async fn batch(&self, operations: &[Operation]) -> Result<BatchAnswer, ClientError> {
+        let _forgets = self.session.memory.writing_all(operations);
         let operations: Vec<_> = operations.iter().map(operation_to_wire).collect();
         let answer: BatchAnswer = self
             .call(Kind::Write, |mut stub, this_try| {

@@ -53,6 +53,7 @@ pub mod instance;
 pub mod lease;
 pub mod list;
 pub mod lock;
+pub mod memory;
 pub mod options;
 pub mod pipeline;
 pub mod registered;
@@ -102,6 +103,7 @@ pub use kv::PutMore;
 pub use lease::{Lease, LeaseState, LostReason};
 pub use list::{ListPart, ListQuery};
 pub use lock::{LockError, LockGuard, LockOptions};
+pub use memory::LastKnownLimits;
 pub use options::{Bound, CallOptions, ClientBuilder};
 pub use pipeline::{Piped, Pipeline};
 pub use quorumor_core::{

@@ -11,6 +11,7 @@ use crate::client::Client;
 use crate::clock::Clock;
 use crate::error::ClientError;
 use crate::hedge::Hedge;
+use crate::memory::LastKnownLimits;
 use crate::retry::RetryPolicy;
 use crate::tls::{Bearer, ClientTls, Line};
 
@@ -43,6 +44,9 @@ pub struct CallOptions {
     pub endpoint: Option<String>,
     /// Reads: when another endpoint is asked too; `None` for never.
     pub hedge: Option<Hedge>,
+    /// Gets and discoveries: if no node can answer, what this session saw of it last will do, if it can't be older than this. Such
+    /// an answer says so: [`Receipt::last_known`](crate::Receipt::last_known). What is read without this isn't remembered.
+    pub allow_last_known: Option<Duration>,
 }
 
 impl Default for CallOptions {
@@ -61,6 +65,7 @@ impl Default for CallOptions {
             data_epoch: None,
             endpoint: None,
             hedge: None,
+            allow_last_known: None,
         }
     }
 }
@@ -90,6 +95,7 @@ pub struct ClientBuilder {
     pub(crate) connect_timeout: Duration,
     pub(crate) watch_patience: Duration,
     pub(crate) budget: RetryBudget,
+    pub(crate) last_known: LastKnownLimits,
     pub(crate) breaker: Option<BreakerPolicy>,
     pub(crate) try_min: Duration,
     pub(crate) clock: Clock,
@@ -121,6 +127,7 @@ impl Default for ClientBuilder {
             connect_timeout: Duration::from_secs(2),
             watch_patience: Duration::from_secs(60),
             budget: RetryBudget::default(),
+            last_known: LastKnownLimits::default(),
             breaker: Some(BreakerPolicy::default()),
             try_min: Duration::from_millis(1),
             clock: Clock::monotonic(),
@@ -191,6 +198,20 @@ impl ClientBuilder {
     #[must_use]
     pub const fn hedge(mut self, hedge: Hedge) -> Self {
         self.options.hedge = Some(hedge);
+        self
+    }
+
+    /// Lets gets and discoveries fall back on what the client saw last; see [`CallOptions::allow_last_known`]. Default: never.
+    #[must_use]
+    pub const fn allow_last_known(mut self, max_age: Duration) -> Self {
+        self.options.allow_last_known = Some(max_age);
+        self
+    }
+
+    /// How much is remembered for that. Default: [`LastKnownLimits::default`].
+    #[must_use]
+    pub const fn last_known_limits(mut self, limits: LastKnownLimits) -> Self {
+        self.last_known = limits;
         self
     }
 

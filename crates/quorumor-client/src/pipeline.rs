@@ -137,6 +137,8 @@ impl Pipeline {
     ) -> Result<Piped<OperationResult>, ClientError> {
         let deadline = Instant::now() + self.client.options.timeout;
         let writes = operation.writes();
+        let memory = &self.client.session.memory;
+        let _forgets = memory.writing_all(std::slice::from_ref(operation));
         let mut write = self.number(writes, deadline).await?;
         let mut result = self.once(operation, write.as_ref(), deadline).await;
         if let (Err(error), Some(numbered)) = (&result, &write)

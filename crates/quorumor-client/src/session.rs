@@ -5,6 +5,7 @@ use parking_lot::Mutex;
 use quorumor_core::{Mode, Token};
 
 use crate::answer::Receipt;
+use crate::memory::Memory;
 use crate::numbers::Numbering;
 use crate::registered::heart::Hearts;
 
@@ -16,6 +17,8 @@ pub(crate) struct Session {
     pub(crate) numbering: Numbering,
     /// What keeps the session's instances registered.
     pub(crate) hearts: Hearts,
+    /// What was seen last, for reads that may fall back on it.
+    pub(crate) memory: Memory,
     state: Mutex<State>,
 }
 
@@ -40,6 +43,7 @@ impl Session {
             name: rand::random(),
             numbering: Numbering::default(),
             hearts: Hearts::default(),
+            memory: Memory::default(),
             state: Mutex::default(),
         }
     }

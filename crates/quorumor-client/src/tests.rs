@@ -4,6 +4,7 @@ mod breaker;
 mod exactly_once;
 mod fake;
 mod hedge;
+mod last_known;
 mod lease;
 mod pipeline;
 mod registry;

@@ -250,6 +250,8 @@ impl Client {
     /// # Errors
     /// As [`TxnBuilder::send`].
     pub async fn txn_with(&self, txn: Txn) -> Result<TxnAnswer, ClientError> {
+        let either = txn.success.iter().chain(&txn.failure);
+        let _forgets = self.session.memory.writing_all(either);
         let counts = (txn.success.len(), txn.failure.len());
         Command::txn(txn.clone(), None).map_err(ClientError::Invalid)?;
         let compares: Vec<_> = txn.compares.iter().map(compare_to_wire).collect();
