@@ -1,0 +1,265 @@
+/**
+ * What is kept alive in the background: leases and registrations.
+ *
+ * Both know until when they are sure to live: the TTL that was confirmed, counted from when the sign of life was sent, by this
+ * machine's monotonic clock. So they err early.
+ */
+
+import type { LeaseGranted } from "./answers.js";
+import type { Client } from "./client.js";
+import { QuorumorError } from "./errors.js";
+import type { CallOptions } from "./options.js";
+import type { Health, Instance, RegisterAnswer } from "./registry.js";
+
+/** The pause after a failure, so that a dead cluster isn't hammered. */
+const PAUSE_MS = 50;
+/** The longest that one sign of life is waited for. */
+const PATIENCE_MS_MAX = 2_000;
+
+/** When the next sign of life is due: one a third of the TTL, but never past the middle of what is left. */
+class Schedule {
+  /** Until then it is sure to live, by the monotonic clock. */
+  until: number;
+  readonly #intervalMs: number;
+  #next: number;
+
+  constructor(ttlMs: number, asked: number) {
+    this.#intervalMs = ttlMs / 3;
+    this.until = asked + ttlMs;
+    this.#next = asked + this.#intervalMs;
+  }
+
+  get pauseMs(): number {
+    return Math.max(this.#next - performance.now(), 0);
+  }
+
+  /** Whether nothing is sure any more. */
+  get ranOut(): boolean {
+    return performance.now() >= this.until;
+  }
+
+  /** How long the next one is waited for. */
+  get patienceMs(): number {
+    const left = this.until - performance.now();
+    const wait = Math.min(this.#intervalMs, PATIENCE_MS_MAX);
+    return Math.max(left > 0 ? Math.min(wait, left) : wait, 100);
+  }
+
+  now(): void {
+    this.#next = performance.now();
+  }
+
+  confirmed(sent: number, leftMs: number): void {
+    this.until = Math.max(this.until, sent + leftMs);
+    this.#next = sent + Math.min(this.#intervalMs, (this.until - sent) / 2);
+  }
+
+  failed(): void {
+    this.#next = performance.now() + PAUSE_MS;
+  }
+}
+
+/** Runs a step whenever it is due, until it is ended. */
+class Keeper {
+  readonly #ending = new AbortController();
+  #timer?: NodeJS.Timeout;
+  #running: Promise<void> = Promise.resolve();
+
+  constructor(
+    readonly schedule: Schedule,
+    readonly step: () => Promise<void>,
+  ) {
+    this.plan();
+  }
+
+  get ended(): boolean {
+    return this.#ending.signal.aborted;
+  }
+
+  /** Looks anew when the next step is due. */
+  plan(): void {
+    clearTimeout(this.#timer);
+    if (this.ended) return;
+    this.#timer = setTimeout(() => {
+      this.#running = this.#running.then(async () => {
+        if (!this.ended) await this.step();
+        this.plan();
+      });
+    }, this.schedule.pauseMs);
+  }
+
+  /** No step begins any more. */
+  stop(): void {
+    this.#ending.abort();
+    clearTimeout(this.#timer);
+  }
+
+  /** Stops, and waits for the step under way. */
+  async end(): Promise<void> {
+    this.stop();
+    await this.#running;
+  }
+}
+
+/** Why a lease counts as lost: it expired or was revoked; or no keep-alive was confirmed in time, so it may have expired. */
+export type LostReason = "gone" | "unconfirmed";
+
+/** A lease that is kept alive until it is closed, or lost. */
+export class Lease {
+  readonly id: bigint;
+  readonly ttlMs: number;
+  /** Resolves once nothing is sure any more. It stays so, whatever became of the lease. */
+  readonly lost: Promise<LostReason>;
+  lostReason?: LostReason;
+  readonly #keeper: Keeper;
+  #lose!: (why: LostReason) => void;
+
+  constructor(
+    readonly client: Client,
+    granted: LeaseGranted,
+    asked: number,
+    readonly options: CallOptions,
+    readonly ended: (lease: Lease) => void,
+  ) {
+    this.id = granted.leaseId;
+    this.ttlMs = granted.ttlMs;
+    this.lost = new Promise((resolve) => (this.#lose = resolve));
+    this.#keeper = new Keeper(new Schedule(granted.ttlMs, asked), () => this.#step());
+  }
+
+  /** Whether it is sure to live now. */
+  get held(): boolean {
+    return this.lostReason === undefined && !this.#keeper.schedule.ranOut;
+  }
+
+  /** Until when it is sure to live, as `performance.now` counts. */
+  get until(): number {
+    return this.#keeper.schedule.until;
+  }
+
+  /** Stops the keep-alives: the lease then expires when its TTL has passed. */
+  async close(): Promise<void> {
+    await this.#keeper.end();
+    this.ended(this);
+  }
+
+  /** Stops the keep-alives, ends the lease and removes its keys. */
+  async revoke(): Promise<void> {
+    await this.close();
+    try {
+      await this.client.revokeLease(this.id, this.options);
+    } catch (error) {
+      if (!(error instanceof QuorumorError) || error.reason !== "LEASE_NOT_FOUND") throw error;
+    }
+  }
+
+  /** Revokes it, unless it is lost. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await (this.lostReason === undefined ? this.revoke() : this.close());
+  }
+
+  async #step(): Promise<void> {
+    const { schedule } = this.#keeper;
+    if (schedule.ranOut) return this.#losing("unconfirmed");
+    const sent = performance.now();
+    try {
+      const { ttlMs } = await this.client.keepAlive(this.id, { ...this.options, timeoutMs: schedule.patienceMs });
+      if (ttlMs === undefined) return this.#losing("gone");
+      schedule.confirmed(sent, ttlMs);
+    } catch (error) {
+      if (!(error instanceof QuorumorError)) throw error;
+      schedule.failed();
+    }
+  }
+
+  #losing(why: LostReason): void {
+    this.lostReason = why;
+    this.#keeper.stop();
+    this.#lose(why);
+  }
+}
+
+/**
+ * How a registration stands: sure to be there; being registered again; refused by the registry, and not kept; taken out.
+ */
+export type RegistrationState = "registered" | "returning" | "refused" | "left";
+
+/** An instance that is registered, kept alive, registered again when it is gone, and taken out at the end. */
+export class Registration {
+  state: RegistrationState = "registered";
+  /** Why the last sign of life, or the last try to return, failed. */
+  error?: QuorumorError;
+  readonly #keeper: Keeper;
+  #output = "";
+
+  constructor(
+    readonly client: Client,
+    readonly instance: Instance,
+    readonly ttlMs: number | undefined,
+    private health: Health | undefined,
+    readonly options: CallOptions,
+    /** The answer to the first registration. */
+    readonly first: RegisterAnswer,
+    asked: number,
+    readonly ended: (registration: Registration) => void,
+  ) {
+    this.#keeper = new Keeper(new Schedule(first.ttlMs, asked), () => this.#step());
+  }
+
+  /** Tells how the instance is, with a sign of life at once. */
+  tell(health: Health, output = ""): void {
+    this.health = health;
+    this.#output = output;
+    this.#keeper.schedule.now();
+    this.#keeper.plan();
+  }
+
+  /** Takes the instance out and stops the signs of life. */
+  async close(): Promise<void> {
+    if (this.state === "left") return;
+    await this.#keeper.end();
+    this.state = "left";
+    this.ended(this);
+    await this.client.deregister(this.instance.service, this.instance.instanceId, this.options);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  async #step(): Promise<void> {
+    const { schedule } = this.#keeper;
+    const sent = performance.now();
+    const options = { ...this.options, timeoutMs: schedule.patienceMs };
+    try {
+      const leftMs = await this.#confirm(options);
+      if (leftMs === undefined) {
+        this.state = "returning";
+        schedule.now();
+        return;
+      }
+      this.state = "registered";
+      this.error = undefined;
+      schedule.confirmed(sent, leftMs);
+    } catch (error) {
+      if (!(error instanceof QuorumorError)) throw error;
+      this.error = error;
+      schedule.failed();
+      if (this.state === "returning" && !error.outcomeUnknown && error.reason === "INVALID_ARGUMENT") {
+        this.state = "refused";
+        this.#keeper.stop();
+      }
+    }
+  }
+
+  /** How long it lives then; undefined if it is gone. */
+  async #confirm(options: CallOptions): Promise<number | undefined> {
+    const { instance, health } = this;
+    if (this.state !== "returning" && !this.#keeper.schedule.ranOut) {
+      const told = { ...options, health, output: this.#output };
+      return (await this.client.beat(instance.service, instance.instanceId, told)).ttlMs;
+    }
+    this.state = "returning";
+    return (await this.client.registerOnce(instance, { ...options, ttlMs: this.ttlMs, health })).ttlMs;
+  }
+}
