@@ -17,7 +17,10 @@ import time
 from pathlib import Path
 from typing import Any, Callable, Optional, TypeVar
 
-import quorumor
+# gRPC's own handlers at a fork can break the child before it becomes a node.
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "false"
+
+import quorumor  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[3]
 BINARY = os.environ.get("QUORUMOR_BIN", str(ROOT / "target" / "debug" / "quorumor"))
