@@ -38,6 +38,7 @@
 //! session and its numbers), then the rest.
 
 pub mod answer;
+pub mod balance;
 pub mod breaker;
 pub mod budget;
 pub mod client;
@@ -79,6 +80,9 @@ pub use answer::{
     BatchAnswer, ChangeOrder, CompareAnswer, DeleteAnswer, DeleteRangeAnswer, GetAnswer,
     LeaseGranted, LeaseInfo, LeaseLeft, LeaseListAnswer, LeaseRevoked, ListAnswer, PutAnswer,
     Receipt, SessionAnswer, SessionClosed, TxnAnswer,
+};
+pub use balance::{
+    BalanceOptions, BalanceState, BalancedChannel, InstanceChange, InstanceChanges, WhenEmpty,
 };
 pub use breaker::{BreakerPolicy, BreakerReport, BreakerState, CallClass};
 pub use budget::RetryBudget;

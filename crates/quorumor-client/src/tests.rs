@@ -1,5 +1,6 @@
 //! The client against scripted nodes over real sockets.
 
+mod balance;
 mod breaker;
 mod exactly_once;
 mod fake;

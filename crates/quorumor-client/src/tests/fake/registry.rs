@@ -165,6 +165,12 @@ impl Fake {
         live.send(step).await.unwrap();
     }
 
+    /// As [`Self::tell_service`]: nothing changed.
+    pub(in crate::tests) async fn tell_progress(&self, cursor: &str) {
+        let progress = pb::watch_service_response::Step::Progress(pb::WatchProgress {});
+        self.tell_service(step(progress, cursor)).await;
+    }
+
     pub(in crate::tests) fn service_cursors(&self) -> Vec<String> {
         self.state.lock().registry.cursors.clone()
     }
