@@ -12,6 +12,10 @@
 //!   one; so a write whose outcome is *unknown* is sent again, under its number, until its deadline. If the session is gone by
 //!   then the caller is told (`SESSION_EXPIRED`, *unknown*), and the next write opens another. Without numbers (eventual mode,
 //!   [`ClientBuilder::exactly_once`], [`RetryPolicy::none`]) a write of unknown outcome is returned as such at once.
+//! - **No call multiplies an outage.** Retries are bounded by a [`budget`](crate::budget), endpoints that fail too often are left alone
+//!   by a [`breaker`](crate::breaker), no try is begun without time for it, and each try tells the node how long its caller waits.
+//! - **Nothing weaker in silence.** A read falls back on what was seen last ([`memory`](crate::memory)) only if the call allows it, and
+//!   its receipt says so.
 //! - **Straight to the leader** (strong mode): it learns from receipts and hints which of its endpoints leads.
 //!
 //! ```no_run
@@ -29,13 +33,17 @@
 //! # }
 //! ```
 //!
+//! Services: [`registered`] (register an instance and keep it), [`discover`](crate::discover), [`service_watch`],
+//! [`balance`] (a tonic channel over a service's instances).
+//!
 //! Beyond keys: [`txn`] (transactions), [`lease`], [`lock`] and [`election`] (recipes, with what they can't do), [`watch`],
 //! [`pipeline`] (many operations over one stream), [`cluster`] (members, history, backups), [`conflicts`] and [`digest`] (what
 //! eventual mode discarded, and whether nodes hold the same).
 //!
 //! Reading order: [`client`], `kv` and [`list`] (the calls), [`answer`] (what they give), [`error`] (what can go wrong, and
 //! whether the write happened), `call`, `course` and [`retry`] (how a call is carried out), `exactly_once` and `numbers` (the
-//! session and its numbers), then the rest.
+//! session and its numbers), `resume` (how watches outlive connections), `registered` and its heart, then the rest. The crate's
+//! `examples` compile with its tests.
 
 pub mod answer;
 pub mod balance;

@@ -150,6 +150,13 @@ impl ClientBuilder {
         self
     }
 
+    /// Adds one endpoint, as [`Self::endpoints`] takes it.
+    #[must_use]
+    pub fn endpoint(mut self, endpoint: impl Into<String>) -> Self {
+        self.endpoints.push(endpoint.into());
+        self
+    }
+
     /// The mode of every call. Default: each node's first.
     #[must_use]
     pub fn mode(mut self, mode: Mode) -> Self {
