@@ -1,6 +1,6 @@
 //! Service discovery: an instance registers and is kept, others find it, and a channel is balanced over all of them.
 //!
-//! `cargo run -p quorumor-client --example discover`, beside `quorumor dev --mode eventual`.
+//! `cargo run -p quorumor-client --example discover -- 127.0.0.1:7400`, beside `quorumor dev --mode eventual`.
 
 use std::time::Duration;
 
@@ -12,8 +12,10 @@ use quorumor_client::{
 #[tokio::main]
 #[expect(clippy::print_stdout, reason = "an example shows what it got")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let endpoint = std::env::args().nth(1);
+    let endpoint = endpoint.unwrap_or_else(|| "127.0.0.1:7400".to_owned());
     let client = Client::builder()
-        .endpoint("127.0.0.1:7400")
+        .endpoint(endpoint)
         .mode(Mode::Eventual)
         // If no node can answer, what was found within the last minute will do, and says so.
         .allow_last_known(Duration::from_secs(60))

@@ -1,6 +1,6 @@
 //! A lock whose holder can't harm what it protects once the lock is lost: each write happens only while the lock's key is its own.
 //!
-//! `cargo run -p quorumor-client --example locks`, beside `quorumor dev --mode strong`.
+//! `cargo run -p quorumor-client --example locks -- 127.0.0.1:7400`, beside `quorumor dev --mode strong`.
 
 use std::time::Duration;
 
@@ -9,8 +9,10 @@ use quorumor_client::{Client, LockOptions, Mode, Operations, Relation};
 #[tokio::main]
 #[expect(clippy::print_stdout, reason = "an example shows what it got")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let endpoint = std::env::args().nth(1);
+    let endpoint = endpoint.unwrap_or_else(|| "127.0.0.1:7400".to_owned());
     let client = Client::builder()
-        .endpoint("127.0.0.1:7400")
+        .endpoint(endpoint)
         .mode(Mode::Strong)
         .connect()?;
     let options = LockOptions {

@@ -12,9 +12,9 @@
 //!   one; so a write whose outcome is *unknown* is sent again, under its number, until its deadline. If the session is gone by
 //!   then the caller is told (`SESSION_EXPIRED`, *unknown*), and the next write opens another. Without numbers (eventual mode,
 //!   [`ClientBuilder::exactly_once`], [`RetryPolicy::none`]) a write of unknown outcome is returned as such at once.
-//! - **No call multiplies an outage.** Retries are bounded by a [`budget`](crate::budget), endpoints that fail too often are left alone
-//!   by a [`breaker`](crate::breaker), no try is begun without time for it, and each try tells the node how long its caller waits.
-//! - **Nothing weaker in silence.** A read falls back on what was seen last ([`memory`](crate::memory)) only if the call allows it, and
+//! - **No call multiplies an outage.** Retries are bounded by a [`budget`], endpoints that fail too often are left alone
+//!   by a [`breaker`], no try is begun without time for it, and each try tells the node how long its caller waits.
+//! - **Nothing weaker in silence.** A read falls back on what was seen last ([`memory`]) only if the call allows it, and
 //!   its receipt says so.
 //! - **Straight to the leader** (strong mode): it learns from receipts and hints which of its endpoints leads.
 //!
@@ -33,7 +33,7 @@
 //! # }
 //! ```
 //!
-//! Services: [`registered`] (register an instance and keep it), [`discover`](crate::discover), [`service_watch`],
+//! Services: [`registered`] (register an instance and keep it), [`discover`], [`service_watch`],
 //! [`balance`] (a tonic channel over a service's instances).
 //!
 //! Beyond keys: [`txn`] (transactions), [`lease`], [`lock`] and [`election`] (recipes, with what they can't do), [`watch`],
