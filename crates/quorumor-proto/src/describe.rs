@@ -28,6 +28,8 @@ pub struct Asked {
     pub members: Option<Result<Vec<Member>, Error>>,
     /// The state's hash.
     pub digest: Option<u64>,
+    /// The shares of calls, by class.
+    pub bulkheads: Vec<pb::Bulkhead>,
 }
 
 /// The answer to `Describe` without its receipt.
@@ -75,6 +77,7 @@ pub fn describe(node: &Node<'_>, view: &View, asked: &Asked, now: Mono) -> pb::D
             peer_protocol_max: *PEER_PROTOCOL.end(),
         }),
         alarms: status.alarms.iter().map(alarm_to_wire).collect(),
+        bulkheads: asked.bulkheads.clone(),
         members_missing: missing,
     }
 }

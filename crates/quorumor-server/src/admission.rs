@@ -1,18 +1,26 @@
 //! Who gets in: each class of calls has its own share of a mode, so that a flood of one can't starve another. What finds its
 //! share used up is refused at once, with a word when to try again, and counted; nothing waits for room.
 //!
+//! Under load a class's share becomes smaller, so that what is let in is served in time (`adaptive.rs`); while a class fills up, each
+//! client has its part of it and no more (`gate.rs`).
+//!
 //! A share is held from a call's arrival to its answer, a stream's for as long as it is open. What waits in front of a driver
 //! is bounded again, by lane and by bytes, in `handle.rs`. Health belongs to no class, nor does Describe
 //! but for its digest.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use quorumor_core::limits::WATCHERS_MAX;
 use quorumor_core::{Command, Error, LeaseAction, Level, Mode};
 
 use crate::metrics;
 use crate::weight::{Bytes, Weight};
+
+mod adaptive;
+mod gate;
+
+pub(crate) use gate::{Client, Slot};
+use gate::{Gate, Shut};
 
 /// When a caller may try again whose class is full: calls take milliseconds.
 const RETRY_AFTER_MS: u64 = 100;
@@ -109,13 +117,37 @@ impl Class {
         self.limit().0
     }
 
+    /// Down to how many its places may come under load; `None` where load takes none away: signs of life must get through, watches
+    /// stay, and operators are few.
+    const fn least(self) -> Option<usize> {
+        match self {
+            Self::Write | Self::LinearizableRead | Self::LocalRead => Some(128),
+            Self::KeepAlive | Self::Watch | Self::Admin => None,
+        }
+    }
+
     const fn index(self) -> usize {
         self as usize
     }
 
-    const fn refusal(self) -> Error {
+    /// The name of the limit that one client meets before its class does.
+    const fn fair_limit(self) -> &'static str {
+        match self {
+            Self::KeepAlive => "keep_alives_of_one_client",
+            Self::Write => "writes_of_one_client",
+            Self::LinearizableRead => "linearizable_reads_of_one_client",
+            Self::LocalRead => "local_reads_of_one_client",
+            Self::Watch => "watchers_of_one_client",
+            Self::Admin => "admin_calls_of_one_client",
+        }
+    }
+
+    const fn refusal(self, shut: Shut) -> Error {
         Error::Overloaded {
-            queue: self.limit().1,
+            queue: match shut {
+                Shut::Full => self.limit().1,
+                Shut::Unfair => self.fair_limit(),
+            },
             retry_after_ms: match self {
                 Self::Watch => RETRY_WATCH_AFTER_MS,
                 Self::KeepAlive
@@ -128,40 +160,86 @@ impl Class {
     }
 }
 
+/// Whether classes are held apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Limits {
+    /// Each class has its share, fairly divided, and less of it under load.
+    #[default]
+    Enforcing,
+    /// All classes share one number of places, as in a server without bulkheads: to see what they are for.
+    Disabled,
+}
+
+/// How one class stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Standing {
+    /// Calls under way.
+    pub(crate) open: usize,
+    /// How many may be, at this moment.
+    pub(crate) limit: usize,
+    /// Calls that were turned away since the start.
+    pub(crate) shed: u64,
+    /// Clients with calls under way.
+    pub(crate) clients: usize,
+}
+
 /// The shares of one mode's classes.
 #[derive(Debug)]
 pub(crate) struct Shares {
     mode: Mode,
     answers: Bytes,
-    open: [Arc<AtomicUsize>; Class::ALL.len()],
+    /// By class; without bulkheads all the same one.
+    gates: [Arc<Gate>; Class::ALL.len()],
 }
 
 impl Shares {
-    pub(crate) fn new(mode: Mode) -> Self {
+    pub(crate) fn new(mode: Mode, limits: Limits) -> Self {
+        let gates = match limits {
+            Limits::Enforcing => {
+                Class::ALL.map(|class| Arc::new(Gate::new(class.max(), class.least())))
+            }
+            Limits::Disabled => {
+                let all = Class::ALL.iter().map(|class| class.max()).sum();
+                let one = Arc::new(Gate::new(all, None));
+                std::array::from_fn(|_| Arc::clone(&one))
+            }
+        };
         Self {
             mode,
             answers: Bytes::default(),
-            open: std::array::from_fn(|_| Arc::default()),
+            gates,
         }
+    }
+
+    fn gate(&self, class: Class) -> &Arc<Gate> {
+        &self.gates[class.index()]
     }
 
     /// How many calls of a class are open.
     pub(crate) fn open(&self, class: Class) -> usize {
-        self.open[class.index()].load(Ordering::Relaxed)
+        self.gate(class).open()
+    }
+
+    /// How a class stands.
+    pub(crate) fn standing(&self, class: Class) -> Standing {
+        let gate = self.gate(class);
+        Standing {
+            open: gate.open(),
+            limit: gate.limit(),
+            shed: gate.shed(),
+            clients: gate.clients(),
+        }
     }
 
     /// A place among the open calls of a class.
     ///
     /// # Errors
     /// `Overloaded` if there is none, counted.
-    pub(crate) fn enter(&self, class: Class) -> Result<Slot, Error> {
-        let open = &self.open[class.index()];
-        let slot = Slot(Arc::clone(open));
-        if open.fetch_add(1, Ordering::Relaxed) >= class.max() {
+    pub(crate) fn enter(&self, class: Class, client: Client) -> Result<Slot, Error> {
+        self.gate(class).enter(client).map_err(|shut| {
             metrics::shed(self.mode, class);
-            return Err(class.refusal());
-        }
-        Ok(slot)
+            class.refusal(shut)
+        })
     }
 }
 
@@ -206,23 +284,23 @@ impl Shares {
     }
 }
 
-/// A place among the open calls of a class, given back when it is dropped.
-#[derive(Debug)]
-pub(crate) struct Slot(Arc<AtomicUsize>);
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
+    fn without_bulkheads_one_class_can_take_all_places() {
+        let shares = Shares::new(Mode::Strong, Limits::Disabled);
+        let all: usize = Class::ALL.iter().map(|class| class.max()).sum();
+        let _held: Vec<Slot> = (0..all)
+            .map(|_| shares.enter(Class::LocalRead, Client(1)).unwrap())
+            .collect();
+        assert!(shares.enter(Class::KeepAlive, Client(2)).is_err());
+    }
+
+    #[test]
     fn long_answers_are_bounded_together_and_short_ones_are_not_counted() {
-        let shares = Shares::new(Mode::Strong);
+        let shares = Shares::new(Mode::Strong, Limits::Enforcing);
         let long = || shares.answer(Class::LocalRead, 2 << 20, false);
         let held: Vec<_> = (0..128).map(|_| long().unwrap()).collect();
         assert!(long().is_err());
@@ -235,22 +313,25 @@ mod tests {
 
     #[test]
     fn a_full_class_refuses_by_name_and_leaves_the_others_alone() {
-        let shares = Shares::new(Mode::Strong);
+        let shares = Shares::new(Mode::Strong, Limits::Enforcing);
         let mut held: Vec<Slot> = (0..Class::Write.max())
-            .map(|_| shares.enter(Class::Write).unwrap())
+            .map(|_| shares.enter(Class::Write, Client(1)).unwrap())
             .collect();
         assert_eq!(
-            shares.enter(Class::Write).unwrap_err(),
+            shares.enter(Class::Write, Client(1)).unwrap_err(),
             Error::Overloaded {
                 queue: "writes_max",
                 retry_after_ms: 100
             }
         );
         for class in Class::ALL {
-            assert_eq!(shares.enter(class).is_ok(), class != Class::Write);
+            assert_eq!(
+                shares.enter(class, Client(1)).is_ok(),
+                class != Class::Write
+            );
         }
         held.pop();
-        drop(shares.enter(Class::Write).unwrap());
+        drop(shares.enter(Class::Write, Client(1)).unwrap());
         drop(held);
         assert!(Class::ALL.iter().all(|class| shares.open(*class) == 0));
     }

@@ -9,6 +9,7 @@
 //! Refusals and administrators' calls are events of the target `audit`: who, what, how it ended. No event, error or metric
 //! holds a token.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,6 +18,8 @@ use parking_lot::RwLock;
 use quorumor_core::{Error, Key, KeyRange};
 use tokio_util::sync::CancellationToken;
 
+use crate::admission::Client;
+use crate::http::Caller;
 use crate::metrics;
 use crate::tls::CertificateNames;
 
@@ -113,15 +116,15 @@ impl Auth {
         certificate: Option<&CertificateNames>,
     ) -> Result<Principal, Error> {
         match &self.rule {
-            Rule::Open => Ok(Principal(None)),
+            Rule::Open => Ok(Principal::default()),
             Rule::AnyCertificate => match certificate {
-                Some(names) => Ok(Principal(Some(Arc::new(Known::trusted(names))))),
+                Some(names) => Ok(Principal::of(Arc::new(Known::trusted(names)))),
                 None => Err(unauthenticated(Stranger::NoCertificate)),
             },
             Rule::Roster { current, .. } => {
                 let roster = Arc::clone(&current.read());
                 let known = identify(&roster, headers, certificate).map_err(unauthenticated)?;
-                Ok(Principal(Some(known)))
+                Ok(Principal::of(known))
             }
         }
     }
@@ -131,8 +134,13 @@ impl Auth {
     /// # Errors
     /// `Unauthenticated`, unless nobody is asked.
     pub(crate) fn principal(&self, extensions: &http::Extensions) -> Result<Principal, Error> {
+        let caller = extensions.get::<Caller>();
+        let client = caller.map(|caller| caller.connection).unwrap_or_default();
         match (&self.rule, extensions.get::<Principal>()) {
-            (Rule::Open, _) => Ok(Principal(None)),
+            (Rule::Open, _) => Ok(Principal {
+                known: None,
+                client,
+            }),
             (Rule::AnyCertificate | Rule::Roster { .. }, Some(principal)) => Ok(principal.clone()),
             (Rule::AnyCertificate | Rule::Roster { .. }, None) => {
                 Err(unauthenticated(Stranger::NoToken))
@@ -248,13 +256,32 @@ impl Known {
 }
 
 /// Who makes a call. Cheap to clone.
-#[derive(Clone, Debug)]
-pub(crate) struct Principal(Option<Arc<Known>>);
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Principal {
+    known: Option<Arc<Known>>,
+    client: Client,
+}
 
 impl Principal {
+    fn of(known: Arc<Known>) -> Self {
+        let mut hasher = DefaultHasher::new();
+        known.name.hash(&mut hasher);
+        // Zero is nobody.
+        let client = Client(hasher.finish().max(1));
+        Self {
+            known: Some(known),
+            client,
+        }
+    }
+
+    /// Who it is, as far as fairness goes.
+    pub(crate) const fn client(&self) -> Client {
+        self.client
+    }
+
     /// For logs.
     fn name(&self) -> &str {
-        self.0.as_ref().map_or("anyone", |known| &known.name)
+        self.known.as_ref().map_or("anyone", |known| &known.name)
     }
 
     /// Whether it may see every key of this range.
@@ -324,7 +351,7 @@ impl Principal {
     /// Whether it may change one of these keys.
     pub(crate) fn writes_one<'a>(&self, keys: impl IntoIterator<Item = &'a Key>) -> bool {
         let mut keys = keys.into_iter();
-        self.0
+        self.known
             .as_ref()
             .is_none_or(|known| keys.any(|key| known.roles.writes_key(key.as_str())))
     }
@@ -346,7 +373,7 @@ impl Principal {
 
     /// Whether there is nothing that it may not change.
     pub(crate) fn may_all_things(&self) -> bool {
-        self.0
+        self.known
             .as_ref()
             .is_none_or(|known| known.roles.administers())
     }
@@ -375,7 +402,7 @@ impl Principal {
 
     /// Resolves when what it was known by is taken away: what is open in its name must end with [`Self::revoked`].
     pub(crate) async fn gone(&self) {
-        match &self.0 {
+        match &self.known {
             Some(known) => known.gone.cancelled().await,
             None => std::future::pending().await,
         }
@@ -394,7 +421,7 @@ impl Principal {
         may: impl FnOnce(&Roles) -> bool,
         needed: impl FnOnce() -> String,
     ) -> Result<(), Error> {
-        let Some(known) = &self.0 else {
+        let Some(known) = &self.known else {
             return Ok(());
         };
         if may(&known.roles) {

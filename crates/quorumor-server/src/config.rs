@@ -14,6 +14,7 @@ use quorumor_core::{Mode, NodeId, Planted};
 use quorumor_proto::PEER_PROTOCOL;
 use serde::Deserialize;
 
+use crate::admission::Limits;
 use crate::data_dir::DataDir;
 use crate::tls::TlsFiles;
 
@@ -92,6 +93,9 @@ pub struct Settings {
     pub reap_ms: Option<u64>,
     /// Strong mode: after how many entries a snapshot is taken and the log is cut; a quarter of them stay.
     pub snapshot_entries: Option<u64>,
+    /// `enforcing`: each class of calls has its share, fairly divided, and less of it under load. `disabled`: all share one number of
+    /// places.
+    pub limits: Option<String>,
     /// Free bytes that the logs leave alone.
     pub disk_reserve_bytes: Option<u64>,
     /// For tests: how far this node's wall clock is off, in milliseconds.
@@ -200,6 +204,7 @@ impl Settings {
             gc_grace_ms: self.gc_grace_ms.or(weaker.gc_grace_ms),
             reap_ms: self.reap_ms.or(weaker.reap_ms),
             snapshot_entries: self.snapshot_entries.or(weaker.snapshot_entries),
+            limits: self.limits.or(weaker.limits),
             disk_reserve_bytes: self.disk_reserve_bytes.or(weaker.disk_reserve_bytes),
             wall_skew_ms: self.wall_skew_ms.or(weaker.wall_skew_ms),
             fault_file: self.fault_file.or(weaker.fault_file),
@@ -260,6 +265,8 @@ pub struct Config {
     pub eventual: EventualConfig,
     /// Strong mode: after how many entries a snapshot is taken. `None`: the mode's own default.
     pub snapshot_entries: Option<u64>,
+    /// Whether classes of calls are held apart.
+    pub limits: Limits,
     /// Free bytes that the logs leave alone.
     pub disk_reserve_bytes: u64,
     /// How far the wall clock is off, for tests.
@@ -321,6 +328,7 @@ impl TryFrom<Settings> for Config {
             seed: settings.seed,
             eventual,
             snapshot_entries: parse_snapshot_entries(settings.snapshot_entries, &modes)?,
+            limits: parse_limits(settings.limits.as_deref())?,
             disk_reserve_bytes: settings
                 .disk_reserve_bytes
                 .unwrap_or(DISK_RESERVE_BYTES_DEFAULT),
@@ -343,6 +351,17 @@ impl TryFrom<Settings> for Config {
         config.check_addresses()?;
         config.check_openness()?;
         Ok(config)
+    }
+}
+
+fn parse_limits(word: Option<&str>) -> Result<Limits, ConfigError> {
+    match word {
+        None | Some("enforcing") => Ok(Limits::Enforcing),
+        Some("disabled") => Ok(Limits::Disabled),
+        Some(other) => {
+            let why = "it is enforcing or disabled";
+            Err(ConfigError::invalid("limits", other, why))
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use quorumor_core::{
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use crate::admission::{Class, Shares};
+use crate::admission::{Class, Limits, Shares};
 use crate::clock::Clock;
 use crate::metrics;
 use crate::standing::Standing;
@@ -163,6 +163,7 @@ impl Handle {
         hub_id: u64,
         log_bytes: Bytes,
         standing: Arc<Standing>,
+        limits: Limits,
     ) -> (Self, Requests) {
         let (urgent, urgent_taken) = mpsc::channel(DRIVER_QUEUE_MAX);
         let (reads, reads_taken) = mpsc::channel(DRIVER_QUEUE_MAX);
@@ -173,7 +174,7 @@ impl Handle {
             mode,
             node: view.status.node,
             clock,
-            shares: Shares::new(mode),
+            shares: Shares::new(mode, limits),
             urgent,
             reads,
             writes,

@@ -35,7 +35,8 @@ mod held;
 mod incoming;
 mod web;
 
-use incoming::{Caller, incoming};
+pub(crate) use incoming::Caller;
+use incoming::incoming;
 
 /// What a stream and a connection may have under way: with the 64 KiB of the standard, long answers wait for windows.
 const STREAM_WINDOW_BYTES: u32 = 2 * 1024 * 1024;

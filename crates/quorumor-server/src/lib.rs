@@ -55,6 +55,7 @@ mod trust;
 mod watch;
 mod weight;
 
+pub use admission::Limits;
 pub use auth::{RosterError, TOKEN_CHARS_MAX, TOKEN_CHARS_MIN, hash_token};
 pub use config::{
     Config, ConfigError, DnsSettings, DoorsConfig, EventualConfig, Settings, TlsSettings,

@@ -22,6 +22,7 @@ const REQUEST_SECONDS: &str = "quorumor_request_seconds";
 const WATCHERS: &str = "quorumor_watchers";
 const SHED: &str = "quorumor_shed_total";
 const CALLS_OPEN: &str = "quorumor_calls_open";
+const CALLS_LIMIT: &str = "quorumor_calls_limit";
 const CALLS_MAX: &str = "quorumor_calls_max";
 const QUEUE_DEPTH: &str = "quorumor_driver_queue_depth";
 const WAL_SYNCS: &str = "quorumor_wal_syncs_total";
@@ -96,6 +97,10 @@ fn describe() {
         "Calls refused because their class or its queue was full, by mode and class"
     );
     describe_gauge!(CALLS_OPEN, "Calls under way, by mode and class");
+    describe_gauge!(
+        CALLS_LIMIT,
+        "Calls that may be under way at this moment, by mode and class: fewer under load"
+    );
     describe_gauge!(CALLS_MAX, "Calls that may be under way, by mode and class");
     describe_gauge!(QUEUE_DEPTH, "Requests that wait in front of the driver");
     describe_counter!(WAL_SYNCS, "Syncs of the write-ahead log");
@@ -327,6 +332,8 @@ pub(crate) fn sample_shares(mode: Mode, shares: &Shares) {
         let class_name = class.as_str();
         let open = shares.open(class) as u64;
         gauge!(CALLS_OPEN, "mode" => mode, "class" => class_name).set(float(open));
+        let limit = shares.standing(class).limit as u64;
+        gauge!(CALLS_LIMIT, "mode" => mode, "class" => class_name).set(float(limit));
         gauge!(CALLS_MAX, "mode" => mode, "class" => class_name).set(float(class.max() as u64));
     }
 }

@@ -505,6 +505,7 @@ impl Running {
             hub_id,
             bytes.clone(),
             standing,
+            self.node.config.limits,
         );
         // The log must never wait for the driver that waits for it. What is told is at most what the replica asked for.
         let (finished, told) = mpsc::unbounded_channel();

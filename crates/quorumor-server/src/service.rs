@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::Instrument;
 
+use crate::admission::{Class, Shares};
 use crate::auth::{Auth, Principal};
 use crate::handle::Handle;
 use crate::registry::checks;
@@ -205,12 +206,30 @@ async fn describe(
     let beside = describe::Asked {
         members: members(&asking).await,
         digest,
+        bulkheads: bulkheads(asking.handle().shares()),
     };
     let answer = describe::describe(&node, &reading.published.view, &beside, asking.mono());
     Ok(pb::DescribeResponse {
         receipt: Some(receipt),
         ..answer
     })
+}
+
+/// How each class of calls stands.
+fn bulkheads(shares: &Shares) -> Vec<pb::Bulkhead> {
+    let count = |count| u32::try_from(count).unwrap_or(u32::MAX);
+    let bulkhead = |class: &Class| {
+        let standing = shares.standing(*class);
+        pb::Bulkhead {
+            class: class.as_str().to_owned(),
+            open: count(standing.open),
+            limit: count(standing.limit),
+            max: count(class.max()),
+            shed: standing.shed,
+            clients: count(standing.clients),
+        }
+    };
+    Class::ALL.iter().map(bulkhead).collect()
 }
 
 /// What a call that streams its answer gives.
@@ -381,7 +400,6 @@ mod tests {
     use quorumor_core::Level;
 
     use super::*;
-    use crate::admission::Class;
 
     #[test]
     fn a_digest_takes_a_place_among_the_operators_calls_and_a_plain_look_takes_none() {

@@ -158,10 +158,10 @@ async fn a_changed_file_takes_effect_and_ends_what_it_took_away() {
     assert_eq!(Principal::revoked().reason(), "UNAUTHENTICATED");
     stranger(&auth, &with(DEPLOY), "doesn't know the token");
     let again = auth.authenticate(&with(READER), None).unwrap();
-    assert!(!reader.0.as_ref().unwrap().gone.is_cancelled());
+    assert!(!reader.known.as_ref().unwrap().gone.is_cancelled());
     assert!(Arc::ptr_eq(
-        reader.0.as_ref().unwrap(),
-        again.0.as_ref().unwrap()
+        reader.known.as_ref().unwrap(),
+        again.known.as_ref().unwrap()
     ));
 
     std::fs::write(&path, entry("reader", READER, "{ read = \"\" }")).unwrap();

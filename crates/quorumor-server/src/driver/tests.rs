@@ -19,6 +19,7 @@ use quorumor_wal::{LogOptions, SimDisk};
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::admission::Limits;
 use crate::data_dir::{DataDir, Wanted};
 use crate::peers::{Book, Guards, Identity, Sockets};
 use crate::persist::{LogThread, SpaceLimits};
@@ -247,6 +248,16 @@ async fn start(replica: Scripted) -> Running {
     start_mode(Mode::Strong, replica, noted).await
 }
 
+fn identity(node: NodeId, data_dir: &DataDir, clusters: &[(Mode, ClusterId)]) -> Identity {
+    Identity {
+        cluster_name: "c".into(),
+        node,
+        store: data_dir.store(),
+        modes: clusters.to_vec(),
+        protocol: quorumor_proto::PEER_PROTOCOL,
+    }
+}
+
 async fn start_mode<R: Replica + Send + 'static>(
     mode: Mode,
     replica: R,
@@ -266,18 +277,12 @@ async fn start_mode<R: Replica + Send + 'static>(
     let clock = Clock::new(0, None);
     let (inbox, arrivals) = lanes();
     let (leave, stop) = (CancellationToken::new(), CancellationToken::new());
-    let identity = Identity {
-        cluster_name: "c".into(),
-        node,
-        store: data_dir.store(),
-        modes: clusters.to_vec(),
-        protocol: quorumor_proto::PEER_PROTOCOL,
-    };
+    let identity = identity(node, &data_dir, &clusters);
+    let any_port = "127.0.0.1:0".parse().unwrap();
+    let sockets = Sockets::bind(any_port, Guards::default()).await;
     let peers = Peers::spawn(
         identity,
-        Sockets::bind("127.0.0.1:0".parse().unwrap(), Guards::default())
-            .await
-            .unwrap(),
+        sockets.unwrap(),
         Book::new([].into(), [].into()),
         data_dir.peer_stores().unwrap(),
         [(mode, inbox)].into(),
@@ -291,6 +296,7 @@ async fn start_mode<R: Replica + Send + 'static>(
         1,
         bytes.clone(),
         peers.standing(),
+        Limits::Enforcing,
     );
     let (fatal, _) = mpsc::channel(4);
     let (log, told) = log(mode, bytes.clone(), fatal.clone());

@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::{TryStreamExt, stream};
@@ -13,6 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{sleep, timeout};
 use tonic::transport::server::{Connected, TcpIncoming};
 
+use crate::admission::Client;
 use crate::tls::{CertificateNames, Failure, Port, Side, Stream, Tls};
 
 /// A handshake takes no longer.
@@ -27,7 +29,12 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub(crate) struct Caller {
     /// The names that its certificate proves, if it showed one.
     pub(crate) certificate: Option<Arc<CertificateNames>>,
+    /// Which connection it is.
+    pub(crate) connection: Client,
 }
+
+/// Connections of this process are numbered, from 1.
+static CONNECTIONS: AtomicU64 = AtomicU64::new(1);
 
 impl Connected for Stream {
     type ConnectInfo = Caller;
@@ -35,6 +42,7 @@ impl Connected for Stream {
     fn connect_info(&self) -> Caller {
         Caller {
             certificate: self.names().map(Arc::new),
+            connection: Client(CONNECTIONS.fetch_add(1, Ordering::Relaxed)),
         }
     }
 }

@@ -123,7 +123,9 @@ impl Found {
                 InstanceHealth::Passing
             }
             InstanceHealth::Unspecified => InstanceHealth::Critical,
-            told => told,
+            told @ (InstanceHealth::Passing
+            | InstanceHealth::Warning
+            | InstanceHealth::Critical) => told,
         }
     }
 

@@ -115,7 +115,7 @@ impl Asking {
     fn enter(&self) -> Result<(Option<Slot>, Option<Position>), Error> {
         let class = self.kind.class(self.asked);
         let slot = match class {
-            Some(class) => Some(self.handle.shares().enter(class)?),
+            Some(class) => Some(self.handle.shares().enter(class, self.principal.client())?),
             None => None,
         };
         // What can't be answered in time isn't begun.
@@ -272,6 +272,11 @@ impl Asking {
 
     /// The call went well.
     pub(super) fn answered(&self) {
+        // Who waits for other members waits for no load of this node.
+        let waits_for_others = self.header.acks > 1 || self.asked == Level::Sampled;
+        if let Some(slot) = self.slot.as_ref().filter(|_| !waits_for_others) {
+            slot.served();
+        }
         metrics::request(self.method, self.handle.mode(), "ok", self.began.elapsed());
     }
 

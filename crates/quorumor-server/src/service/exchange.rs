@@ -240,7 +240,10 @@ impl Open {
         asking: &Arc<Asking>,
         operation: pb::ExchangeOperation,
     ) -> Result<(), Error> {
-        let slot = asking.handle().shares().enter(Class::Write)?;
+        let slot = asking
+            .handle()
+            .shares()
+            .enter(Class::Write, asking.principal().client())?;
         let client = client(asking, operation.seq)?;
         let parsed = parse_operation(operation.operation.unwrap_or_default())?;
         let command = asking.write_command(vec![parsed], client)?;
@@ -428,7 +431,10 @@ impl Open {
 
 fn begin_read(asking: &Arc<Asking>, operation: pb::ExchangeOperation) -> Result<Read, Error> {
     let class = Class::of_read(asking.asked());
-    let slot = asking.handle().shares().enter(class)?;
+    let slot = asking
+        .handle()
+        .shares()
+        .enter(class, asking.principal().client())?;
     match parse_operation(operation.operation.unwrap_or_default())? {
         Operation::Get { key } => {
             asking.principal().may_read_key(&key)?;

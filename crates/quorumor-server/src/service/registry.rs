@@ -142,10 +142,10 @@ async fn lease_for(
         ttl_ms,
         client: None,
     };
-    match asking.ask(Command::Lease(grant)).await? {
-        Reply::LeaseGranted { id, ttl_ms, .. } => Ok((id, ttl_ms)),
-        _ => Err(misfit()),
-    }
+    let Reply::LeaseGranted { id, ttl_ms, .. } = asking.ask(Command::Lease(grant)).await? else {
+        return Err(misfit());
+    };
+    Ok((id, ttl_ms))
 }
 
 /// Ends the lease that an instance lived by before. One that can't be ended ends by itself: nobody keeps it alive.

@@ -292,8 +292,8 @@ async fn in_eventual_mode_instances_of_a_node_that_is_gone_are_hidden() {
     cluster.shutdown().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn discovery_filters_orders_by_zone_and_pages() {
+/// A node with four instances of `web`, in two zones.
+async fn with_four() -> (Cluster, Registry) {
     let cluster = Cluster::start("eventual", 1).await;
     let mut registry = registry(&cluster, 1);
     for (id, tags, zone, health) in [
@@ -314,66 +314,41 @@ async fn discovery_filters_orders_by_zone_and_pages() {
         };
         register(&mut registry, request).await;
     }
-    let mut ask = async |request: pb::DiscoverRequest| {
-        let found = registry.discover(request).await.unwrap().into_inner();
-        (ids(&found), found)
-    };
-    let base = || pb::DiscoverRequest {
+    (cluster, registry)
+}
+
+fn of_web() -> pb::DiscoverRequest {
+    pb::DiscoverRequest {
         service: "web".into(),
         ..pb::DiscoverRequest::default()
-    };
-    assert_eq!(ask(base()).await.0, ["a", "b", "d"]);
+    }
+}
+
+async fn found_by(registry: &mut Registry, request: pb::DiscoverRequest) -> Vec<String> {
+    ids(&discover(registry, request).await.unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn discovery_filters_by_health_tags_and_metadata() {
+    let (cluster, mut registry) = with_four().await;
     let passing = pb::DiscoverRequest {
         health: HealthFilter::Passing.into(),
-        ..base()
+        ..of_web()
     };
-    assert_eq!(ask(passing).await.0, ["a", "d"]);
-    assert_eq!(ask(looking("web")).await.0, ["a", "b", "c", "d"]);
-    let canary = pb::DiscoverRequest {
+    let filtered = pb::DiscoverRequest {
         filter: "v1 && !canary || name=d".into(),
-        ..base()
+        ..of_web()
     };
-    assert_eq!(ask(canary).await.0, ["a", "d"]);
-    let south = |rule: ZoneRule| pb::DiscoverRequest {
-        zone: "south".into(),
-        zone_rule: rule.into(),
-        ..base()
-    };
-    assert_eq!(ask(south(ZoneRule::Unspecified)).await.0, ["b", "d", "a"]);
-    assert_eq!(ask(south(ZoneRule::Prefer)).await.0, ["b", "d"]);
-    assert_eq!(ask(south(ZoneRule::Require)).await.0, ["b", "d"]);
-    let west = |rule: ZoneRule| pb::DiscoverRequest {
-        zone: "west".into(),
-        ..south(rule)
-    };
-    let (all, failed_over) = ask(west(ZoneRule::Prefer)).await;
-    assert_eq!(all, ["a", "b", "d"]);
-    assert!(failed_over.zone_failed_over);
-    let (none, known) = ask(west(ZoneRule::Require)).await;
-    assert!(none.is_empty() && known.service_known);
-    let mut paged = Vec::new();
-    let mut page = pb::DiscoverRequest {
-        limit: 1,
-        ..south(ZoneRule::Unspecified)
-    };
-    loop {
-        let (found, answer) = ask(page.clone()).await;
-        paged.extend(found);
-        if answer.next_page_token.is_empty() {
-            break;
-        }
-        page.page_token = answer.next_page_token;
+    for (request, wanted) in [
+        (of_web(), vec!["a", "b", "d"]),
+        (passing, vec!["a", "d"]),
+        (looking("web"), vec!["a", "b", "c", "d"]),
+        (filtered, vec!["a", "d"]),
+    ] {
+        assert_eq!(found_by(&mut registry, request).await, wanted);
     }
-    assert_eq!(paged, ["b", "d", "a"]);
-    assert!(
-        !ask(pb::DiscoverRequest {
-            service: "none".into(),
-            ..base()
-        })
-        .await
-        .1
-        .service_known
-    );
+    let none = discover(&mut registry, looking("none")).await.unwrap();
+    assert!(!none.service_known);
     let services = registry
         .list_services(pb::ListServicesRequest::default())
         .await
@@ -383,6 +358,44 @@ async fn discovery_filters_orders_by_zone_and_pages() {
     };
     assert_eq!((web.passing, web.warning, web.critical), (2, 1, 1));
     assert_eq!(web.tags, ["canary", "v1", "v2"]);
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn discovery_minds_the_callers_zone_on_every_page() {
+    let (cluster, mut registry) = with_four().await;
+    let from = |zone: &str, rule: ZoneRule| pb::DiscoverRequest {
+        zone: zone.into(),
+        zone_rule: rule.into(),
+        ..of_web()
+    };
+    for (zone, rule, wanted) in [
+        ("south", ZoneRule::Unspecified, vec!["b", "d", "a"]),
+        ("south", ZoneRule::Prefer, vec!["b", "d"]),
+        ("south", ZoneRule::Require, vec!["b", "d"]),
+        ("west", ZoneRule::Prefer, vec!["a", "b", "d"]),
+        ("west", ZoneRule::Require, vec![]),
+    ] {
+        let found = discover(&mut registry, from(zone, rule)).await.unwrap();
+        assert_eq!(ids(&found), wanted, "{zone} {rule:?}");
+        let failed_over = zone == "west" && rule == ZoneRule::Prefer;
+        assert_eq!(found.zone_failed_over, failed_over);
+        assert!(found.service_known);
+    }
+    let mut paged = Vec::new();
+    let mut page = pb::DiscoverRequest {
+        limit: 1,
+        ..from("south", ZoneRule::Unspecified)
+    };
+    loop {
+        let answer = discover(&mut registry, page.clone()).await.unwrap();
+        paged.extend(ids(&answer));
+        if answer.next_page_token.is_empty() {
+            break;
+        }
+        page.page_token = answer.next_page_token;
+    }
+    assert_eq!(paged, ["b", "d", "a"]);
     cluster.shutdown().await;
 }
 

@@ -78,6 +78,10 @@ pub(crate) struct ServeArgs {
     /// Origins whose pages may call this node from a browser, separated by commas; * for any [default: none]
     #[arg(long, env = "QUORUMOR_CORS_ORIGINS", value_name = "ORIGINS")]
     pub(crate) cors_origins: Option<String>,
+    /// enforcing: each class of calls has its share, fairly divided, and less of it under load; disabled: all share one number of
+    /// places [default: enforcing]
+    #[arg(long, env = "QUORUMOR_LIMITS", value_name = "WORD")]
+    pub(crate) limits: Option<String>,
     /// Strong mode: every founding voter, id=address,id=address; the same list on each
     #[arg(long, env = "QUORUMOR_INITIAL_MEMBERS", value_name = "MEMBERS")]
     pub(crate) initial_members: Option<String>,
@@ -177,6 +181,7 @@ impl ServeArgs {
             peer_listen: self.peer_listen.clone(),
             advertise_client: self.advertise_client.clone(),
             advertise_peer: self.advertise_peer.clone(),
+            limits: self.limits.clone(),
             dns_listen: self.dns_listen.clone(),
             dns_domain: self.dns_domain.clone(),
             dns_token_file: self.dns_token_file.clone(),

@@ -7,7 +7,7 @@ use quorumor_core::limits::{BATCH_BYTES_MAX, DRIVER_QUEUE_MAX};
 use quorumor_core::{LeaseId, RequestId};
 
 use super::*;
-use crate::admission::Class;
+use crate::admission::{Class, Client};
 use crate::handle::Unanswered;
 
 fn request(command: Command) -> Request {
@@ -77,7 +77,9 @@ async fn a_keep_alive_and_a_look_get_through_while_writes_and_reads_are_full() {
     let shares = running.handle.shares();
     let _held: Vec<_> = [Class::Write, Class::LinearizableRead, Class::LocalRead]
         .into_iter()
-        .flat_map(|class| (0..class.max()).map(move |_| shares.enter(class).unwrap()))
+        .flat_map(|class| {
+            (0..class.max()).map(move |_| shares.enter(class, Client::default()).unwrap())
+        })
         .collect();
     // Nothing runs between these: the lanes are full when the keep-alive comes.
     let barrier = || {
@@ -99,7 +101,7 @@ async fn a_keep_alive_and_a_look_get_through_while_writes_and_reads_are_full() {
         full,
         Err(Unanswered::Refused(Error::Overloaded { .. }))
     ));
-    let slot = shares.enter(Class::KeepAlive).unwrap();
+    let slot = shares.enter(Class::KeepAlive, Client::default()).unwrap();
     let keep = request(Command::Lease(LeaseAction::KeepAlive {
         id: LeaseId::new(7),
     }));

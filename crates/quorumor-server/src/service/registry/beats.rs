@@ -204,13 +204,17 @@ async fn say(
     let known = found.told.as_ref();
     let health = match health {
         InstanceHealth::Unspecified => known.map_or(InstanceHealth::Unspecified, Record::health),
-        told => told,
+        told @ (InstanceHealth::Passing | InstanceHealth::Warning | InstanceHealth::Critical) => {
+            told
+        }
     };
     let awaited = awaits_word(&found.instance);
     let health = match health {
         InstanceHealth::Unspecified if awaited => InstanceHealth::Passing,
         InstanceHealth::Unspecified => return Ok(None),
-        told => told,
+        told @ (InstanceHealth::Passing | InstanceHealth::Warning | InstanceHealth::Critical) => {
+            told
+        }
     };
     let mut record = known.cloned().unwrap_or_default();
     record.said_by = asking.handle().node().as_u64();
@@ -225,8 +229,9 @@ async fn say(
         context: None,
         lease: found.lease,
     };
-    match asking.ask(Command::write(vec![put], None)?).await? {
-        Reply::Written { position, .. } => Ok(Some(position)),
-        _ => Err(misfit()),
-    }
+    let Reply::Written { position, .. } = asking.ask(Command::write(vec![put], None)?).await?
+    else {
+        return Err(misfit());
+    };
+    Ok(Some(position))
 }
