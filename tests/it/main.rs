@@ -9,6 +9,7 @@
 mod api;
 mod bench;
 mod compare;
+mod doors;
 mod durability;
 mod eventual;
 mod faults;

@@ -53,6 +53,8 @@ fn free_port() -> u16 {
 pub(crate) struct Node {
     pub(crate) id: u64,
     pub(crate) endpoint: String,
+    /// Where it answers DNS, if it was told to.
+    pub(crate) dns: Option<String>,
     child: Child,
 }
 
@@ -186,9 +188,11 @@ impl Cluster {
             )
         });
         let endpoint = ready["endpoint"].as_str().expect("an endpoint").to_owned();
+        let dns = ready["dns"].as_str().map(str::to_owned);
         self.nodes[id as usize - 1] = Some(Node {
             id,
             endpoint,
+            dns,
             child,
         });
     }
@@ -324,4 +328,22 @@ pub(crate) async fn eventually_async(what: &str, mut ask: impl AsyncFnMut() -> b
         );
         pause.tick().await;
     }
+}
+
+/// A program that only the gate is sure to have; where it is missing the test says so and is skipped.
+pub(crate) fn tool(variable: &str, name: &str) -> Option<PathBuf> {
+    let named = std::env::var_os(variable).map(PathBuf::from);
+    let path = named.or_else(|| {
+        let folders = std::env::var_os("PATH")?;
+        let mut paths = std::env::split_paths(&folders).map(|folder| folder.join(name));
+        paths.find(|path| path.is_file())
+    });
+    if path.is_none() {
+        assert!(
+            std::env::var_os("CI").is_none(),
+            "the gate must have {name}, or say {variable}"
+        );
+        eprintln!("skipped: there is no {name}, and {variable} names none");
+    }
+    path
 }
