@@ -871,7 +871,7 @@ class DescribeRequest(_message.Message):
     def __init__(self, header: _Optional[_Union[RequestHeader, _Mapping]] = ..., include_digest: bool = ...) -> None: ...
 
 class DescribeResponse(_message.Message):
-    __slots__ = ("receipt", "modes", "cluster_name", "health", "damage", "members", "strong", "eventual", "keys", "digest", "limits", "capabilities", "build", "alarms", "members_missing")
+    __slots__ = ("receipt", "modes", "cluster_name", "health", "damage", "members", "strong", "eventual", "keys", "digest", "limits", "capabilities", "build", "alarms", "bulkheads", "members_missing")
     RECEIPT_FIELD_NUMBER: _ClassVar[int]
     MODES_FIELD_NUMBER: _ClassVar[int]
     CLUSTER_NAME_FIELD_NUMBER: _ClassVar[int]
@@ -886,6 +886,7 @@ class DescribeResponse(_message.Message):
     CAPABILITIES_FIELD_NUMBER: _ClassVar[int]
     BUILD_FIELD_NUMBER: _ClassVar[int]
     ALARMS_FIELD_NUMBER: _ClassVar[int]
+    BULKHEADS_FIELD_NUMBER: _ClassVar[int]
     MEMBERS_MISSING_FIELD_NUMBER: _ClassVar[int]
     receipt: Receipt
     modes: _containers.RepeatedScalarFieldContainer[Mode]
@@ -901,8 +902,24 @@ class DescribeResponse(_message.Message):
     capabilities: Capabilities
     build: Build
     alarms: _containers.RepeatedCompositeFieldContainer[Alarm]
+    bulkheads: _containers.RepeatedCompositeFieldContainer[Bulkhead]
     members_missing: str
-    def __init__(self, receipt: _Optional[_Union[Receipt, _Mapping]] = ..., modes: _Optional[_Iterable[_Union[Mode, str]]] = ..., cluster_name: _Optional[str] = ..., health: _Optional[str] = ..., damage: _Optional[str] = ..., members: _Optional[_Iterable[_Union[Member, _Mapping]]] = ..., strong: _Optional[_Union[StrongProgress, _Mapping]] = ..., eventual: _Optional[_Union[EventualProgress, _Mapping]] = ..., keys: _Optional[int] = ..., digest: _Optional[int] = ..., limits: _Optional[_Iterable[_Union[Limit, _Mapping]]] = ..., capabilities: _Optional[_Union[Capabilities, _Mapping]] = ..., build: _Optional[_Union[Build, _Mapping]] = ..., alarms: _Optional[_Iterable[_Union[Alarm, _Mapping]]] = ..., members_missing: _Optional[str] = ...) -> None: ...
+    def __init__(self, receipt: _Optional[_Union[Receipt, _Mapping]] = ..., modes: _Optional[_Iterable[_Union[Mode, str]]] = ..., cluster_name: _Optional[str] = ..., health: _Optional[str] = ..., damage: _Optional[str] = ..., members: _Optional[_Iterable[_Union[Member, _Mapping]]] = ..., strong: _Optional[_Union[StrongProgress, _Mapping]] = ..., eventual: _Optional[_Union[EventualProgress, _Mapping]] = ..., keys: _Optional[int] = ..., digest: _Optional[int] = ..., limits: _Optional[_Iterable[_Union[Limit, _Mapping]]] = ..., capabilities: _Optional[_Union[Capabilities, _Mapping]] = ..., build: _Optional[_Union[Build, _Mapping]] = ..., alarms: _Optional[_Iterable[_Union[Alarm, _Mapping]]] = ..., bulkheads: _Optional[_Iterable[_Union[Bulkhead, _Mapping]]] = ..., members_missing: _Optional[str] = ...) -> None: ...
+
+class Bulkhead(_message.Message):
+    __slots__ = ("open", "limit", "max", "shed", "clients")
+    CLASS_FIELD_NUMBER: _ClassVar[int]
+    OPEN_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    MAX_FIELD_NUMBER: _ClassVar[int]
+    SHED_FIELD_NUMBER: _ClassVar[int]
+    CLIENTS_FIELD_NUMBER: _ClassVar[int]
+    open: int
+    limit: int
+    max: int
+    shed: int
+    clients: int
+    def __init__(self, open: _Optional[int] = ..., limit: _Optional[int] = ..., max: _Optional[int] = ..., shed: _Optional[int] = ..., clients: _Optional[int] = ..., **kwargs) -> None: ...
 
 class Alarm(_message.Message):
     __slots__ = ("kind", "message")
