@@ -26,8 +26,10 @@ use crate::commands::lease::LeaseArgs;
 use crate::commands::list::ListArgs;
 use crate::commands::lock::LockArgs;
 use crate::commands::member::MemberArgs;
+use crate::commands::nodes::NodesArgs;
 use crate::commands::put::PutArgs;
 use crate::commands::serve::ServeArgs;
+use crate::commands::service::ServiceArgs;
 use crate::commands::sim::SimArgs;
 use crate::commands::snapshot::SnapshotArgs;
 use crate::commands::status::StatusArgs;
@@ -88,8 +90,12 @@ pub(crate) enum Command {
     Lock(LockArgs),
     /// Stand for election, or follow who leads (strong mode)
     Elect(ElectArgs),
+    /// Register instances of services, find them, follow them
+    Service(Box<ServiceArgs>),
     /// Show what every endpoint says about itself and its cluster
     Status(StatusArgs),
+    /// Show how the nodes stand, as one of them believes
+    Nodes(NodesArgs),
     /// List the writes that lost to concurrent ones (eventual mode)
     Conflicts(ConflictsArgs),
     /// Show what nodes hold as a hash, and whether all hold the same
@@ -168,7 +174,9 @@ impl Command {
             Self::Lease(args) => args.what.client().output,
             Self::Lock(args) => args.client.output,
             Self::Elect(args) => args.client.output,
+            Self::Service(args) => args.what.client().output,
             Self::Status(args) => args.client.output,
+            Self::Nodes(args) => args.client.output,
             Self::Conflicts(args) => args.client.output,
             Self::Digest(args) => args.client.output,
             Self::Member(args) => args.what.client().output,

@@ -22,8 +22,10 @@ pub(crate) mod lease;
 pub(crate) mod list;
 pub(crate) mod lock;
 pub(crate) mod member;
+pub(crate) mod nodes;
 pub(crate) mod put;
 pub(crate) mod serve;
+pub(crate) mod service;
 pub(crate) mod sim;
 pub(crate) mod snapshot;
 pub(crate) mod status;
@@ -51,7 +53,9 @@ pub(crate) async fn run(command: Command) -> Result<Exit, Failure> {
         Command::Compact(args) => compact::run(args).await,
         Command::Conflicts(args) => conflicts::run(args).await,
         Command::Digest(args) => digest::run(args).await,
+        Command::Service(args) => service::run(*args).await,
         Command::Status(args) => status::run(args).await,
+        Command::Nodes(args) => nodes::run(args).await,
         Command::Compare(args) => compare::run(args).await,
         Command::Bench(args) => bench::run(*args).await,
         Command::Sim(args) => sim::run(args).await,

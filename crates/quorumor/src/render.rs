@@ -1,6 +1,6 @@
 //! Entries, versions and receipts as people and programs read them. Prints nothing.
 
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use quorumor_client::{Certainty, ChangeOrder, Entry, Receipt};
 use quorumor_core::{Durability, Sibling, StalenessBasis, Version, WriteOutcome, WritePosition};
@@ -273,6 +273,15 @@ pub(crate) const fn certainty_text(certainty: Certainty) -> &'static str {
 pub(crate) fn duration_text(duration: Duration) -> String {
     let ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     humantime::format_duration(Duration::from_millis(ms)).to_string()
+}
+
+/// A time of a node's clock, to seconds; a dash for none.
+pub(crate) fn since_text(since_epoch: Option<Duration>) -> String {
+    let at = since_epoch.and_then(|since| UNIX_EPOCH.checked_add(since));
+    at.map_or_else(
+        || "-".to_owned(),
+        |at| humantime::format_rfc3339_seconds(at).to_string(),
+    )
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! `quorumor child-of`: becomes a command that ends with the process that started it. Hidden; `lock` and `elect` start
-//! their commands through it, since a holder that is killed can't end anything any more. Linux only.
+//! `quorumor child-of`: becomes a command that ends with the process that started it. Hidden; `lock`, `elect` and
+//! `service run` start their commands through it, since a holder that is killed can't end anything any more. Linux only.
 
 use std::convert::Infallible;
 use std::os::unix::process::CommandExt;
@@ -14,7 +14,7 @@ const EXAMPLE: &str = "\
 Example:
   quorumor child-of $$ -- sleep 60
 
-Used by `quorumor lock` and `quorumor elect`: the command gets SIGTERM when the process that started it is gone.";
+Used by `quorumor lock`, `quorumor elect` and `quorumor service run`: the command gets SIGTERM when the process that started it is gone.";
 
 #[derive(Args, Clone, Debug)]
 #[command(after_help = EXAMPLE)]

@@ -1,4 +1,4 @@
-//! A command that runs only while something is held: a lock or a leadership. Used by `lock` and `elect`.
+//! A command that runs while something is held: a lock, a leadership, a registration. Used by `lock`, `elect` and `service run`.
 
 use std::io::IsTerminal;
 use std::os::unix::process::ExitStatusExt;

@@ -152,7 +152,8 @@ fn previous_text(previous: Option<&Entry>) -> String {
     value.map_or_else(String::new, |value| format!("  (was {value})"))
 }
 
-fn reason_text(reason: &ResyncReason) -> String {
+/// Why changes may have been missed, on one line.
+pub(crate) fn reason_text(reason: &ResyncReason) -> String {
     match reason {
         ResyncReason::HistoryGone { oldest } => {
             format!("{}, the oldest revision left is {oldest}", reason.as_str())
@@ -185,24 +186,28 @@ fn item_json(item: &WatchItem) -> Value {
         WatchStep::Changes(events) => json!({
             "changes": events.iter().map(event_json).collect::<Vec<_>>(),
         }),
-        WatchStep::Resync { reason } => match reason {
-            ResyncReason::HistoryGone { oldest } => json!({
-                "resync": reason.as_str(),
-                "oldest_revision": oldest.as_u64(),
-            }),
-            ResyncReason::SlowWatcher
-            | ResyncReason::ForeignCursor
-            | ResyncReason::EpochChanged
-            | ResyncReason::StateReplaced
-            | ResyncReason::ContactLost
-            | ResyncReason::Other(_) => json!({ "resync": reason.as_str() }),
-        },
+        WatchStep::Resync { reason } => resync_json(reason),
         WatchStep::Progress => json!({ "progress": true }),
     };
     let mut object = step;
     object["cursor"] = json!(item.cursor.as_ref().map(|cursor| hex(cursor)));
     object["receipt"] = receipt_json(&item.receipt);
     object
+}
+
+pub(crate) fn resync_json(reason: &ResyncReason) -> Value {
+    match reason {
+        ResyncReason::HistoryGone { oldest } => json!({
+            "resync": reason.as_str(),
+            "oldest_revision": oldest.as_u64(),
+        }),
+        ResyncReason::SlowWatcher
+        | ResyncReason::ForeignCursor
+        | ResyncReason::EpochChanged
+        | ResyncReason::StateReplaced
+        | ResyncReason::ContactLost
+        | ResyncReason::Other(_) => json!({ "resync": reason.as_str() }),
+    }
 }
 
 fn event_json(event: &WatchEvent) -> Value {
