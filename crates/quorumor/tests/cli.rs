@@ -1,18 +1,10 @@
 //! The program as a person types it: every command explains itself with an example, and a slip is told as one.
 
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
-fn quorumor(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_quorumor"))
-        .args(arguments)
-        .env_remove("QUORUMOR_ENDPOINTS")
-        .output()
-        .expect("the program runs")
-}
+use support::{Served, quorumor, runs, text, until};
 
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
+mod support;
 
 #[test]
 fn every_command_explains_itself_with_an_example() {
@@ -51,6 +43,10 @@ fn every_part_of_a_command_has_the_commands_examples() {
             vec!["list", "add", "promote", "remove", "transfer-leader"],
         ),
         ("snapshot", vec!["save"]),
+        (
+            "service",
+            vec!["register", "run", "discover", "list", "watch", "deregister"],
+        ),
     ] {
         for part in parts {
             let help = text(&quorumor(&[name, part, "--help"]).stdout);
@@ -137,55 +133,6 @@ fn a_seed_of_the_simulator_is_one_run_in_every_process() {
         };
         assert_eq!(run("11"), run("11"));
         assert_ne!(run("11"), run("12"));
-    }
-}
-
-/// A node that ends with the test.
-struct Served {
-    process: std::process::Child,
-    endpoint: String,
-}
-
-impl Served {
-    fn start(arguments: &[&str]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_quorumor"));
-        command
-            .args(["serve", "--cluster", "shop", "--node-id", "1", "-o", "json"])
-            .args(["--listen", "127.0.0.1:0", "--peer-listen", "127.0.0.1:0"])
-            .arg("--exit-on-stdin-close")
-            .args(arguments);
-        Self::begin(&mut command)
-    }
-
-    fn begin(command: &mut Command) -> Self {
-        use std::io::BufRead;
-        let mut process = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("the program runs");
-        let mut ready = String::new();
-        let stdout = process.stdout.take().expect("it is piped");
-        std::io::BufReader::new(stdout)
-            .read_line(&mut ready)
-            .expect("the node is ready");
-        let endpoint = ready
-            .split("\"endpoint\":\"")
-            .nth(1)
-            .and_then(|rest| rest.split('"').next())
-            .unwrap_or_else(|| panic!("no endpoint in {ready:?}"));
-        Self {
-            endpoint: endpoint.to_owned(),
-            process,
-        }
-    }
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        let _gone = self.process.kill();
-        let _status = self.process.wait();
     }
 }
 
@@ -296,20 +243,6 @@ fn a_node_that_others_could_reach_does_not_stand_open() {
         "{said}"
     );
     assert!(!dir.path().join("data").exists());
-}
-
-/// Whether a process still runs; one that ended but that nobody has asked about doesn't.
-fn runs(pid: &str) -> bool {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"));
-    status.is_ok_and(|status| !status.contains("State:\tZ"))
-}
-
-fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let began = std::time::Instant::now();
-    while !is_so() {
-        assert!(began.elapsed().as_secs() < 30, "{what} never happens");
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    }
 }
 
 #[cfg(target_os = "linux")]
