@@ -247,6 +247,22 @@ fn a_kept_instance_outlives_its_ttl_and_goes_with_its_keeper() {
 }
 
 #[test]
+fn an_instance_whose_keeper_nobody_reads_is_taken_out() {
+    for place in places() {
+        let mut keeper = Command::new(env!("CARGO_BIN_EXE_quorumor"))
+            .args(place.line("service register web --port 80"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the program runs");
+        drop(keeper.stdout.take());
+        let status = keeper.wait().expect("it ends");
+        assert_eq!(status.code(), Some(0));
+        assert!(place.found("web --health any").is_empty());
+    }
+}
+
+#[test]
 fn a_command_is_an_instance_while_it_runs_and_gives_its_status() {
     for place in places() {
         let line = "service run web --port 80 -- echo $QUORUMOR_SERVICE $QUORUMOR_INSTANCE_ID $QUORUMOR_ENDPOINTS; exit 7";

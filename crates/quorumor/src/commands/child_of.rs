@@ -14,7 +14,8 @@ const EXAMPLE: &str = "\
 Example:
   quorumor child-of $$ -- sleep 60
 
-Used by `quorumor lock`, `quorumor elect` and `quorumor service run`: the command gets SIGTERM when the process that started it is gone.";
+Used by `quorumor lock`, `quorumor elect` and `quorumor service run`: the command gets SIGTERM when the process that started it is
+gone.";
 
 #[derive(Args, Clone, Debug)]
 #[command(after_help = EXAMPLE)]

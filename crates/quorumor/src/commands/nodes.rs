@@ -17,10 +17,11 @@ Examples:
   quorumor nodes --mode eventual -o wide
   quorumor nodes --endpoints 10.0.0.2:7400 -o json
 
-What the first endpoint that answers believes; it waits for no other node. In eventual mode each node judges for itself, so
-nodes may differ for a while; in strong mode the leader says who is there, and the answering node itself if it follows none.
-SINCE is by the answering node's clock, and no earlier than its start. Where both modes are served GOSSIP shows how the answering node reaches each by
-gossip. `quorumor member list` shows the committed members of strong mode, `quorumor status` asks every endpoint.";
+What the node that answers believes, which waits for no other; to ask a certain one, name its endpoint alone. In eventual mode
+each node judges for itself, so nodes may differ for a while; in strong mode the leader says who is there, and the answering node
+itself if it follows none. SINCE is by the answering node's clock, and no earlier than its start. Where both modes are served
+GOSSIP shows how the answering node reaches each by gossip. `quorumor member list` shows the committed members of strong mode,
+`quorumor status` asks every endpoint.";
 
 #[derive(Args, Clone, Debug)]
 #[command(after_help = EXAMPLE)]

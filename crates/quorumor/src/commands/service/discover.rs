@@ -43,7 +43,7 @@ pub(crate) struct DiscoverArgs {
     #[arg(long, value_name = "ZONE")]
     pub(super) zone: Option<String>,
     /// What that zone means
-    #[arg(long, value_enum, requires = "zone", default_value_t = AskedZoneRule::First)]
+    #[arg(long, value_enum, value_name = "RULE", requires = "zone", default_value_t = AskedZoneRule::First)]
     pub(super) zone_rule: AskedZoneRule,
     /// At most so many [default: all of them]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]

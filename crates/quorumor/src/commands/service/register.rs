@@ -1,7 +1,7 @@
 //! `quorumor service register`: an instance that is registered until Ctrl-C, or once.
 
 use clap::Args;
-use quorumor_client::{CheckKind, Client, Instance, RegisterAnswer, Registration};
+use quorumor_client::{CheckKind, Client, Instance, RegisterAnswer, Registered, Registration};
 
 use crate::args::{ClientArgs, Output};
 use crate::exit::{Exit, Failure};
@@ -59,34 +59,33 @@ pub(super) async fn run(args: RegisterArgs) -> Result<Exit, Failure> {
 async fn keep(client: &Client, registration: Registration, shown: Output) -> Result<Exit, Failure> {
     let mut ends = Ends::listen()?;
     let registered = keeping::begin(client, registration, &mut ends).await?;
-    let instance = registered.registration().instance().clone();
-    show(
-        &instance,
-        registered.answer(),
-        "; Ctrl-C takes it out",
-        shown,
-    )?;
-    let mut refused = None;
-    let tell = |news: &News| {
-        if let News::Refused(why) = news {
-            refused = Some(why.clone());
-            return Ok(());
-        }
-        output::line(&keeping::line_of(news, &instance, shown))
-    };
-    tokio::select! {
-        told = keeping::follow(&registered, tell) => told?,
-        _ = ends.next() => {}
-    }
-    if let Some(why) = refused {
-        let message = News::Refused(why).text(&instance);
-        return Err(Failure::new(Exit::Refused, "REGISTRATION_REFUSED", message));
-    }
-    keeping::leave(registered, &mut ends).await?;
+    let kept = until_end(&registered, &mut ends, shown).await;
+    // It is taken out even if nobody reads on.
+    let left = keeping::leave(registered, &mut ends).await;
+    kept.and(left)?;
     if shown != Output::Json {
         output::note("it is out");
     }
     Ok(Exit::Done)
+}
+
+/// Until a signal asks to end, or the registry refuses it.
+async fn until_end(registered: &Registered, ends: &mut Ends, shown: Output) -> Result<(), Failure> {
+    let instance = registered.registration().instance();
+    let ending = "; Ctrl-C takes it out";
+    show(instance, registered.answer(), ending, shown)?;
+    let tell = |news: &News| match news {
+        News::Refused(_) => Err(Failure::new(
+            Exit::Refused,
+            "REGISTRATION_REFUSED",
+            news.text(instance),
+        )),
+        News::Lost(_) | News::Back => output::line(&keeping::line_of(news, instance, shown)),
+    };
+    tokio::select! {
+        told = keeping::follow(registered, tell) => told,
+        _ = ends.next() => Ok(()),
+    }
 }
 
 async fn once(

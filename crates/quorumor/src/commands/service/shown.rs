@@ -173,3 +173,68 @@ fn result_json(result: &CheckResult) -> Value {
 fn ms_json(duration: Option<Duration>) -> Value {
     json!(duration.and_then(|duration| u64::try_from(duration.as_millis()).ok()))
 }
+
+#[cfg(test)]
+mod tests {
+    use quorumor_client::Registration;
+
+    use super::*;
+
+    fn flapping() -> ServiceInstance {
+        let registration = Registration::new("web", "a", "::1", 80)
+            .tag("x")
+            .tag("y")
+            .metadata("version", "2")
+            .check(Check::new("port", CheckKind::Tcp { address: None }));
+        let since = Some(Duration::from_secs(1));
+        ServiceInstance {
+            instance: registration.instance().clone(),
+            status: InstanceStatus {
+                health: Health::Critical,
+                since,
+                checks: vec![CheckResult {
+                    id: "port".into(),
+                    health: Health::Critical,
+                    output: "refused\n".into(),
+                    since,
+                }],
+                flapping: true,
+                recent_changes: 7,
+                said_by: NodeId::try_from(2_u64).ok(),
+            },
+            lease: None,
+            version: None,
+        }
+    }
+
+    #[test]
+    fn a_flapping_instance_is_seen_to_flap() {
+        let found = flapping();
+        let row = row(&found);
+        assert_eq!(
+            row.join("|"),
+            "a|[::1]:80|critical (flapping)|1970-01-01T00:00:01Z|-|x,y|1|-"
+        );
+        assert_eq!(row.len(), COLUMNS.len());
+        assert_eq!(
+            more_lines(&found),
+            [
+                "  metadata: version=2",
+                "  changes:  7 within the last five minutes",
+                "  check:    port critical since 1970-01-01T00:00:01Z: refused\\n",
+            ]
+        );
+        assert_eq!(why_text(&found.status).as_deref(), Some("port: refused\\n"));
+    }
+
+    #[test]
+    fn in_json_an_instance_has_all_that_is_known_of_it() {
+        let json = found_json(&flapping());
+        assert_eq!(json["flapping"], true);
+        assert_eq!(json["since_wall_ms"], 1_000);
+        assert_eq!(json["said_by"], 2);
+        assert_eq!(json["checks"][0]["kind"], "tcp");
+        assert_eq!(json["results"][0]["output"], "refused\n");
+        assert_eq!(json["metadata"]["version"], "2");
+    }
+}
