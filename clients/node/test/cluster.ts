@@ -5,7 +5,7 @@ import { spawn, type ChildProcess } from "node:child_process";
 import { createSocket, type Socket as Udp } from "node:dgram";
 import { once } from "node:events";
 import { createWriteStream, mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { createServer, connect, type AddressInfo, type Server, type Socket } from "node:net";
+import { createServer, connect, type Server, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -34,19 +34,24 @@ export async function eventually<T>(what: string, ask: () => Promise<T> | T): Pr
   }
 }
 
+/** Below the ports that the system gives to outgoing connections: what is free stays free until its node takes it. */
+let nextPort = 26_000 + (process.pid % 20) * 200;
+
 /** A TCP server and a UDP socket on one free port. */
 async function bothSockets(): Promise<{ tcp: Server; udp: Udp; port: number }> {
   for (;;) {
-    const tcp = createServer().listen(0, "127.0.0.1");
-    await once(tcp, "listening");
-    const { port } = tcp.address() as AddressInfo;
+    const port = nextPort++;
+    const tcp = createServer();
     const udp = createSocket("udp4");
-    udp.bind(port, "127.0.0.1");
     try {
+      tcp.listen(port, "127.0.0.1");
+      await once(tcp, "listening");
+      udp.bind(port, "127.0.0.1");
       await once(udp, "listening");
       return { tcp, udp, port };
     } catch {
       tcp.close();
+      udp.close();
     }
   }
 }

@@ -5,6 +5,7 @@ Each directed link has a proxy of its own, TCP and UDP, where a test wants to cu
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import select
@@ -46,14 +47,19 @@ def eventually(what: str, ask: Callable[[], Optional[T]]) -> T:
         time.sleep(0.01)
 
 
+# Below the ports that the system gives to outgoing connections: what is free stays free until its node takes it.
+_PORTS = itertools.cycle(range(16_000 + os.getpid() % 40 * 200, 26_000))
+
+
 def both_sockets() -> tuple[socket.socket, socket.socket]:
     """A TCP listener and a UDP socket on one free port."""
     while True:
+        address = ("127.0.0.1", next(_PORTS))
         tcp = socket.socket()
-        tcp.bind(("127.0.0.1", 0))
         udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         try:
-            udp.bind(tcp.getsockname())
+            tcp.bind(address)
+            udp.bind(address)
         except OSError:
             tcp.close()
             udp.close()

@@ -117,11 +117,12 @@ impl Class {
         self.limit().0
     }
 
-    /// Down to how many its places may come under load; `None` where load takes none away: signs of life must get through, watches
-    /// stay, and operators are few.
+    /// Down to how many its places may come under load: more than any client has under way that waits for each answer, so that it takes
+    /// a flood to be turned away. `None` where load takes none away: signs of life must get through, watches stay, and operators are
+    /// few. What comes over `Exchange` takes places and isn't measured: who sends it has chosen throughput over latency.
     const fn least(self) -> Option<usize> {
         match self {
-            Self::Write | Self::LinearizableRead | Self::LocalRead => Some(128),
+            Self::Write | Self::LinearizableRead | Self::LocalRead => Some(512),
             Self::KeepAlive | Self::Watch | Self::Admin => None,
         }
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::middleware::{Next, from_fn};
@@ -25,6 +26,7 @@ use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, health_reporter};
 
+use crate::admission::Client;
 use crate::auth::{Auth, Principal};
 use crate::handle::Handle;
 use crate::metrics;
@@ -88,25 +90,41 @@ impl Doors {
         }
     }
 
-    /// The services for a door inside the process.
-    pub(crate) fn inside(&self) -> Routes {
+    /// The services for a door inside the process that brings its callers along.
+    fn inside(&self) -> Routes {
         Routes::from(self.grpc.clone())
+    }
+
+    /// The services for a door whose callers are all one client.
+    pub(crate) fn inside_as(&self, client: Client) -> Routes {
+        let caller = Caller {
+            certificate: None,
+            connection: client,
+        };
+        Routes::from(self.grpc.clone().layer(Extension(caller)))
     }
 
     /// All that stands on the client port.
     fn router(&self) -> axum::Router {
         let (auth, handles) = (Arc::clone(&self.trust.auth), self.handles.clone());
-        let router = self
-            .grpc
-            .clone()
-            .layer(from_fn(web::translate))
-            .merge(quorumor_gateway::router(self.inside()))
-            .route(
-                "/metrics",
-                get(move |request: Request| async move { render_metrics(&auth, &request) }),
-            )
-            .route("/healthz", get(move || async move { healthz(&handles) }))
-            .fallback(unknown);
+        let doorkeeper = Arc::clone(&self.trust.auth);
+        let origins: Arc<[HeaderValue]> = self.cors_origins.clone().into();
+        let router =
+            self.grpc
+                .clone()
+                .layer(from_fn(web::translate))
+                .merge(quorumor_gateway::router(self.inside()).layer(from_fn(
+                    move |request, next| known(Arc::clone(&doorkeeper), request, next),
+                )))
+                .route(
+                    "/metrics",
+                    get(move |request: Request| async move { render_metrics(&auth, &request) }),
+                )
+                .route("/healthz", get(move || async move { healthz(&handles) }))
+                .fallback(unknown)
+                .layer(from_fn(move |request, next| {
+                    web::from_known_pages(Arc::clone(&origins), request, next)
+                }));
         if self.cors_origins.is_empty() {
             router
         } else {
@@ -224,6 +242,14 @@ async fn unknown(request: Request) -> Response {
         "nothing here; there are /v1/openapi.json, /metrics, /healthz and gRPC\n",
     )
         .into_response()
+}
+
+/// Turns strangers away before a body is read; what a caller may do is asked behind it.
+async fn known(auth: Arc<Auth>, request: Request, next: Next) -> Response {
+    match authenticate(&auth, request.headers(), request.extensions()) {
+        Ok(_) => next.run(request).await,
+        Err(error) => quorumor_gateway::problem(&to_status(&error, None, None)),
+    }
 }
 
 /// Finds out who calls one of our services, before the request is read; what the caller may do is asked once its keys are

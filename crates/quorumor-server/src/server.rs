@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
+use crate::admission::Client;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::data_dir::{DataDir, DataDirError};
@@ -44,6 +45,8 @@ use opening::{
     open_data,
 };
 
+/// All who ask by DNS are one client, apart from every connection.
+const DNS_CLIENT: Client = Client(u64::MAX);
 /// How long calls that are under way may take once the node leaves.
 const DRAIN: Duration = Duration::from_secs(5);
 /// How long a leader waits for another to take over.
@@ -460,7 +463,7 @@ impl Running {
         let origins = self.node.config.doors.cors_origins.clone();
         let doors = Doors::new(service, trust, handles, origins);
         if let Some((dns, config)) = dns {
-            let serving = dns.serve(doors.inside(), config, leave.clone());
+            let serving = dns.serve(doors.inside_as(DNS_CLIENT), config, leave.clone());
             self.drivers.spawn(serving);
         }
         tokio::spawn(serve(listener, doors, leave, alarm))

@@ -25,7 +25,6 @@ use crate::client::Client;
 use crate::endpoints::Place;
 use crate::error::ClientError;
 use crate::instance::Health;
-use crate::retry::{Kind, may_retry};
 use crate::wire::duration_from_wire;
 
 /// Signs of life in one message.
@@ -314,7 +313,7 @@ impl Heart {
         };
         match result {
             Ok(answer) => member.confirmed(asked, counted(answer.ttl)),
-            Err(error) if may_retry(&error, Kind::NumberedWrite) => {
+            Err(error) if !is_final(&error) => {
                 debug!(%error, "an instance can't be registered again yet");
                 member.returns(&error.to_string(), Instant::now() + PAUSE);
             }
@@ -413,6 +412,13 @@ impl Heart {
             let Some(member) = self.members.get_mut(id) else {
                 continue;
             };
+            let ttl = duration_from_wire(result.ttl);
+            if let (Some(ttl), false) = (ttl, result.status.is_empty()) {
+                // It stays; what it said of itself is said again with the next.
+                debug!("the registry didn't write down what an instance said of itself");
+                member.confirmed(sent, counted(ttl));
+                continue;
+            }
             if !result.status.is_empty() {
                 let status = status_from_bytes(result.status);
                 let error = ClientError::from_status("the node", &status);
@@ -425,7 +431,7 @@ impl Heart {
                 }
                 continue;
             }
-            match duration_from_wire(result.ttl) {
+            match ttl {
                 Some(ttl) => member.confirmed(sent, counted(ttl)),
                 None => member.returns("the registry says that it is gone", now),
             }
@@ -523,4 +529,19 @@ async fn sleep_until(at: Option<Instant>) {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
     }
+}
+
+/// Whether the registry would refuse the same registration again, whatever becomes of the cluster. A deadline, a partition or a
+/// session that ended pass.
+fn is_final(error: &ClientError) -> bool {
+    matches!(
+        error.reason(),
+        "INVALID_ARGUMENT"
+            | "TOO_LARGE"
+            | "PERMISSION_DENIED"
+            | "UNAUTHENTICATED"
+            | "MODE_NOT_SERVED"
+            | "GUARANTEE_UNAVAILABLE"
+            | "LEASE_NOT_FOUND"
+    )
 }

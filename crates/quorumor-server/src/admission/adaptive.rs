@@ -13,6 +13,10 @@ const WINDOW_CALLS: u32 = 16;
 const TOLERANCE: f64 = 2.0;
 /// Nobody is turned away for the sake of less than this.
 const TOLERABLE_US: f64 = 10_000.0;
+/// A call counts for no more than so many times the usual.
+const OUTLIER: f64 = 8.0;
+/// How fast the usual follows where fewer calls make nothing faster: then it isn't load. In windows.
+const USUAL_WINDOWS_AT_LEAST: f64 = 20.0;
 /// How slowly the usual follows the present: about a minute of windows, and ten minutes while calls are turned away.
 const USUAL_WINDOWS: f64 = 600.0;
 const USUAL_WINDOWS_SHEDDING: f64 = 6_000.0;
@@ -59,7 +63,13 @@ impl Adaptive {
     /// A call went well; the limit now, if it was judged anew.
     pub(super) fn took(&mut self, now: Duration, latency: Duration, open: usize) -> Option<usize> {
         self.calls += 1;
-        self.sum_us += latency.as_secs_f64() * 1e6;
+        // One that waited for something of its own tells little of all.
+        let most_us = if self.usual_us > 0.0 {
+            (self.usual_us * OUTLIER).max(TOLERABLE_US * OUTLIER)
+        } else {
+            f64::MAX
+        };
+        self.sum_us += (latency.as_secs_f64() * 1e6).min(most_us);
         self.most_open = self.most_open.max(open);
         if self.calls < WINDOW_CALLS || now.saturating_sub(self.began) < WINDOW {
             return None;
@@ -99,7 +109,10 @@ impl Adaptive {
             self.limit *= REGAIN;
         }
         self.limit = self.limit.min(self.most);
-        let windows = if self.shed {
+        let is_least = self.limit <= self.least;
+        let windows = if is_least && present_us > bearable_us {
+            USUAL_WINDOWS_AT_LEAST
+        } else if self.shed {
             USUAL_WINDOWS_SHEDDING
         } else {
             USUAL_WINDOWS

@@ -30,11 +30,16 @@ pub struct DnsSettings {
 
 impl DoorsConfig {
     pub(super) fn parse(settings: &Settings) -> Result<Self, ConfigError> {
+        let origins = list(settings.cors_origins.as_deref()).map(parse_origin);
+        let cors_origins: Vec<HeaderValue> = origins.collect::<Result<_, _>>()?;
+        if cors_origins.len() > 1 && cors_origins.iter().any(|origin| origin == "*") {
+            let given = settings.cors_origins.clone().unwrap_or_default();
+            let why = "`*` is any origin: name it alone";
+            return Err(ConfigError::invalid("cors-origins", given, why));
+        }
         Ok(Self {
             dns: parse_dns(settings)?,
-            cors_origins: list(settings.cors_origins.as_deref())
-                .map(parse_origin)
-                .collect::<Result<_, _>>()?,
+            cors_origins,
         })
     }
 }
@@ -102,7 +107,7 @@ mod tests {
             ..Settings::default()
         });
         assert!(lonely.contains("--dns-domain"), "{lonely}");
-        for origin in ["example.com", "https://a/b", "ftp://a"] {
+        for origin in ["example.com", "https://a/b", "ftp://a", "https://a,*"] {
             let error = refused(Settings {
                 cors_origins: Some(origin.into()),
                 ..Settings::default()

@@ -1,10 +1,14 @@
 //! Browsers: gRPC-web for our services, and which pages of other origins may call.
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::extract::Request;
 use axum::middleware::Next;
 use axum::response::Response;
+use http::uri::Authority;
 use http::{HeaderName, HeaderValue, Method, header};
+use tonic::Status;
 use tonic_web::GrpcWebLayer;
 use tower::{Layer, Service, service_fn};
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer, ExposeHeaders};
@@ -27,6 +31,34 @@ pub(super) async fn translate(request: Request, next: Next) -> Response {
         Ok(response) => response.map(Body::new),
         Err(never) => match never {},
     }
+}
+
+/// Turns away what a page of another origin sends by somebody's browser, unless the origin was named: a simple request needs no
+/// leave of its target, and a node on the loopback asks nobody who they are.
+pub(super) async fn from_known_pages(
+    known: Arc<[HeaderValue]>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let Some(origin) = request.headers().get(header::ORIGIN) else {
+        return next.run(request).await;
+    };
+    let host = request
+        .headers()
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok());
+    let host = host.or(request.uri().authority().map(Authority::as_str));
+    let named = known.iter().any(|known| known == "*" || known == origin);
+    let page = origin
+        .to_str()
+        .ok()
+        .and_then(|origin| origin.split_once("://"));
+    if named || (host.is_some() && page.map(|(_, page)| page) == host) {
+        return next.run(request).await;
+    }
+    let refused =
+        Status::permission_denied("pages of this origin may not call: see --cors-origins");
+    quorumor_gateway::problem(&refused)
 }
 
 /// What pages of these origins may do: call, and read what every answer says about itself.

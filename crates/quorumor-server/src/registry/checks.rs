@@ -3,12 +3,16 @@
 //! instance's lease alive too.
 
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use parking_lot::Mutex;
-use quorumor_core::{Command, Health, LeaseAction, LeaseId, Operation, Reply, Request, RequestId};
+use quorumor_core::{
+    Command, Compare, CompareTarget, Health, LeaseAction, LeaseId, Operation, Relation, Reply,
+    Request, RequestId, Txn, Version,
+};
 use quorumor_proto::pb;
 use quorumor_proto::pb::InstanceHealth;
 use quorumor_proto::request::parse_millis;
@@ -17,7 +21,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::instance::{awaits_word, shortened};
+use super::instance::{self, awaits_word, shortened};
 use super::naming::{Name, Part, range};
 use super::record::Record;
 use super::stored::{Found, instances, value_of};
@@ -30,6 +34,8 @@ use pace::Course;
 
 /// How often the view is searched for instances that nobody told of: after a start, or after a restore.
 const SEARCH_INTERVAL: Duration = Duration::from_secs(10);
+/// The same until the node serves.
+const START_INTERVAL: Duration = Duration::from_millis(100);
 /// How long a write of an outcome, or a keep-alive, may take.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(3);
 /// A lease is kept alive so many times within its life.
@@ -39,48 +45,108 @@ const LOOK_MS_MAX: u64 = 5_000;
 /// The shortest pause, whatever is due.
 const PAUSE_MS_MIN: u64 = 10;
 
-/// Tells the checks of one mode that an instance was registered here.
+/// Tells the checks of one mode which instances were registered here.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Doorbell(Arc<Notify>);
+pub(crate) struct Doorbell {
+    /// No more than there are instances.
+    names: Arc<Mutex<BTreeSet<Name>>>,
+    rung: Arc<Notify>,
+}
 
 impl Doorbell {
-    pub(crate) fn ring(&self) {
-        self.0.notify_one();
+    pub(crate) fn ring(&self, name: Name) {
+        self.names.lock().insert(name);
+        self.rung.notify_one();
     }
 }
 
 /// Runs the checks of one mode until `leave`.
 pub(crate) async fn run(handle: Handle, doorbell: Doorbell, leave: CancellationToken) {
-    let mut tasks = JoinSet::new();
-    let watched: Arc<Mutex<BTreeSet<Name>>> = Arc::default();
-    let everything = range("").expect("the registry's prefix is a key's");
+    let mut watches = Watches {
+        handle,
+        tasks: JoinSet::new(),
+        watched: Arc::default(),
+    };
+    let mut search_at = Instant::now();
     loop {
-        let published = handle.published();
-        if published.view.status.health == Health::Serving {
-            let entries = published.view.range(&everything, None);
-            for found in instances(entries.map(|entry| &**entry)) {
-                if is_mine(&handle, &found) && watched.lock().insert(found.name.clone()) {
-                    let (watched, name) = (Arc::clone(&watched), found.name.clone());
-                    let watching = watch(handle.clone(), name.clone());
-                    tasks.spawn(async move {
-                        watching.await;
-                        watched.lock().remove(&name);
-                    });
-                }
-            }
+        if Instant::now() >= search_at {
+            let pause = if watches.search() {
+                SEARCH_INTERVAL
+            } else {
+                START_INTERVAL
+            };
+            search_at = Instant::now() + pause;
         }
-        drop(published);
-        while tasks.try_join_next().is_some() {}
+        let named = std::mem::take(&mut *doorbell.names.lock());
+        for name in named {
+            let found = Found::of(&watches.handle.published().view, &name);
+            found.into_iter().for_each(|found| watches.begin(&found));
+        }
+        while watches.tasks.try_join_next().is_some() {}
         tokio::select! {
             () = leave.cancelled() => return,
-            () = doorbell.0.notified() => {}
-            () = tokio::time::sleep(SEARCH_INTERVAL) => {}
+            () = doorbell.rung.notified() => {}
+            () = tokio::time::sleep_until(search_at) => {}
         }
     }
 }
 
+/// The tasks of one mode.
+struct Watches {
+    handle: Handle,
+    tasks: JoinSet<()>,
+    /// Whose.
+    watched: Arc<Mutex<BTreeSet<Name>>>,
+}
+
+impl Watches {
+    /// Looks for this node's instances in the whole view; whether the view was fit for it.
+    fn search(&mut self) -> bool {
+        let published = self.handle.published();
+        if published.view.status.health != Health::Serving {
+            return false;
+        }
+        let everything = range("").expect("the registry's prefix is a key's");
+        let entries = published.view.range(&everything, None);
+        for found in instances(entries.map(|entry| &**entry)) {
+            self.begin(&found);
+        }
+        true
+    }
+
+    fn begin(&mut self, found: &Found) {
+        let is_new = is_mine(&self.handle, found) && self.watched.lock().insert(found.name.clone());
+        if is_new {
+            let forgotten = Forgotten {
+                watched: Arc::clone(&self.watched),
+                name: found.name.clone(),
+            };
+            let watching = watch(self.handle.clone(), found.name.clone());
+            self.tasks.spawn(async move {
+                let _forgotten = forgotten;
+                watching.await;
+            });
+        }
+    }
+}
+
+/// Takes a name out of the watched ones when its task ends, however it ends.
+struct Forgotten {
+    watched: Arc<Mutex<BTreeSet<Name>>>,
+    name: Name,
+}
+
+impl Drop for Forgotten {
+    fn drop(&mut self) {
+        self.watched.lock().remove(&self.name);
+    }
+}
+
+/// Whether this node is to check it. What somebody wrote past the rules of a registration isn't checked.
 fn is_mine(handle: &Handle, found: &Found) -> bool {
-    !found.instance.checks.is_empty() && found.instance.node_id == handle.node().as_u64()
+    !found.instance.checks.is_empty()
+        && found.instance.node_id == handle.node().as_u64()
+        && instance::parse(found.instance.clone()).is_ok()
 }
 
 /// One instance's checks, until it is somebody else's business.
@@ -114,15 +180,18 @@ fn now_ms(handle: &Handle) -> u64 {
 
 /// The state of one instance's checks.
 struct Watchman {
+    version: pb::Version,
     courses: Vec<Course>,
-    lease: Option<LeaseId>,
-    renewal_ms: u64,
-    renew_due_ms: u64,
-    /// The last word of the instance that was seen, and when.
-    word: Option<pb::Version>,
-    word_at_ms: u64,
+    renewal: Renewal,
+    word: Word,
     /// Since when its checks hold it critical.
     critical_since_ms: Option<u64>,
+}
+
+/// The last word of the instance that was seen, and when.
+struct Word {
+    version: Option<pb::Version>,
+    at_ms: u64,
 }
 
 impl Watchman {
@@ -131,40 +200,40 @@ impl Watchman {
         let known = found.checks.iter().flat_map(|record| &record.checks);
         let course = |check: &pb::HealthCheck| {
             let before = known.clone().find(|known| known.check_id == check.check_id);
-            Course::new(
-                check.clone(),
-                before.map(pb::CheckResult::health),
-                now,
-                rand::random(),
-            )
+            let health = before.map(pb::CheckResult::health);
+            Course::new(check.clone(), health, now, rand::random())
         };
         Self {
+            version: found.version.clone(),
             courses: found.instance.checks.iter().map(course).collect(),
-            lease: found.lease,
-            renewal_ms: (found.stored.ttl_ms / RENEWALS).max(1),
-            renew_due_ms: now,
-            word: None,
-            word_at_ms: now,
+            renewal: Renewal {
+                lease: found.lease,
+                every_ms: (found.stored.ttl_ms / RENEWALS).max(1),
+                due_ms: now,
+            },
+            word: Word {
+                version: None,
+                at_ms: now,
+            },
             critical_since_ms: None,
         }
     }
 
-    /// Whether it is still the same registration, as far as checks go.
+    /// Whether it is still the same registration.
     fn fits(&self, found: &Found) -> bool {
-        let checks = self.courses.iter().map(|course| &course.check);
-        self.lease == found.lease && checks.eq(&found.instance.checks)
+        self.version == found.version
     }
 
     fn pause_ms(&self, now: u64) -> u64 {
         let due = self.courses.iter().map(|course| course.due_ms).min();
-        let next = due.unwrap_or(u64::MAX).min(self.renew_due_ms);
+        let next = due.unwrap_or(u64::MAX).min(self.renewal.due_ms);
         next.saturating_sub(now).clamp(PAUSE_MS_MIN, LOOK_MS_MAX)
     }
 
     /// Does what is due; `None` once the instance was taken out.
     async fn step(&mut self, handle: &Handle, found: &Found) -> Option<()> {
-        self.hear(handle, found);
-        self.renew(handle).await;
+        self.word.hear(handle, found);
+        self.renewal.renew(handle).await;
         let now = now_ms(handle);
         let due: Vec<usize> = (0..self.courses.len())
             .filter(|at| self.courses[*at].due_ms <= now)
@@ -172,11 +241,34 @@ impl Watchman {
         if due.is_empty() {
             return Some(());
         }
+        let (courses, word) = (&self.courses, &self.word);
         let probes = due
             .iter()
-            .map(|at| self.outcome(*at, &found.instance, found, now));
-        let outcomes = join_all(probes).await;
-        let after = now_ms(handle);
+            .map(|at| outcome(&courses[*at], word, found, now));
+        // A check that takes its time must not cost the instance its lease.
+        let outcomes = tokio::select! {
+            outcomes = join_all(probes) => outcomes,
+            never = self.renewal.go_on(handle) => match never {},
+        };
+        let found = Found::of(&handle.published().view, &found.name)?;
+        if !self.fits(&found) {
+            // It was registered anew meanwhile: what was found isn't of this one.
+            return Some(());
+        }
+        let record = self
+            .judge(handle, &found, due.into_iter().zip(outcomes))
+            .await;
+        self.expel(handle, &found, &record).await
+    }
+
+    /// Takes the outcomes in, and writes down what is news.
+    async fn judge(
+        &mut self,
+        handle: &Handle,
+        found: &Found,
+        outcomes: impl Iterator<Item = (usize, probe::Outcome)>,
+    ) -> Record {
+        let now = now_ms(handle);
         let wall_ms = handle.clock().now().wall_ms;
         let mut record = found.checks.clone().unwrap_or_default();
         record.said_by = handle.node().as_u64();
@@ -186,18 +278,45 @@ impl Watchman {
         };
         record.checks.retain(known);
         let mut news = false;
-        for (at, (outcome, output)) in due.into_iter().zip(outcomes) {
+        for (at, (outcome, output)) in outcomes {
             let course = &mut self.courses[at];
-            let health = course.take(outcome, after, rand::random());
+            let health = course.take(outcome, now, rand::random());
             let id = course.check.check_id.clone();
             news |= record.tell(&id, health, shortened(&output), wall_ms);
         }
         if news {
-            self.write(handle, found, &record).await;
+            write(handle, found, &record).await;
         }
-        self.expel(handle, found, &record, after).await
+        record
     }
 
+    /// Takes the instance out once it has been critical for longer than it allows.
+    async fn expel(&mut self, handle: &Handle, found: &Found, record: &Record) -> Option<()> {
+        if record.health() != InstanceHealth::Critical {
+            self.critical_since_ms = None;
+            return Some(());
+        }
+        let now = now_ms(handle);
+        let since = *self.critical_since_ms.get_or_insert(now);
+        let Some(after) = found.instance.deregister_critical_after else {
+            return Some(());
+        };
+        let field = "deregister_critical_after";
+        let after_ms = parse_millis(field, Some(after)).unwrap_or(u64::MAX);
+        if now.saturating_sub(since) < after_ms {
+            return Some(());
+        }
+        ask(handle, taking_out(handle, found)?).await?;
+        tracing::info!(
+            service = found.name.service,
+            instance = found.name.id,
+            "took out an instance that was critical for too long"
+        );
+        None
+    }
+}
+
+impl Word {
     /// Notices a sign of life of the instance itself.
     fn hear(&mut self, handle: &Handle, found: &Found) {
         if !awaits_word(&found.instance) {
@@ -205,33 +324,18 @@ impl Watchman {
         }
         let view = &handle.published().view;
         let entry = view.entry(&found.name.key(Part::Told));
-        let word = entry.map(|entry| quorumor_proto::entry::version_to_wire(&entry.version));
-        if word.is_some() && word != self.word {
-            self.word = word;
-            self.word_at_ms = now_ms(handle);
-        }
-    }
-
-    async fn outcome(
-        &self,
-        at: usize,
-        instance: &pb::Instance,
-        found: &Found,
-        now: u64,
-    ) -> probe::Outcome {
-        let course = &self.courses[at];
-        let timeout = Duration::from_millis(course.timeout_ms);
-        match probe::probe(instance, &course.check, timeout).await {
-            Some(outcome) => outcome,
-            None => self.word_of(found, course.interval_ms(), now),
+        let version = entry.map(|entry| quorumor_proto::entry::version_to_wire(&entry.version));
+        if version.is_some() && version != self.version {
+            self.version = version;
+            self.at_ms = now_ms(handle);
         }
     }
 
     /// What the instance said of itself within the interval.
-    fn word_of(&self, found: &Found, interval_ms: u64, now: u64) -> probe::Outcome {
-        let silent_ms = now.saturating_sub(self.word_at_ms);
+    fn outcome(&self, found: &Found, interval_ms: u64, now: u64) -> probe::Outcome {
+        let silent_ms = now.saturating_sub(self.at_ms);
         match &found.told {
-            Some(told) if self.word.is_some() && silent_ms <= interval_ms => {
+            Some(told) if self.version.is_some() && silent_ms <= interval_ms => {
                 (told.health(), "it gives signs of life".to_owned())
             }
             _ => {
@@ -240,72 +344,94 @@ impl Watchman {
             }
         }
     }
+}
 
+/// When the instance's lease is kept alive next.
+struct Renewal {
+    lease: Option<LeaseId>,
+    every_ms: u64,
+    due_ms: u64,
+}
+
+impl Renewal {
     async fn renew(&mut self, handle: &Handle) {
         let now = now_ms(handle);
-        let Some(id) = self.lease.filter(|_| self.renew_due_ms <= now) else {
+        let Some(id) = self.lease.filter(|_| self.due_ms <= now) else {
             return;
         };
         let kept = ask(handle, Command::Lease(LeaseAction::KeepAlive { id })).await;
         // A keep-alive that failed is tried again soon; if the lease is gone, so is the instance, which the next look shows.
         let pause = if kept.is_some() {
-            self.renewal_ms
+            self.every_ms
         } else {
-            (self.renewal_ms / 10).max(PAUSE_MS_MIN)
+            (self.every_ms / 10).max(PAUSE_MS_MIN)
         };
-        self.renew_due_ms = now_ms(handle) + pause;
+        self.due_ms = now_ms(handle) + pause;
     }
 
-    async fn write(&self, handle: &Handle, found: &Found, record: &Record) {
-        let Ok(value) = value_of(record) else {
-            return;
-        };
-        let put = Operation::Put {
-            key: found.name.key(Part::Checks),
-            value,
-            context: None,
-            lease: found.lease,
-        };
-        let Ok(command) = Command::write(vec![put], None) else {
-            return;
-        };
-        // One that fails is made good by the next outcome: the record still differs.
-        ask(handle, command).await;
+    async fn go_on(&mut self, handle: &Handle) -> Infallible {
+        loop {
+            let pause = self.due_ms.saturating_sub(now_ms(handle)).max(PAUSE_MS_MIN);
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+            self.renew(handle).await;
+        }
     }
+}
 
-    /// Takes the instance out once it has been critical for longer than it allows.
-    async fn expel(
-        &mut self,
-        handle: &Handle,
-        found: &Found,
-        record: &Record,
-        now: u64,
-    ) -> Option<()> {
-        if record.health() != InstanceHealth::Critical {
-            self.critical_since_ms = None;
-            return Some(());
-        }
-        let since = *self.critical_since_ms.get_or_insert(now);
-        let Some(after) = found.instance.deregister_critical_after else {
-            return Some(());
-        };
-        let after_ms = parse_millis("deregister_critical_after", Some(after)).unwrap_or(u64::MAX);
-        if now.saturating_sub(since) < after_ms {
-            return Some(());
-        }
-        let keys = Part::ALL.map(|part| found.name.key(part));
-        let deletes = keys.map(|key| Operation::Delete { key }).to_vec();
-        let command = Command::write(deletes, None).ok()?;
-        tracing::info!(
-            service = found.name.service,
-            instance = found.name.id,
-            "took out an instance that was critical for too long"
-        );
-        match ask(handle, command).await {
-            Some(_) => None,
-            None => Some(()),
-        }
+async fn outcome(course: &Course, word: &Word, found: &Found, now: u64) -> probe::Outcome {
+    let timeout = Duration::from_millis(course.timeout_ms);
+    match probe::probe(&found.instance, &course.check, timeout).await {
+        Some(outcome) => outcome,
+        None => word.outcome(found, course.interval_ms(), now),
     }
+}
+
+async fn write(handle: &Handle, found: &Found, record: &Record) {
+    let Ok(value) = value_of(record) else {
+        return;
+    };
+    let put = Operation::Put {
+        key: found.name.key(Part::Checks),
+        value,
+        context: None,
+        lease: found.lease,
+    };
+    let Ok(command) = Command::write(vec![put], None) else {
+        return;
+    };
+    // One that fails is made good by the next outcome: the record still differs.
+    ask(handle, command).await;
+}
+
+/// What takes out this registration and no later one: in strong mode if it is still the last write, in eventual mode by the end of
+/// its lease, which loses to whatever was written elsewhere meanwhile.
+fn taking_out(handle: &Handle, found: &Found) -> Option<Command> {
+    let keys = Part::ALL.map(|part| found.name.key(part));
+    let deletes = || keys.clone().map(|key| Operation::Delete { key }).to_vec();
+    let view = &handle.published().view;
+    let entry = view.entry(&found.name.key(Part::Instance))?;
+    if let Version::Strong { modify, .. } = entry.version {
+        let compare = Compare {
+            key: entry.key.clone(),
+            relation: Relation::Equal,
+            target: CompareTarget::ModRevision(modify),
+        };
+        let txn = Txn {
+            compares: vec![compare],
+            success: deletes(),
+            failure: Vec::new(),
+        };
+        return Command::txn(txn, None).ok();
+    }
+    let lease = found.lease.and_then(|id| view.leases.get(&id))?;
+    if found.stored.owns_lease && lease.keys.iter().all(|key| keys.contains(key)) {
+        let revoke = LeaseAction::Revoke {
+            id: lease.id,
+            client: None,
+        };
+        return Some(Command::Lease(revoke));
+    }
+    Command::write(deletes(), None).ok()
 }
 
 /// Asks the replica on this node's own behalf; `None` if it couldn't be done.

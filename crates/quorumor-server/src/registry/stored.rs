@@ -20,9 +20,12 @@ pub(crate) struct Stored {
     /// Whether its lease is its own, and goes with it.
     #[prost(bool, tag = "2")]
     pub(crate) owns_lease: bool,
-    /// What its lease was asked for.
+    /// What its lease was granted for.
     #[prost(uint64, tag = "3")]
     pub(crate) ttl_ms: u64,
+    /// What its lease was asked for.
+    #[prost(uint64, tag = "6")]
+    pub(crate) asked_ttl_ms: u64,
     /// When it was registered, by the wall clock of the node that took it.
     #[prost(uint64, tag = "4")]
     pub(crate) registered_ms: u64,

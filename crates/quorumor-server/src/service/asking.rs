@@ -270,13 +270,24 @@ impl Asking {
         merged
     }
 
-    /// The call went well.
-    pub(super) fn answered(&self) {
-        // Who waits for other members waits for no load of this node.
+    /// Tells the call's class how long it took. Who waits for other members, for what a token demands, or does several things in
+    /// one call, waits for no load of this node.
+    fn weigh_load(&self) {
         let waits_for_others = self.header.acks > 1 || self.asked == Level::Sampled;
-        if let Some(slot) = self.slot.as_ref().filter(|_| !waits_for_others) {
+        let waits_for_a_token = self.after.is_some() && self.asked == Level::Local;
+        let is_several = matches!(self.method, "Register" | "Deregister" | "KeepAlive");
+        if let Some(slot) = &self.slot
+            && !waits_for_others
+            && !waits_for_a_token
+            && !is_several
+        {
             slot.served();
         }
+    }
+
+    /// The call went well.
+    pub(super) fn answered(&self) {
+        self.weigh_load();
         metrics::request(self.method, self.handle.mode(), "ok", self.began.elapsed());
     }
 
@@ -293,6 +304,10 @@ impl Asking {
     /// As [`Self::refuse`], for one of several operations.
     pub(super) fn refuse_as(&self, error: &Error, writes: bool) -> Status {
         let mode = self.handle.mode();
+        // A call that ran out of time took as long as that at least.
+        if matches!(error, Error::DeadlineExceeded { .. }) {
+            self.weigh_load();
+        }
         let certainty = if writes {
             error.certainty()
         } else {

@@ -67,46 +67,41 @@ async fn register(
     asking.principal().may_write(&name.key(Part::Instance))?;
     let before = Found::of(&asking.read_here().await?.published.view, &name);
     let given = lease_from_wire(request.lease_id);
-    let (lease, granted_ms) = match given {
-        Some(lease) => (lease, ttl_ms),
-        None => lease_for(&asking, before.as_ref(), ttl_ms).await?,
-    };
     let has_checks = !instance.checks.is_empty();
+    // What was said of the one before isn't said of this one; what was found of it holds while the same is looked at.
+    let keeps_checks = before
+        .as_ref()
+        .is_some_and(|before| looks_alike(&before.instance, &instance));
     let stored = Stored {
         instance: Some(instance),
         owns_lease: given.is_none(),
-        ttl_ms: granted_ms,
+        ttl_ms,
+        asked_ttl_ms: ttl_ms,
         registered_ms: asking.handle().clock().now().wall_ms,
         initial: initial.into(),
     };
-    let lease = Some(lease);
-    let put = Operation::Put {
-        key: name.key(Part::Instance),
-        value: value_of(&stored)?,
-        context: None,
-        lease,
+    let registration = Registration {
+        name: &name,
+        stored,
+        keeps_checks,
     };
-    // What was said of the one before isn't said of this one.
-    let mut operations = vec![put];
-    let forget = |part| Operation::Delete {
-        key: name.key(part),
+    let (lease, granted_ms, receipt) = match given {
+        Some(lease) => {
+            let receipt = registration.write(&asking, lease, ttl_ms).await?;
+            (lease, ttl_ms, receipt)
+        }
+        None => {
+            registration
+                .write_under_own_lease(&asking, before.as_ref(), ttl_ms)
+                .await?
+        }
     };
-    if before.as_ref().is_some_and(|before| before.told.is_some()) {
-        operations.push(forget(Part::Told));
-    }
-    if before
-        .as_ref()
-        .is_some_and(|before| before.checks.is_some() && !has_checks)
-    {
-        operations.push(forget(Part::Checks));
-    }
-    let (results, receipt) = asking.write(operations).await?;
-    let Some(OperationResult::Put { .. }) = results.first() else {
-        return Err(misfit());
-    };
-    give_up(&asking, before.as_ref(), lease).await;
+    give_up(&asking, before.as_ref(), Some(lease)).await;
     if has_checks {
-        service.registry(asking.handle().mode()).doorbell.ring();
+        service
+            .registry(asking.handle().mode())
+            .doorbell
+            .ring(name.clone());
     }
     let found = Found::of(&asking.handle().published().view, &name);
     let now_ms = asking.handle().clock().now().wall_ms;
@@ -118,47 +113,120 @@ async fn register(
     })
 }
 
-/// The lease that the instance has already, kept alive, or a new one; and what it was granted for.
-async fn lease_for(
+/// Whether checks of the one say something of the other.
+fn looks_alike(before: &pb::Instance, now: &pb::Instance) -> bool {
+    let seen = |it: &pb::Instance| (it.address.clone(), it.port, it.node_id, it.checks.clone());
+    seen(before) == seen(now)
+}
+
+/// What a registration writes.
+struct Registration<'a> {
+    name: &'a Name,
+    stored: Stored,
+    keeps_checks: bool,
+}
+
+impl Registration<'_> {
+    async fn write(
+        &self,
+        asking: &Asking,
+        lease: LeaseId,
+        granted_ms: u64,
+    ) -> Result<pb::Receipt, Error> {
+        let stored = Stored {
+            ttl_ms: granted_ms,
+            ..self.stored.clone()
+        };
+        let forget = |part| Operation::Delete {
+            key: self.name.key(part),
+        };
+        let put = Operation::Put {
+            key: self.name.key(Part::Instance),
+            value: value_of(&stored)?,
+            context: None,
+            lease: Some(lease),
+        };
+        let mut operations = vec![put, forget(Part::Told)];
+        if !self.keeps_checks {
+            operations.push(forget(Part::Checks));
+        }
+        let (results, receipt) = asking.write(operations).await?;
+        match results.first() {
+            Some(OperationResult::Put { .. }) => Ok(receipt),
+            Some(_) | None => Err(misfit()),
+        }
+    }
+
+    /// The lease may end between being kept and being written under: then a new one is taken.
+    async fn write_under_own_lease(
+        &self,
+        asking: &Asking,
+        before: Option<&Found>,
+        ttl_ms: u64,
+    ) -> Result<(LeaseId, u64, pb::Receipt), Error> {
+        if let Some((lease, granted_ms)) = kept_lease(asking, before, ttl_ms).await {
+            match self.write(asking, lease, granted_ms).await {
+                Err(Error::LeaseNotFound { .. }) => {}
+                written => return Ok((lease, granted_ms, written?)),
+            }
+        }
+        let grant = LeaseAction::Grant {
+            id: None,
+            ttl_ms,
+            client: None,
+        };
+        let Reply::LeaseGranted { id, ttl_ms, .. } = asking.ask(Command::Lease(grant)).await?
+        else {
+            return Err(misfit());
+        };
+        Ok((id, ttl_ms, self.write(asking, id, ttl_ms).await?))
+    }
+}
+
+/// The lease that the instance has already, kept alive, and what it was granted for.
+async fn kept_lease(
     asking: &Asking,
     before: Option<&Found>,
     ttl_ms: u64,
-) -> Result<(LeaseId, u64), Error> {
+) -> Option<(LeaseId, u64)> {
     let node = asking.handle().node().as_u64();
+    let before = before?;
     // In eventual mode the node that took the registration owns the lease: another one grants its own.
-    let same_owner =
-        |found: &&Found| asking.handle().mode() == Mode::Strong || found.instance.node_id == node;
-    let own = before.filter(|found| found.stored.owns_lease && found.stored.ttl_ms == ttl_ms);
-    if let Some(id) = own.filter(same_owner).and_then(|found| found.lease) {
-        let kept = asking
-            .ask(Command::Lease(LeaseAction::KeepAlive { id }))
-            .await;
-        if let Ok(Reply::LeaseKept { .. }) = kept {
-            return Ok((id, ttl_ms));
-        }
+    let is_here = asking.handle().mode() == Mode::Strong || before.instance.node_id == node;
+    let fits = before.stored.owns_lease && before.stored.asked_ttl_ms == ttl_ms;
+    let id = before.lease.filter(|_| is_here && fits)?;
+    let kept = asking
+        .ask(Command::Lease(LeaseAction::KeepAlive { id }))
+        .await;
+    match kept {
+        Ok(Reply::LeaseKept { ttl_ms }) => Some((id, ttl_ms)),
+        Ok(_) | Err(_) => None,
     }
-    let grant = LeaseAction::Grant {
-        id: None,
-        ttl_ms,
-        client: None,
-    };
-    let Reply::LeaseGranted { id, ttl_ms, .. } = asking.ask(Command::Lease(grant)).await? else {
-        return Err(misfit());
-    };
-    Ok((id, ttl_ms))
 }
 
-/// Ends the lease that an instance lived by before. One that can't be ended ends by itself: nobody keeps it alive.
+/// Ends the lease that an instance lived by before, if nothing else lives by it. One that isn't ended here ends by itself, since
+/// nobody keeps it alive: another node's isn't waited for.
 async fn give_up(asking: &Asking, before: Option<&Found>, now: Option<LeaseId>) {
-    let old = before.filter(|found| found.stored.owns_lease);
-    if let Some(id) = old
-        .and_then(|found| found.lease)
-        .filter(|id| Some(*id) != now)
-    {
-        let revoke = LeaseAction::Revoke { id, client: None };
-        if let Err(error) = asking.ask(Command::Lease(revoke)).await {
-            tracing::debug!(%error, "an old lease ends by itself");
-        }
+    let Some(found) = before.filter(|found| found.stored.owns_lease) else {
+        return;
+    };
+    let Some(id) = found.lease.filter(|id| Some(*id) != now) else {
+        return;
+    };
+    let published = asking.handle().published();
+    let Some(lease) = published.view.leases.get(&id) else {
+        return;
+    };
+    let is_here = lease
+        .owner
+        .is_none_or(|owner| owner == asking.handle().node());
+    let said = [Part::Checks, Part::Told].map(|part| found.name.key(part));
+    if !is_here || !lease.keys.iter().all(|key| said.contains(key)) {
+        return;
+    }
+    let revoke = LeaseAction::Revoke { id, client: None };
+    if let Err(error) = asking.ask(Command::Lease(revoke)).await {
+        tracing::debug!(%error, "an old lease ends by itself");
     }
 }
 
@@ -253,6 +321,6 @@ impl RegistryService for Service {
     ) -> Result<Response<pb::ListNodesResponse>, Status> {
         let service = self.clone();
         let run = |asking, asked| nodes::list(service, asking, asked);
-        self.serve("ListNodes", Kind::Look, request, run).await
+        self.serve("ListNodes", Kind::Read, request, run).await
     }
 }

@@ -11,10 +11,15 @@ use quorumor_proto::pb;
 use quorumor_proto::pb::InstanceHealth;
 use quorumor_proto::pb::health_check::Kind;
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tonic::transport::Endpoint;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
+
+/// Checks under way in this process: each holds a socket.
+const PROBES_MAX: usize = 256;
+static PROBES: Semaphore = Semaphore::const_new(PROBES_MAX);
 
 /// What came of a check, in words.
 pub(crate) type Outcome = (InstanceHealth, String);
@@ -35,6 +40,7 @@ pub(crate) async fn probe(
         }
     };
     let asked = async {
+        let _place = PROBES.acquire().await.ok()?;
         match check.kind.as_ref()? {
             Kind::Ttl(_) => None,
             Kind::Tcp(tcp) => Some(connect(&target(&tcp.address)).await),

@@ -1,11 +1,13 @@
 //! Signs of life: each keeps its instance's lease alive, and says how the instance is if it says anything new.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use quorumor_core::{
-    Certainty, Command, Error, LeaseAction, Level, Mode, Operation, Position, Reply, WriteOutcome,
+    Certainty, Command, Error, LeaseAction, LeaseId, Level, Mode, Operation, Position, Reply,
+    WriteOutcome,
 };
 use quorumor_proto::pb;
 use quorumor_proto::pb::InstanceHealth;
@@ -21,9 +23,10 @@ use crate::registry::naming::{Name, Part};
 use crate::registry::record::Record;
 use crate::registry::stored::{Found, value_of};
 
-/// Messages of one stream, and beats of one message, that may be under way.
-const MESSAGES_AHEAD: usize = 8;
+/// Beats of one message that may be under way. The messages of a stream are served one after the other: a later word must stand.
 const BEATS_AHEAD: usize = 64;
+/// How long one beat may wait for its lease's owner.
+const BEAT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Beats of one message.
 const BEATS_MAX: usize = 1_024;
 /// The check that an instance's own word counts as.
@@ -36,12 +39,10 @@ pub(super) fn keep_alive(
 ) -> Answers<pb::KeepAliveResponse> {
     let leave = service.shared.leave.clone();
     let caller = principal.clone();
-    let answers = requests
-        .map(move |request| {
-            let (service, caller) = (service.clone(), caller.clone());
-            async move { Ok(service.beat_all(caller, request?).await) }
-        })
-        .buffered(MESSAGES_AHEAD);
+    let answers = requests.then(move |request| {
+        let (service, caller) = (service.clone(), caller.clone());
+        async move { Ok(service.beat_all(caller, request?).await) }
+    });
     let open = Some((Box::pin(answers), principal, leave));
     Box::pin(stream::unfold(open, |open| async {
         let (mut answers, principal, leave) = open?;
@@ -97,8 +98,11 @@ fn failed(status: &Status) -> pb::KeepAliveResponse {
 }
 
 /// What one beat came to.
+#[derive(Default)]
 struct Beaten {
     ttl_ms: Option<u64>,
+    /// It lives on, but what it said of itself couldn't be written down.
+    unsaid: Option<Error>,
     /// The position of what was written, if anything was.
     position: Option<Position>,
 }
@@ -124,7 +128,14 @@ async fn beaten(
             ..pb::BeatResult::default()
         };
         match beaten {
-            Ok(Beaten { ttl_ms, position }) => {
+            Ok(Beaten {
+                ttl_ms,
+                unsaid,
+                position,
+            }) => {
+                let status = unsaid.map(|error| asking.refuse(&error));
+                let details = status.map(|status| Bytes::copy_from_slice(status.details()));
+                result.status = details.unwrap_or_default();
                 kept |= ttl_ms.is_some();
                 result.ttl = ttl_ms.map(millis);
                 match (&mut reached, position) {
@@ -157,36 +168,46 @@ async fn one(asking: &Asking, beat: pb::Beat) -> Result<Beaten, Error> {
     let health = InstanceHealth::try_from(beat.health)
         .map_err(|_| Error::invalid("health", "it is unspecified, passing, warning or critical"))?;
     asking.principal().may_write(&name.key(Part::Instance))?;
-    let gone = Beaten {
-        ttl_ms: None,
-        position: None,
+    let Some((found, ttl_ms)) = renewed(asking, &name).await? else {
+        return Ok(Beaten::default());
     };
-    let Some(found) = find(asking, &name).await? else {
-        return Ok(gone);
+    let (unsaid, position) = match say(asking, &found, health, &beat.output).await {
+        Ok(position) => (None, position),
+        Err(error) => (Some(error), None),
     };
-    let Some(id) = found.lease else {
-        return Ok(gone);
-    };
-    let ttl_ms = match asking
-        .ask(Command::Lease(LeaseAction::KeepAlive { id }))
-        .await
-    {
-        Ok(Reply::LeaseKept { ttl_ms }) => ttl_ms,
-        Err(Error::LeaseNotFound { .. }) => return Ok(gone),
-        Ok(_) => return Err(misfit()),
-        Err(error) => return Err(error),
-    };
-    let position = say(asking, &found, health, &beat.output).await?;
     Ok(Beaten {
         ttl_ms: Some(ttl_ms),
+        unsaid,
         position,
     })
 }
 
-/// The instance. That there is none is said in strong mode only after a quorum confirmed it: this node may lag behind.
-async fn find(asking: &Asking, name: &Name) -> Result<Option<Found>, Error> {
+/// The instance, its lease kept alive; `None` if there is none. A lease that isn't there may be one that was replaced, which this
+/// node didn't know yet: that it is gone is said once that was made sure.
+async fn renewed(asking: &Asking, name: &Name) -> Result<Option<(Found, u64)>, Error> {
+    let mut before: Option<LeaseId> = None;
+    while let Some(found) = find(asking, name, before.is_some()).await? {
+        let Some(id) = found.lease.filter(|id| Some(*id) != before) else {
+            return Ok(None);
+        };
+        // One whose owner can't be reached must not hold up the others of its message.
+        let until = asking.began + asking.timeout.min(BEAT_TIMEOUT);
+        let keep = Command::Lease(LeaseAction::KeepAlive { id });
+        match asking.ask_until(keep, until).await {
+            Ok(Reply::LeaseKept { ttl_ms }) => return Ok(Some((found, ttl_ms))),
+            Err(Error::LeaseNotFound { .. }) => before = Some(id),
+            Ok(_) => return Err(misfit()),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
+}
+
+/// The instance, as this node has it. In strong mode that there is none, or what is asked to be sure of, is confirmed by a quorum:
+/// this node may lag behind.
+async fn find(asking: &Asking, name: &Name, sure: bool) -> Result<Option<Found>, Error> {
     let here = Found::of(&asking.read_here().await?.published.view, name);
-    if here.is_some() || asking.handle().mode() == Mode::Eventual {
+    if (here.is_some() && !sure) || asking.handle().mode() == Mode::Eventual {
         return Ok(here);
     }
     let until = asking.began + asking.timeout;
