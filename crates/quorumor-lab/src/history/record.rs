@@ -498,6 +498,11 @@ impl Return {
         }
     }
 
+    /// True if it says that a lease isn't there.
+    pub fn is_lease_gone(&self) -> bool {
+        self.reason.as_deref() == Some("LEASE_NOT_FOUND")
+    }
+
     /// True if it answers a delete that found no entry and left no tombstone: it only saw that the key was absent.
     pub fn deleted_nothing(&self) -> bool {
         self.found == Some(false) && self.version.is_none()

@@ -8,7 +8,7 @@ use super::html::{Escaped, element, text};
 use super::sentences::{Told, told, verdict_sentence};
 use super::table::subtitle;
 use super::words::capital;
-use super::{Column, Comparison, Judgement, curves, evidence, figures, strips, views};
+use super::{Column, Comparison, Judgement, curves, difference, evidence, figures, strips, views};
 
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
@@ -23,6 +23,7 @@ pub fn render_html(comparison: &Comparison) -> String {
     let sections = [
         header(comparison),
         cards(comparison),
+        difference::render(&comparison.differences),
         meaning(comparison),
         format!(
             "<section id=\"figures\"><h2>Phase by phase</h2>{}</section>",
