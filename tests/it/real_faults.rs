@@ -47,7 +47,7 @@ async fn run(mode: Mode, scenario: &Scenario, out: &Path, links: LinkKind) -> Hi
     };
     let live = Arc::new(Live::default());
     let ran = cluster::run(&options, scenario, &live, &CancellationToken::new()).await;
-    let notes = ran.expect("the run comes to its end");
+    let notes = ran.expect("the run comes to its end").notes;
     assert!(notes.is_empty(), "{notes:?}");
     History::read(&options.history_path()).expect("a whole history")
 }

@@ -405,6 +405,35 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_contrast_makes_two_columns_of_each_and_both_play_their_side() {
+        let mut scenario = crate::scenario::catalogue::find("flood-writes").unwrap();
+        let both = Contender::new(System::Strong, World::Cluster).sides(&scenario);
+        let labels: Vec<String> = both.iter().map(|side| side.shown(&both)).collect();
+        assert_eq!(
+            labels,
+            ["strong, limits enforcing", "strong, limits disabled"]
+        );
+        let limits: Vec<_> = both
+            .iter()
+            .map(|side| side.scenario(&scenario).limits)
+            .collect();
+        let wanted = [
+            crate::scenario::Limits::Enforcing,
+            crate::scenario::Limits::Disabled,
+        ];
+        assert_eq!(limits, wanted.map(Some));
+        assert_eq!(both[0].both().map(|(_, without)| without), Some(both[1]));
+        assert_eq!(both[1].slug(), "strong-limits-disabled-real");
+        scenario.contrast = None;
+        assert_eq!(
+            Contender::new(System::Strong, World::Cluster)
+                .sides(&scenario)
+                .len(),
+            1
+        );
+    }
+
+    #[test]
     fn columns_take_turns_in_being_first() {
         assert_eq!(order(3, 0), [0, 1, 2]);
         assert_eq!(order(3, 1), [2, 1, 0]);

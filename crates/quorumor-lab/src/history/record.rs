@@ -16,7 +16,7 @@ use crate::scenario::Scenario;
 /// The `format` of every header.
 pub const FORMAT_NAME: &str = "quorumor-history";
 /// The version of this format; another version is refused by the reader.
-pub const FORMAT_VERSION: u32 = 2;
+pub const FORMAT_VERSION: u32 = 3;
 
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident, $inner:ty, $prefix:literal) => {

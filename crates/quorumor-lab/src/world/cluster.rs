@@ -301,7 +301,6 @@ impl Run {
             endpoints: endpoints.collect(),
             clock: self.clock,
             start_us: self.start_us,
-            timeout: Duration::from_micros(self.scenario.workload.timeout_us),
         };
         Flooding::start(parts).map(Some)
     }

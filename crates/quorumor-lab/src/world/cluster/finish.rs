@@ -231,14 +231,15 @@ impl Auditor {
         client.describe_with_digest(&endpoint).await.ok()
     }
 
-    /// Everything that the node itself holds, whatever others hold.
+    /// Everything that the node itself holds, whatever others hold, but for what the flood wrote.
     async fn entries(&self, node: NodeId) -> Option<Vec<Entry>> {
         let (client, _) = self.client(node)?;
         let mut query = ListQuery::new(KeyRange::all());
         let mut entries = Vec::new();
         loop {
             let page = client.list(&query).await.ok()?;
-            entries.extend(page.entries);
+            let judged = page.entries.into_iter();
+            entries.extend(judged.filter(|entry| !entry.key.as_str().starts_with(flood::PREFIX)));
             match page.next_page {
                 None => return Some(entries),
                 Some(next) => query.page = Some(next),

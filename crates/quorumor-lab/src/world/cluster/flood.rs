@@ -27,14 +27,17 @@ use crate::scenario::{FLOOD_IN_FLIGHT_MAX, Flood, FloodClass};
 const CALLS_PER_CONNECTION: usize = 200;
 /// Connections to one node.
 const CONNECTIONS_MAX: usize = 64;
-/// After a call that wasn't answered, where the node asks for no longer.
+/// After a call that wasn't answered, where the node asks for no longer; it doubles from one to the next.
 const PAUSE: Duration = Duration::from_millis(100);
+const PAUSE_MAX: Duration = Duration::from_secs(2);
 /// With a rate, calls are begun this often.
 const TICK: Duration = Duration::from_millis(10);
-/// Keys that it writes and reads.
-const KEYS: u64 = 1_000;
+/// Keys of each connection, which nobody else writes: the flood has no conflicts.
+const KEYS: u64 = 16;
+/// The deadline of its calls: the client's default.
+const TIMEOUT: Duration = Duration::from_secs(5);
 /// Where those are.
-const PREFIX: &str = "flood/";
+pub(super) const PREFIX: &str = "flood/";
 
 /// What a flood is made of.
 pub(super) struct Parts {
@@ -44,8 +47,6 @@ pub(super) struct Parts {
     pub(super) endpoints: Vec<String>,
     pub(super) clock: LabClock,
     pub(super) start_us: u64,
-    /// How long a call may take.
-    pub(super) timeout: Duration,
 }
 
 /// A flood under way. Dropping it ends it.
@@ -143,7 +144,7 @@ fn connections(parts: &Parts) -> Result<Vec<Client>> {
         mode: Some(core_mode(parts.mode)),
         level,
         token: Some(Bytes::new()),
-        timeout: parts.timeout,
+        timeout: TIMEOUT,
         ..CallOptions::default()
     };
     let mut connections = Vec::new();
@@ -177,13 +178,17 @@ struct Source {
 impl Source {
     /// One call after the other, until the flood is over.
     async fn over_and_over(self: Arc<Self>) {
+        let mut pause = PAUSE;
         while !self.over.is_cancelled() {
-            if let Some(pause) = self.call().await {
-                tokio::select! {
-                    () = sleep(pause) => {}
-                    () = self.over.cancelled() => {}
-                }
+            let Some(asked) = self.call().await else {
+                pause = PAUSE;
+                continue;
+            };
+            tokio::select! {
+                () = sleep(asked.max(pause)) => {}
+                () = self.over.cancelled() => {}
             }
+            pause = (pause * 2).min(PAUSE_MAX);
         }
     }
 
@@ -207,19 +212,18 @@ impl Source {
         }
     }
 
-    /// Makes one call and counts it; if it wasn't answered, gives the pause before the next.
+    /// Makes one call and counts it; if it wasn't answered, gives the pause that the node asks for.
     async fn call(&self) -> Option<Duration> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let place = usize::try_from(number).unwrap_or(0) % self.connections.len().max(1);
         let client = self.connections.get(place)?;
         self.tally.offered.fetch_add(1, Ordering::Relaxed);
-        let key = format!("{PREFIX}{}", number % KEYS);
-        let result = match self.class {
-            FloodClass::LocalRead | FloodClass::LinearizableRead => {
-                client.get(&key).await.map(drop)
-            }
-            FloodClass::Write => client.put(&key, format!("{number}")).await.map(drop),
-            FloodClass::Watch => self.watch(client).await,
+        let turn = number / (self.connections.len().max(1) as u64);
+        let key = format!("{PREFIX}{place}/{}", turn % KEYS);
+        let result = tokio::select! {
+            result = self.make(client, &key) => result,
+            // What is still under way then is neither answered nor turned away.
+            () = self.over.cancelled() => return None,
         };
         match result {
             Ok(()) => {
@@ -236,33 +240,34 @@ impl Source {
                     &self.tally.failed
                 };
                 counter.fetch_add(1, Ordering::Relaxed);
-                Some(pause(&error))
+                Some(asked_pause(&error))
             }
         }
     }
 
-    /// Opens a watch and holds it until the flood is over.
-    async fn watch(&self, client: &Client) -> Result<(), ClientError> {
-        let mut watch = client.watch(KeyRange::Prefix(PREFIX.into()));
-        let mut begun = false;
-        loop {
-            let item = tokio::select! {
-                item = watch.next() => item,
-                () = self.over.cancelled() => return Ok(()),
-            };
-            match item {
-                Some(item) => item?,
-                None => return Ok(()),
-            };
-            if !std::mem::replace(&mut begun, true) {
-                self.tally.answered.fetch_add(1, Ordering::Relaxed);
-            }
+    async fn make(&self, client: &Client, key: &str) -> Result<(), ClientError> {
+        match self.class {
+            FloodClass::LocalRead | FloodClass::LinearizableRead => client.get(key).await.map(drop),
+            FloodClass::Write => client.put(key, "flood").await.map(drop),
+            FloodClass::Watch => watch(client, &self.tally).await,
         }
     }
 }
 
+/// Opens a watch and holds it as long as it goes on.
+async fn watch(client: &Client, tally: &Tally) -> Result<(), ClientError> {
+    let mut watch = client.watch(KeyRange::Prefix(PREFIX.into()));
+    let mut begun = false;
+    while let Some(item) = watch.next().await {
+        item?;
+        if !std::mem::replace(&mut begun, true) {
+            tally.answered.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    Ok(())
+}
 /// As long as the node asks for.
-fn pause(error: &ClientError) -> Duration {
+fn asked_pause(error: &ClientError) -> Duration {
     let asked = match error {
         ClientError::Node(node) => node.retry_after,
         ClientError::Unreachable { .. }
@@ -271,7 +276,7 @@ fn pause(error: &ClientError) -> Duration {
         | ClientError::BadAnswer { .. }
         | ClientError::Invalid(_) => None,
     };
-    asked.unwrap_or_default().max(PAUSE)
+    asked.unwrap_or_default()
 }
 
 fn is_shed(error: &ClientError) -> bool {
