@@ -56,7 +56,7 @@ pub struct Strain {
     pub shed: u64,
     /// Those of them that the clients' breakers held back.
     pub held_by_breaker: u64,
-    /// From the beginning until all was well again.
+    /// From the beginning until all was well for good.
     pub recovery: Recovery,
     /// The leases; none = there were none.
     pub leases: Option<LeaseCounts>,
@@ -86,7 +86,7 @@ pub(super) fn strain(
         });
         failed.count() as u64
     };
-    let well_us = availability::recovery_us(&figures.dues, from_us, scenario.duration_us());
+    let well_us = availability::well_for_good_us(&figures.dues, from_us, scenario.duration_us());
     let recovery = match well_us {
         None => Recovery::Never,
         Some(us) if from_us + us + availability::GOOD_US <= to_us => Recovery::After(us),

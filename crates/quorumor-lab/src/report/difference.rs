@@ -31,7 +31,7 @@ pub enum Measure {
     LeasesLost,
     /// Keep-alives that weren't answered; over the whole run.
     KeepAlivesMissed,
-    /// From the beginning of the trouble until all was well again, in microseconds; none = never.
+    /// From the beginning of the trouble until all was well for good, in microseconds; none = never.
     Recovery,
     /// Calls of the flood.
     FloodOffered,
@@ -65,7 +65,7 @@ impl Measure {
             Self::HeldByBreaker => "held back by the breaker",
             Self::LeasesLost => "leases lost",
             Self::KeepAlivesMissed => "keep-alives missed",
-            Self::Recovery => "well again after",
+            Self::Recovery => "well for good after",
             Self::FloodOffered => "flood: calls made",
             Self::FloodAnswered => "flood: answered",
             Self::FloodShed => "flood: turned away",
@@ -171,7 +171,11 @@ impl Difference {
     ) -> Option<Self> {
         let contrast = scenario.contrast?;
         let (from_us, to_us) = scenario.trouble_us()?;
-        let rows = Measure::ALL.into_iter().filter_map(|measure| {
+        let measures = Measure::ALL.into_iter();
+        // Without a breaker on either side nothing is held back by one.
+        let shown =
+            |measure: &Measure| *measure != Measure::HeldByBreaker || contrast == Contrast::Breaker;
+        let rows = measures.filter(shown).filter_map(|measure| {
             let (with, without) = (median(with, measure)?, median(without, measure)?);
             Some(compared(measure, with, without))
         });
@@ -202,7 +206,7 @@ impl Difference {
             (Measure::P50, "a median of ", ""),
             (Measure::P99, "a 99th percentile of ", ""),
             (Measure::LeasesLost, "leases lost: ", ""),
-            (Measure::Recovery, "well again after ", ""),
+            (Measure::Recovery, "well for good after ", ""),
         ]
         .into_iter()
         .filter_map(clause)
@@ -254,6 +258,14 @@ pub(super) fn render(differences: &[Difference]) -> String {
     }
     let tables: String = differences.iter().map(table).collect();
     format!("<section id=\"difference\"><h2>With and without</h2>{tables}</section>")
+}
+
+/// The way to it, among those to the other parts.
+pub(super) fn link(differences: &[Difference]) -> &'static str {
+    match differences {
+        [] => "",
+        [..] => "<a href=\"#difference\">With and without</a> ",
+    }
 }
 
 fn table(difference: &Difference) -> String {

@@ -59,12 +59,13 @@ fn header(comparison: &Comparison) -> String {
     format!(
         "<header class=\"{}\"><p class=\"sub\">What consistency costs</p><h1><span aria-hidden=\"true\">{}</span> {}</h1>\
          <p class=\"sub\">{}: the same operations and the same faults for each column.</p>{notes}\
-         <nav aria-label=\"Parts of this report\"><a href=\"#meaning\">What happened</a> <a href=\"#figures\">Figures</a> \
+         <nav aria-label=\"Parts of this report\">{}<a href=\"#meaning\">What happened</a> <a href=\"#figures\">Figures</a> \
          <a href=\"#charts\">Charts</a> <a href=\"#evidence\">Evidence</a></nav></header>",
         class(worst),
         worst.symbol(),
         Escaped(&verdict_sentence(comparison)),
-        Escaped(&subtitle(comparison))
+        Escaped(&subtitle(comparison)),
+        difference::link(&comparison.differences)
     )
 }
 

@@ -103,7 +103,7 @@ fn the_difference_is_with_less_without_in_numbers_and_words() {
         "Strong with the nodes' limits, flood of writes: 99.5 % answered (without: 60.0 %)",
         "a 99th percentile of 50 ms (without: 1.0 s)",
         "leases lost: 0 (without: 3)",
-        "well again after 400 ms (without: never).",
+        "well for good after 400 ms (without: never).",
     ] {
         assert!(sentence.contains(part), "{sentence}");
     }
@@ -134,5 +134,38 @@ fn a_side_without_a_sound_run_makes_the_difference_void_and_a_scenario_without_c
     assert_eq!(
         Difference::of(&plain, "strong".to_owned(), &sound, &void),
         None
+    );
+}
+
+#[test]
+fn the_table_and_the_page_show_both_sides_and_a_cell_of_the_matrix_names_them() {
+    let with = column(
+        "strong, limits enforcing",
+        &[strain(995, 5, 50, Recovery::After(0), 0)],
+    );
+    let without = column(
+        "strong, limits disabled",
+        &[strain(600, 400, 900, Recovery::Never, 3)],
+    );
+    let difference = Difference::of(&scenario(), "strong".to_owned(), &with, &without);
+    let mut comparison =
+        crate::report::Comparison::new(scenario(), "again".to_owned(), vec![with, without]);
+    comparison.differences.extend(difference);
+    let table = crate::report::render_table(&comparison);
+    let page = crate::report::render_html(&comparison);
+    for shown in ["39.5 points more", "3 fewer", "only with"] {
+        assert!(
+            table.contains(shown) && page.contains(shown),
+            "{shown}: {table}"
+        );
+    }
+    assert!(page.contains("href=\"#difference\"") && page.contains("id=\"difference\""));
+    let cells = crate::report::matrix::Cell::of(&comparison, "It teaches.", "page");
+    assert_eq!(cells.len(), 1);
+    assert_eq!(cells[0].column, "strong");
+    assert!(
+        cells[0].headline.starts_with("with the nodes' limits: "),
+        "{}",
+        cells[0].headline
     );
 }

@@ -14,12 +14,12 @@ use quorumor_core::KeyRange;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::core_mode;
 use super::live::Live;
 use super::observer::{Observer, admin};
 use super::outcome::{dot, final_entry, text};
 use super::processes::Cluster;
 use super::watchers::{self, Watchers};
+use super::{core_mode, flood};
 use crate::history::{
     DigestPoll, Dot, Event, EventKind, FinalState, HistoryWriter, LabClock, NodeId,
 };
