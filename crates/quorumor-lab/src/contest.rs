@@ -119,7 +119,10 @@ impl Contest {
     /// Why a column can't be carried out, if it can't.
     fn refusal(&self, contender: Contender) -> Option<String> {
         let refused = match (contender.world, contender.system.mode()) {
-            (World::Simulated, Some(_)) => return self.scenario.real_only().map(str::to_owned),
+            (World::Simulated, Some(_)) => {
+                let why = self.scenario.real_only()?;
+                return Some(format!("not carried out: {why}; --world real plays it"));
+            }
             (World::Simulated, None) => return Some("etcd can't be simulated".to_owned()),
             (World::Cluster, Some(mode)) => {
                 cluster::can_carry_out(&self.scenario, mode, self.links)

@@ -87,10 +87,11 @@ impl Contender {
         }
     }
 
-    /// The sides that it takes in a scenario: itself, or both where there is a contrast, one after the other.
+    /// The sides that it takes in a scenario: itself, or both where there is a contrast that it can play, one after the other.
     pub(super) fn sides(self, scenario: &Scenario) -> Vec<Self> {
         let side = |side| Self { side, ..self };
-        match scenario.contrast {
+        let plays = self.world == World::Cluster && self.system.mode().is_some();
+        match scenario.contrast.filter(|_| plays) {
             Some(contrast) => vec![side(Side::With(contrast)), side(Side::Without(contrast))],
             None => vec![self],
         }
