@@ -129,11 +129,8 @@ impl Flood {
 
     /// What is wrong with it, and what is allowed.
     pub(super) fn check(&self, duration: Micros) -> Result<(), String> {
-        let amount = match (self.in_flight, self.rate) {
-            (Some(amount), None) | (None, Some(amount)) => amount,
-            (Some(_), Some(_)) | (None, None) => {
-                return Err("give either `in_flight` or `rate`".to_owned());
-            }
+        let ((Some(amount), None) | (None, Some(amount))) = (self.in_flight, self.rate) else {
+            return Err("give either `in_flight` or `rate`".to_owned());
         };
         if !(1..=FLOOD_IN_FLIGHT_MAX).contains(&amount) {
             return Err(format!(
