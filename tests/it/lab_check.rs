@@ -8,7 +8,7 @@ use crate::support::binary;
 /// A register that was written, and read afterwards as this.
 fn history(read: &str) -> String {
     [
-        r#"{"header":{"format":"quorumor-history","version":2,"system":"other"}}"#,
+        r#"{"header":{"format":"quorumor-history","version":3,"system":"other"}}"#,
         r#"{"inv":{"op":1,"process":1,"key":"x","action":{"put":"a"},"at_us":10}}"#,
         r#"{"ret":{"op":1,"at_us":25,"outcome":"ok"}}"#,
         r#"{"inv":{"op":2,"process":2,"key":"x","action":"get","at_us":30}}"#,

@@ -6,10 +6,12 @@ use std::sync::Arc;
 
 use quorumor_lab::history::{FaultStep, History, Mode, NodeId, Outcome, WatchStep};
 use quorumor_lab::network::{LinkKind, namespaces};
-use quorumor_lab::scenario::{Fault, FaultKind, Micros, Scenario, Target, Weather};
+use quorumor_lab::scenario::{
+    Breaker, Fault, FaultKind, Flood, FloodClass, Limits, Micros, Scenario, Target, Weather,
+};
 use quorumor_lab::void::{VoidReason, reasons};
 use quorumor_lab::workload::{Riders, Workload};
-use quorumor_lab::world::cluster::{self, ClusterOptions, Live};
+use quorumor_lab::world::cluster::{self, ClusterOptions, Live, Ran};
 use tokio_util::sync::CancellationToken;
 
 use crate::support::binary;
@@ -38,6 +40,10 @@ fn scenario(nodes: u32, duration_ms: u64, faults: Vec<Fault>) -> Scenario {
 }
 
 async fn run(mode: Mode, scenario: &Scenario, out: &Path, links: LinkKind) -> History {
+    play(mode, scenario, out, links).await.1
+}
+
+async fn play(mode: Mode, scenario: &Scenario, out: &Path, links: LinkKind) -> (Ran, History) {
     let options = ClusterOptions {
         mode,
         program: binary(),
@@ -47,9 +53,10 @@ async fn run(mode: Mode, scenario: &Scenario, out: &Path, links: LinkKind) -> Hi
     };
     let live = Arc::new(Live::default());
     let ran = cluster::run(&options, scenario, &live, &CancellationToken::new()).await;
-    let notes = ran.expect("the run comes to its end");
-    assert!(notes.is_empty(), "{notes:?}");
-    History::read(&options.history_path()).expect("a whole history")
+    let ran = ran.expect("the run comes to its end");
+    assert!(ran.notes.is_empty(), "{:?}", ran.notes);
+    let history = History::read(&options.history_path()).expect("a whole history");
+    (ran, history)
 }
 
 /// Every fault was carried out and ended, and none was without effect.
@@ -238,4 +245,49 @@ async fn the_kernels_own_links_are_cut_and_lose_packets_of_both_modes() {
         assert_bitten(&history);
         assert_whole(&history, &[1, 2, 3]);
     }
+}
+
+/// A node that its peers reach and its clients don't, and calls of others that are counted apart.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_that_know_every_node_go_on_elsewhere_and_a_flood_is_counted_apart() {
+    let on = Target::Nodes(vec![NodeId(2)]);
+    let cut = fault(FaultKind::CutClients { on }, 1_500, 4_500);
+    let mut scenario = scenario(3, 6_000, vec![cut]);
+    scenario.workload.breaker = Some(Breaker::On);
+    scenario.limits = Some(Limits::Disabled);
+    scenario.flood = Some(Flood {
+        class: FloodClass::Write,
+        in_flight: Some(6),
+        rate: None,
+        at: Micros::secs(2),
+        lasts: Micros::secs(2),
+    });
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (ran, history) = play(Mode::Eventual, &scenario, folder.path(), LinkKind::Proxies).await;
+    assert_bitten(&history);
+    assert_whole(&history, &[1, 2, 3]);
+    let flood = ran.flood.expect("there was a flood");
+    assert!(
+        flood.answered > 0 && flood.answered <= flood.offered,
+        "{flood:?}"
+    );
+    let keys = history.finals.iter().flat_map(|state| &state.entries);
+    assert!(
+        keys.into_iter()
+            .all(|entry| !entry.key.starts_with("flood/"))
+    );
+    // Nobody is at one node: those who began there are answered by another while it holds.
+    let start_us = history.header.start_us;
+    let answered = history.load().filter(|op| {
+        let due_us = op.invoke.due_us.saturating_sub(start_us);
+        (2_500_000..4_500_000).contains(&due_us) && op.outcome() == Outcome::Ok
+    });
+    let by: BTreeSet<NodeId> = answered
+        .filter(|op| {
+            op.returned_us()
+                .is_some_and(|at_us| at_us < start_us + 4_500_000)
+        })
+        .filter_map(|op| op.answer().and_then(|ret| ret.node))
+        .collect();
+    assert!(!by.is_empty() && !by.contains(&NodeId(2)), "{by:?}");
 }

@@ -7,6 +7,7 @@ mod converging;
 mod figures;
 mod freshness;
 mod scatter;
+mod strain;
 mod views;
 mod witness;
 
@@ -25,6 +26,7 @@ pub use converging::Converging;
 pub use figures::{ByKind, Faulted, PhaseFigures, Recovery};
 pub use freshness::{FreshBin, Freshness};
 pub use scatter::{Point, Scatter};
+pub use strain::{FloodCounts, LeaseCounts, Strain};
 pub use views::{Belief, LeaderSeen};
 pub use witness::{Bar, Lane, Witness};
 
@@ -70,6 +72,9 @@ pub struct RunResult {
     pub beliefs: Vec<Belief>,
     /// Changes of whom a node took for the leader, in order of time.
     pub leaders: Vec<LeaderSeen>,
+    /// How the load fared while something was wrong; none = the scenario isn't about overload.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub strain: Option<Strain>,
     /// How long operations were due, in microseconds.
     pub duration_us: u64,
     /// For the scatter; the history has every operation, so the JSON leaves them out.
@@ -82,6 +87,16 @@ impl RunResult {
     pub fn add(&mut self, finding: Finding) {
         self.verdict = self.verdict.max(finding.verdict);
         self.findings.push(finding);
+    }
+
+    /// Adds what became of the flood, which isn't in the history. One that never came makes the run void.
+    pub fn add_flood(&mut self, flood: FloodCounts) {
+        if flood.answered + flood.shed == 0 {
+            self.void.push(VoidReason::NoFlood);
+        }
+        if let Some(strain) = &mut self.strain {
+            strain.flood = Some(flood);
+        }
     }
 
     /// True if a checker found a broken promise.
@@ -138,6 +153,7 @@ pub fn analyse_as(history: &History, scenario: &Scenario, reads: Reads) -> RunRe
         converging: converging::converging(history, convergence.healed_us),
         beliefs: views::beliefs(history),
         leaders: views::leaders(history),
+        strain: strain::strain(history, scenario, &figures),
         bands,
         windows,
         duration_us: scenario.duration_us(),

@@ -10,6 +10,7 @@ pub mod detection;
 mod disturbed;
 pub mod durability;
 mod judge;
+pub mod kept;
 pub mod lease;
 pub mod ledger;
 pub mod linearizable;
@@ -116,6 +117,8 @@ pub enum Property {
     NeverImitated,
     /// Stopped nodes are found out, and running ones are not held to be down for good.
     FailureDetection,
+    /// A lease whose holder keeps it alive outlives a flood of other calls.
+    LeasesKept,
 }
 
 impl Property {
@@ -147,6 +150,7 @@ impl Property {
             Self::Counters => "counters count every addition",
             Self::NeverImitated => "compare-and-set refused, never imitated",
             Self::FailureDetection => "stopped nodes found, running ones not held down",
+            Self::LeasesKept => "leases kept alive through the flood",
         }
     }
 }

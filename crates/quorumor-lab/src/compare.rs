@@ -98,12 +98,12 @@ impl CompareOptions {
 /// # Errors
 /// When the options make no sense, a cluster can't be started, or a file can't be written. That is no verdict.
 pub async fn run(options: &CompareOptions) -> Result<Outcome> {
-    let contender = |&mode: &Mode| Contender {
-        system: match mode {
+    let contender = |&mode: &Mode| {
+        let system = match mode {
             Mode::Strong => System::Strong,
             Mode::Eventual => System::Eventual,
-        },
-        world: World::Cluster,
+        };
+        Contender::new(system, World::Cluster)
     };
     let contest = Contest {
         links: LinkKind::Proxies,

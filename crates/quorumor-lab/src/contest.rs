@@ -14,20 +14,20 @@ use anyhow::{Context, Result, anyhow, ensure};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::analyse::{RunResult, analyse_as};
+use crate::analyse::{FloodCounts, RunResult, analyse_as};
 use crate::checker::Finding;
 use crate::etcd::{self, EtcdOptions};
 use crate::history::{History, World};
 use crate::network::LinkKind;
 use crate::predictions;
-use crate::report::Comparison;
+use crate::report::{Comparison, Difference};
 use crate::scenario::Scenario;
 use crate::world::cluster::{self, ClusterOptions, Live};
 use crate::world::sim::staged;
 use crate::world::{cluster::Plant as ClusterPlant, sim::Plant as SimPlant};
 use progress::Progress;
 
-pub use column::{Contender, System};
+pub use column::{Contender, Side, System};
 
 /// What to run.
 #[derive(Clone, Debug)]
@@ -76,6 +76,21 @@ impl Contest {
     pub async fn run(&self, interrupt: &CancellationToken) -> Result<Outcome> {
         std::fs::create_dir_all(&self.out)
             .with_context(|| format!("can't make `{}`", self.out.display()))?;
+        let contest = self.both_sides();
+        contest.run_all(interrupt).await
+    }
+
+    /// The same with a column for each side of the scenario's contrast.
+    fn both_sides(&self) -> Self {
+        let contenders = self.contenders.iter();
+        let sides = contenders.flat_map(|contender| contender.sides(&self.scenario));
+        Self {
+            contenders: sides.collect(),
+            ..self.clone()
+        }
+    }
+
+    async fn run_all(&self, interrupt: &CancellationToken) -> Result<Outcome> {
         let out = std::path::absolute(&self.out)?;
         let mut going = Going::new(self.contenders.len());
         let plants = self.cluster_plant.map(|plant| plant.text().to_owned());
@@ -104,7 +119,10 @@ impl Contest {
     /// Why a column can't be carried out, if it can't.
     fn refusal(&self, contender: Contender) -> Option<String> {
         let refused = match (contender.world, contender.system.mode()) {
-            (World::Simulated, Some(_)) => return None,
+            (World::Simulated, Some(_)) => {
+                let why = self.scenario.real_only()?;
+                return Some(format!("not carried out: {why}; --world real plays it"));
+            }
             (World::Simulated, None) => return Some("etcd can't be simulated".to_owned()),
             (World::Cluster, Some(mode)) => {
                 cluster::can_carry_out(&self.scenario, mode, self.links)
@@ -147,6 +165,9 @@ impl Contest {
         if let Some(finding) = played.finding {
             result.add(finding);
         }
+        if let Some(flood) = played.flood {
+            result.add_flood(flood);
+        }
         if let (World::Simulated, Some(planned)) = (contender.world, &scenario.scale)
             && contender.system == System::Eventual
         {
@@ -184,6 +205,7 @@ impl Contest {
                 Ok(Played {
                     finding: ran.finding(),
                     notes: ran.notes,
+                    flood: None,
                 })
             }
             (World::Cluster, Some(mode)) => {
@@ -198,11 +220,12 @@ impl Contest {
                     plant: self.cluster_plant,
                     links: self.links,
                 };
-                let notes = cluster::run(&options, scenario, live, interrupt).await?;
+                let ran = cluster::run(&options, scenario, live, interrupt).await?;
                 std::fs::rename(options.history_path(), path)?;
                 Ok(Played {
                     finding: None,
-                    notes,
+                    notes: ran.notes,
+                    flood: ran.flood,
                 })
             }
             (World::Cluster, None) => {
@@ -219,6 +242,7 @@ impl Contest {
                 Ok(Played {
                     finding: None,
                     notes,
+                    flood: None,
                 })
             }
             (World::Simulated, None) => anyhow::bail!("etcd can't be simulated"),
@@ -237,6 +261,7 @@ impl Contest {
         }
         let mut comparison = Comparison::new(self.scenario.clone(), self.command.clone(), columns);
         comparison.predictions = predictions;
+        comparison.differences = self.differences(&comparison);
         comparison.notes = going.notes;
         let heading = |contender: &Contender| (contender.shown(&self.contenders), contender.world);
         let refused: Vec<(Heading, String)> = self
@@ -264,11 +289,33 @@ impl Contest {
     }
 }
 
+impl Contest {
+    /// What both sides of a contrast come to, for each system that was run on both.
+    fn differences(&self, comparison: &Comparison) -> Vec<Difference> {
+        let all = &self.contenders;
+        let column = |contender: Contender| {
+            let label = contender.shown(all);
+            comparison
+                .columns
+                .iter()
+                .find(|column| column.label == label)
+        };
+        let difference = |&with: &Contender| {
+            let (system, without) = with.both()?;
+            let (with, without) = (column(with)?, column(without)?);
+            Difference::of(&self.scenario, system.shown(all), with, without)
+        };
+        all.iter().filter_map(difference).collect()
+    }
+}
+
 /// What a world leaves beside the history.
 struct Played {
     notes: Vec<String>,
     /// What the world itself saw go wrong with the system.
     finding: Option<Finding>,
+    /// What became of the flood.
+    flood: Option<FloodCounts>,
 }
 
 /// Computes aside, and stops waiting for it when the person wants no more.
@@ -359,6 +406,35 @@ fn judge(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_contrast_makes_two_columns_of_each_and_both_play_their_side() {
+        let mut scenario = crate::scenario::catalogue::find("flood-writes").unwrap();
+        let both = Contender::new(System::Strong, World::Cluster).sides(&scenario);
+        let labels: Vec<String> = both.iter().map(|side| side.shown(&both)).collect();
+        assert_eq!(
+            labels,
+            ["strong, limits enforcing", "strong, limits disabled"]
+        );
+        let limits: Vec<_> = both
+            .iter()
+            .map(|side| side.scenario(&scenario).limits)
+            .collect();
+        let wanted = [
+            crate::scenario::Limits::Enforcing,
+            crate::scenario::Limits::Disabled,
+        ];
+        assert_eq!(limits, wanted.map(Some));
+        assert_eq!(both[0].both().map(|(_, without)| without), Some(both[1]));
+        assert_eq!(both[1].slug(), "strong-limits-disabled-real");
+        scenario.contrast = None;
+        assert_eq!(
+            Contender::new(System::Strong, World::Cluster)
+                .sides(&scenario)
+                .len(),
+            1
+        );
+    }
 
     #[test]
     fn columns_take_turns_in_being_first() {

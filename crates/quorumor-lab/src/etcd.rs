@@ -87,6 +87,9 @@ pub fn find_program() -> Option<PathBuf> {
 /// # Errors
 /// The first of its faults that can't be, and why.
 pub fn can_carry_out(scenario: &Scenario) -> Result<(), NotCarriedOut> {
+    if let Some(why) = scenario.ours_only() {
+        return Err(NotCarriedOut(why.to_owned()));
+    }
     for (number, fault) in (1..).zip(&scenario.faults) {
         if let Some(why) = nemesis::refusal(&fault.kind, scenario.nodes) {
             return Err(NotCarriedOut(format!("fault {number}: {why}")));

@@ -6,6 +6,7 @@
 pub mod chart;
 mod column;
 mod curves;
+mod difference;
 mod evidence;
 mod figures;
 mod html;
@@ -32,6 +33,7 @@ use serde::{Deserialize, Serialize};
 use crate::scenario::Scenario;
 
 pub use column::{Column, Judgement};
+pub use difference::{Compared, Difference, Measure};
 pub use machine::Machine;
 pub use page::render_html;
 pub use prediction::{Charted, Prediction};
@@ -65,6 +67,9 @@ pub struct Comparison {
     /// What theory says, drawn beside what was measured.
     #[serde(default)]
     pub predictions: Vec<Prediction>,
+    /// What a contrast comes to, one for each system that was played on both sides.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub differences: Vec<Difference>,
 }
 
 impl Comparison {
@@ -78,6 +83,7 @@ impl Comparison {
             columns,
             notes: Vec::new(),
             predictions: Vec::new(),
+            differences: Vec::new(),
         }
     }
 

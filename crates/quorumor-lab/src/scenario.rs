@@ -9,6 +9,7 @@ mod fault;
 mod file;
 mod links;
 mod micros;
+mod overload;
 pub mod random;
 mod scale;
 mod target;
@@ -23,6 +24,8 @@ pub use fault::{Fault, FaultKind, Weather};
 pub use file::FileError;
 pub use links::{Link, held_links, touching_links};
 pub use micros::Micros;
+pub(crate) use overload::FLOOD_IN_FLIGHT_MAX;
+pub use overload::{Breaker, Contrast, Flood, FloodClass, Limits};
 pub use scale::{Scale, Script};
 pub use target::{NoTarget, Target};
 
@@ -64,6 +67,15 @@ pub struct Scenario {
     /// What is simulated of eventual mode at scale beside it, where a few nodes show nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scale: Option<Scale>,
+    /// How the nodes hold classes of calls apart; none: as they do by default, enforcing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<Limits>,
+    /// Calls of one class in great number beside the load.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flood: Option<Flood>,
+    /// What it is played with and without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contrast: Option<Contrast>,
 }
 
 /// Why a scenario cannot be run.
@@ -145,6 +157,9 @@ impl Scenario {
             floor_rate,
             snapshot_entries: None,
             scale: None,
+            limits: None,
+            flood: None,
+            contrast: None,
         })
     }
 
@@ -165,7 +180,7 @@ impl Scenario {
     #[must_use]
     pub fn with_faults(&self, faults: Vec<Fault>) -> Self {
         Self {
-            phases: file::phases(&faults, self.duration_us()),
+            phases: file::phases(&faults, self.flood.as_ref(), self.duration_us()),
             faults,
             ..self.clone()
         }
@@ -194,6 +209,52 @@ impl Scenario {
             .iter()
             .position(|&(_, end)| due_us < end)
             .unwrap_or(last)
+    }
+
+    /// Why the simulator can't play it; none = it can.
+    pub fn real_only(&self) -> Option<&'static str> {
+        let cut = |fault: &Fault| matches!(fault.kind, FaultKind::CutClients { .. });
+        if self.flood.is_some() {
+            return Some(
+                "a flood needs real processes: the simulator's nodes have no load of their own",
+            );
+        }
+        if self.limits.is_some() || self.contrast == Some(Contrast::Limits) {
+            return Some("the simulator's nodes have no limits of classes");
+        }
+        if self.workload.breaker.is_some() || self.contrast == Some(Contrast::Breaker) {
+            return Some("the simulator's clients have no circuit breaker");
+        }
+        self.faults
+            .iter()
+            .any(cut)
+            .then_some("the simulator's clients are at their node: nothing is between them to cut")
+    }
+
+    /// Why it says nothing about another's cluster; none = it can be played on one.
+    pub(crate) fn ours_only(&self) -> Option<&'static str> {
+        let ours = self.limits.is_some() || self.workload.breaker.is_some();
+        let ours = ours || self.flood.is_some() || self.contrast.is_some();
+        ours.then_some("floods, limits and breakers are those of our own nodes and clients")
+    }
+
+    /// Whether something must stand between real nodes and their clients.
+    pub(crate) fn needs_fronts(&self) -> bool {
+        let cut = |fault: &Fault| matches!(fault.kind, FaultKind::CutClients { .. });
+        let roaming = self.workload.breaker.is_some() || self.contrast == Some(Contrast::Breaker);
+        roaming || self.faults.iter().any(cut)
+    }
+
+    /// From when until when something is wrong, from time zero of the workload: the faults and the flood together.
+    pub fn trouble_us(&self) -> Option<(u64, u64)> {
+        let faults = self
+            .faults
+            .iter()
+            .map(|fault| (fault.start_us, fault.end_us));
+        let flood = self.flood.iter().map(|flood| (flood.at.0, flood.end_us()));
+        faults
+            .chain(flood)
+            .reduce(|all, one| (all.0.min(one.0), all.1.max(one.1)))
     }
 
     /// Every node's id.

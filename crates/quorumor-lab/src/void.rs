@@ -33,6 +33,8 @@ pub enum VoidReason {
         /// What is missing.
         missing: String,
     },
+    /// No call of the flood was answered or turned away.
+    NoFlood,
     /// Nobody measured whether the lab itself was late.
     LagNotMeasured,
     /// The lab was starved: it slept too long.
@@ -61,6 +63,9 @@ impl VoidReason {
             }
             Self::FaultNeverBit { fault, missing } => {
                 format!("fault {} never bit: {missing}", fault + 1)
+            }
+            Self::NoFlood => {
+                "the flood never came: none of its calls was answered or turned away".to_owned()
             }
             Self::LagNotMeasured => "nobody measured whether the lab itself was late".to_owned(),
             Self::LabOverslept { p99_us, max_us } => format!(
@@ -102,9 +107,8 @@ pub fn reasons(history: &History) -> Vec<VoidReason> {
 fn traffic(history: &History) -> Option<VoidReason> {
     let scenario = &history.header.scenario;
     let before_us = scenario
-        .faults
-        .first()
-        .map_or(scenario.duration_us(), |fault| fault.start_us);
+        .trouble_us()
+        .map_or(scenario.duration_us(), |(from_us, _)| from_us);
     let ok = dues(history)
         .iter()
         .filter(|due| due.due_us < before_us && due.fared == Fared::Ok)
@@ -151,6 +155,7 @@ fn missing(history: &History, fault: u32, action: FaultAction) -> Option<&'stati
         | FaultAction::DiskError
         | FaultAction::ClockJump
         | FaultAction::ClockDrift
+        | FaultAction::CutClients
         | FaultAction::Replace
         | FaultAction::Join => hits_missing(history, fault, action),
     }

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::history::{Action, Cas, ClientId, Level, Mode, NodeId};
 use crate::rng::{self, Purpose};
+use crate::scenario::Breaker;
 
 /// How many processes may share a key: the search for a linear order is exponential in those that overlap.
 pub const PROCESSES_PER_KEY: u32 = 10;
@@ -63,6 +64,8 @@ pub struct Riders {
     pub counters: u32,
     /// Service instances that register, are kept alive, and vanish without a word.
     pub services: u32,
+    /// Holders of one lease for the whole run, who try again at once when it isn't kept alive.
+    pub keepers: u32,
 }
 
 /// The load.
@@ -96,6 +99,10 @@ pub struct Workload {
     /// How many times a write whose outcome is unknown is sent again; in strong mode under its number in a session, so that it is
     /// applied once. Its history is one operation.
     pub retries: u32,
+    /// Real processes only. None: a client is at one node. Else it knows every node, starts at any, and goes elsewhere and tries again
+    /// as the product's client does by default, with or without its circuit breaker.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub breaker: Option<Breaker>,
     /// Who rides along.
     pub riders: Riders,
     /// The deadline of each operation.
@@ -138,6 +145,7 @@ impl Default for Workload {
             read_level: None,
             acks: 0,
             retries: 0,
+            breaker: None,
             riders: Riders::default(),
             timeout_us: 1_000_000,
         }
@@ -163,6 +171,7 @@ impl Workload {
                 lockers: 2,
                 counters: 0,
                 services: 0,
+                keepers: 0,
             },
             ..Self::default()
         }
@@ -194,6 +203,7 @@ impl Workload {
             ("lockers", riders.lockers.into(), 0, 100),
             ("counters", riders.counters.into(), 0, 100),
             ("services", riders.services.into(), 0, 100),
+            ("keepers", riders.keepers.into(), 0, 100),
         ];
         for (name, value, least, most) in limits {
             if !(least..=most).contains(&value) {
@@ -201,6 +211,10 @@ impl Workload {
                     "workload: `{name}` is {value}: {least} to {most} are allowed"
                 ));
             }
+        }
+        if self.breaker.is_some() && self.retries > 0 {
+            let what = "clients with a `breaker` send again by themselves";
+            return Err(format!("workload: {what}: leave `retries` out"));
         }
         let parts = [mix.put, mix.delete, mix.cas, mix.add, mix.list];
         let sum: u64 = parts.into_iter().map(u64::from).sum();

@@ -11,7 +11,7 @@ use crate::scenario::Scenario;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Band {
-    /// Its place in the schedule, from 0.
+    /// Its place in the schedule, from 0; a flood is behind all faults.
     pub fault: u32,
     /// When it was asked for, in microseconds.
     pub asked_us: u64,
@@ -21,7 +21,7 @@ pub struct Band {
     pub heal_us: u64,
     /// Until when it was in force, in microseconds.
     pub to_us: u64,
-    /// The nodes that it was aimed at.
+    /// The nodes that it was aimed at; of a flood none, since it comes to all.
     pub nodes: Vec<NodeId>,
     /// What happened to whom, in a few words.
     pub label: String,
@@ -45,7 +45,7 @@ pub fn nodes_text(nodes: &[NodeId]) -> String {
     }
 }
 
-/// The faults that came into force, in order of that. One that was never healed holds until the end.
+/// The faults that came into force, and the flood, in order of that. One that was never healed holds until the end.
 pub(super) fn bands(history: &History, scenario: &Scenario) -> Vec<Band> {
     let since_start = |at_us: u64| at_us.saturating_sub(history.header.start_us);
     let step = |fault: u32, step: FaultStep| {
@@ -70,6 +70,15 @@ pub(super) fn bands(history: &History, scenario: &Scenario) -> Vec<Band> {
             }
         })
         .collect();
+    bands.extend(scenario.flood.iter().map(|flood| Band {
+        fault: scenario.faults.len() as u32,
+        asked_us: flood.at.0,
+        from_us: flood.at.0,
+        heal_us: flood.end_us(),
+        to_us: flood.end_us(),
+        nodes: Vec::new(),
+        label: flood.words(),
+    }));
     bands.sort_by_key(|band| (band.from_us, band.fault));
     bands
 }

@@ -228,3 +228,29 @@ pub fn recovery_us(dues: &[Due], from_us: u64, duration_us: u64) -> Option<u64> 
     };
     (0..=last).find(good).map(|window| window * WINDOW_US)
 }
+
+/// From `from_us` until all is well for good: the start of the first second from which on, at live nodes, at least 99 % of the operations
+/// of every second until the end of the run were answered; none = the last second isn't good. Unlike [`recovery_us`] it isn't taken in
+/// by a good second before a trouble that comes slowly, such as a queue that fills up.
+pub fn well_for_good_us(dues: &[Due], from_us: u64, duration_us: u64) -> Option<u64> {
+    let span_us = duration_us.saturating_sub(from_us);
+    let count = (span_us / WINDOW_US) as usize;
+    let mut windows = vec![Counts::default(); count];
+    for due in dues.iter().filter(|due| due.live && due.due_us >= from_us) {
+        if let Some(window) = windows.get_mut(((due.due_us - from_us) / WINDOW_US) as usize) {
+            window.add(due.fared);
+        }
+    }
+    let good = |second: &[Counts]| {
+        let (ok, total) = second.iter().fold((0, 0), |(ok, total), counts| {
+            (ok + counts.ok, total + counts.total())
+        });
+        ok * 100 >= total * 99
+    };
+    let seconds = windows.windows((GOOD_US / WINDOW_US) as usize).enumerate();
+    let well = seconds.rev().take_while(|(_, second)| good(second));
+    well.last().map(|(start, _)| start as u64 * WINDOW_US)
+}
+
+#[cfg(test)]
+mod tests;

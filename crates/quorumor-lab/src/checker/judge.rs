@@ -12,8 +12,8 @@ use super::session::{self, Sessions};
 use super::set::{self, Sets};
 use super::staleness::{self, Stalenesses};
 use super::{
-    Finding, lease, ledger, lock, monotonic_writes, phantom, refusal, resurrection, revisions,
-    watch, writes_follow_reads,
+    Finding, kept, lease, ledger, lock, monotonic_writes, phantom, refusal, resurrection,
+    revisions, watch, writes_follow_reads,
 };
 use crate::history::{History, Mode};
 
@@ -72,6 +72,7 @@ pub fn judge_reads(history: &History, reads: Reads) -> Judged {
     findings.push(stale.finding.clone());
     findings.extend(watch::check(history));
     findings.extend(lease::check(history));
+    findings.extend(kept::check(history));
     findings.extend(lock::check(history));
     findings.extend(refusal::check(history));
     findings.extend(

@@ -371,7 +371,7 @@ impl<'a> Judge<'a> {
             let (Action::KeepAlive, Some(ret)) = (&op.invoke.action, &op.ret) else {
                 continue;
             };
-            let missed = ret.reason.as_deref() == Some("LEASE_NOT_FOUND");
+            let missed = ret.is_lease_gone();
             let lease = op
                 .invoke
                 .lease

@@ -5,7 +5,7 @@ use crate::checker::linearizable::Reads;
 use crate::etcd;
 use crate::history::{Level, Mode, World};
 use crate::report::Column;
-use crate::scenario::Scenario;
+use crate::scenario::{Breaker, Contrast, Limits, Scenario};
 
 /// Which system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +41,31 @@ impl System {
     }
 }
 
+/// Which side of a scenario's contrast.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Side {
+    /// There is none: the scenario as it is written.
+    #[default]
+    Whole,
+    /// With what is contrasted.
+    With(Contrast),
+    /// Without it.
+    Without(Contrast),
+}
+
+impl Side {
+    /// As a part of a label.
+    const fn words(self) -> Option<&'static str> {
+        match self {
+            Self::Whole => None,
+            Self::With(Contrast::Breaker) => Some("breaker on"),
+            Self::Without(Contrast::Breaker) => Some("breaker off"),
+            Self::With(Contrast::Limits) => Some("limits enforcing"),
+            Self::Without(Contrast::Limits) => Some("limits disabled"),
+        }
+    }
+}
+
 /// A system in a world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Contender {
@@ -48,16 +73,44 @@ pub struct Contender {
     pub system: System,
     /// Where it runs.
     pub world: World,
+    /// With or without what the scenario contrasts.
+    pub side: Side,
 }
 
 impl Contender {
+    /// A system in a world, playing scenarios as they are written.
+    pub const fn new(system: System, world: World) -> Self {
+        Self {
+            system,
+            world,
+            side: Side::Whole,
+        }
+    }
+
+    /// The sides that it takes in a scenario: itself, or both where there is a contrast that it can play, one after the other.
+    pub(super) fn sides(self, scenario: &Scenario) -> Vec<Self> {
+        let side = |side| Self { side, ..self };
+        let plays = self.world == World::Cluster && self.system.mode().is_some();
+        match scenario.contrast.filter(|_| plays) {
+            Some(contrast) => vec![side(Side::With(contrast)), side(Side::Without(contrast))],
+            None => vec![self],
+        }
+    }
+
+    fn name(self) -> String {
+        let name = self.system.name();
+        self.side
+            .words()
+            .map_or(name.to_owned(), |side| format!("{name}, {side}"))
+    }
+
     /// What people call it when both worlds are shown.
     pub fn label(self) -> String {
         let world = match self.world {
             World::Cluster => "real processes",
             World::Simulated => "simulated",
         };
-        format!("{}, {world}", self.system.name())
+        format!("{}, {world}", self.name())
     }
 
     /// The same as a part of file names.
@@ -66,7 +119,8 @@ impl Contender {
             World::Cluster => "real",
             World::Simulated => "simulated",
         };
-        format!("{}-{world}", self.system.name().replace(' ', "-"))
+        let name = self.name().replace(", ", "-").replace(' ', "-");
+        format!("{name}-{world}")
     }
 
     /// How its reads are judged.
@@ -94,15 +148,31 @@ impl Contender {
             System::Etcd => scenario.workload.read_level = Some(Level::Linearizable),
             System::EtcdSerializable => scenario.workload.read_level = Some(Level::Local),
         }
+        match self.side {
+            Side::Whole => {}
+            Side::With(Contrast::Breaker) => scenario.workload.breaker = Some(Breaker::On),
+            Side::Without(Contrast::Breaker) => scenario.workload.breaker = Some(Breaker::Off),
+            Side::With(Contrast::Limits) => scenario.limits = Some(Limits::Enforcing),
+            Side::Without(Contrast::Limits) => scenario.limits = Some(Limits::Disabled),
+        }
         scenario
     }
 
     /// What its column is called beside `all`.
     pub(super) fn shown(self, all: &[Self]) -> String {
         if all.iter().all(|other| other.world == self.world) {
-            self.system.name().to_owned()
+            self.name()
         } else {
             self.label()
+        }
+    }
+
+    /// The same without its side, if it is the side with what is contrasted.
+    pub(super) fn both(self) -> Option<(Self, Self)> {
+        let side = |side| Self { side, ..self };
+        match self.side {
+            Side::With(contrast) => Some((side(Side::Whole), side(Side::Without(contrast)))),
+            Side::Whole | Side::Without(_) => None,
         }
     }
 

@@ -56,6 +56,9 @@ pub(super) fn refusal(kind: &FaultKind, nodes: u32) -> Option<&'static str> {
         FaultKind::ClockJump { .. } | FaultKind::ClockDrift { .. } => {
             Some("the lab's faulty clock is only in its own nodes")
         }
+        FaultKind::CutClients { .. } => {
+            Some("nothing that could be cut is between the lab's clients and etcd")
+        }
         FaultKind::Replace { .. } => Some("the lab doesn't change etcd's membership"),
     }
 }
@@ -124,6 +127,7 @@ impl Nemesis {
             | FaultKind::DiskError { .. }
             | FaultKind::ClockJump { .. }
             | FaultKind::ClockDrift { .. }
+            | FaultKind::CutClients { .. }
             | FaultKind::Replace { .. } => bail!("{:?} can't be carried out here", hit.fault.kind),
         }
     }

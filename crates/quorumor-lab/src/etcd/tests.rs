@@ -268,6 +268,7 @@ fn missing(history: &History) -> Vec<void::VoidReason> {
     let mut reasons = void::reasons(history);
     reasons.retain(|reason| match reason {
         void::VoidReason::Incomplete
+        | void::VoidReason::NoFlood
         | void::VoidReason::TooLittleTraffic { .. }
         | void::VoidReason::FaultNeverBit { .. }
         | void::VoidReason::LagNotMeasured => true,

@@ -48,6 +48,8 @@ pub enum FaultAction {
     ClockJump,
     /// The clocks run at another rate.
     ClockDrift,
+    /// Nothing passes between the named nodes and their clients.
+    CutClients,
     /// The node is removed as a member, and another takes its place.
     Replace,
     /// New members come.
@@ -77,6 +79,7 @@ impl FaultAction {
             Self::DiskError => "with a broken disk",
             Self::ClockJump => "with a clock that jumped",
             Self::ClockDrift => "with a clock that drifts",
+            Self::CutClients => "cut off from clients",
             Self::Replace => "replaced",
             Self::Join => "joining",
         }
@@ -100,6 +103,7 @@ impl FaultAction {
             | Self::DiskError
             | Self::ClockJump
             | Self::ClockDrift
+            | Self::CutClients
             | Self::Replace
             | Self::Join => false,
         }

@@ -16,7 +16,7 @@ use crate::scenario::Scenario;
 /// The `format` of every header.
 pub const FORMAT_NAME: &str = "quorumor-history";
 /// The version of this format; another version is refused by the reader.
-pub const FORMAT_VERSION: u32 = 2;
+pub const FORMAT_VERSION: u32 = 3;
 
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident, $inner:ty, $prefix:literal) => {
@@ -496,6 +496,11 @@ impl Return {
             node: None,
             attempts: 1,
         }
+    }
+
+    /// True if it says that a lease isn't there.
+    pub fn is_lease_gone(&self) -> bool {
+        self.reason.as_deref() == Some("LEASE_NOT_FOUND")
     }
 
     /// True if it answers a delete that found no entry and left no tombstone: it only saw that the key was absent.

@@ -161,13 +161,13 @@ fn errors_name_the_line() {
         error_of(&with(&[lines[1], &early])),
         "line 3: op 1 returns before it was invoked"
     );
-    let other = lines[0].replace("\"version\":2,", "\"version\":9,");
+    let other = lines[0].replace("\"version\":3,", "\"version\":9,");
     assert!(error_of(&format!("{other}\n")).contains("version 9 is not"));
 }
 
 #[test]
 fn what_no_run_can_have_is_refused_before_it_is_judged() {
-    let header = r#"{"header":{"format":"quorumor-history","version":2,"system":"other"}}"#;
+    let header = r#"{"header":{"format":"quorumor-history","version":3,"system":"other"}}"#;
     let cas = r#"{"inv":{"op":1,"process":1,"key":"k","action":{"cas":{"value":"a"}},"at_us":1}}"#;
     let never = u64::MAX;
     for (lines, expected) in [

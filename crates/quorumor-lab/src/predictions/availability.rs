@@ -78,6 +78,7 @@ impl Effect {
             | FaultKind::DiskError { .. }
             | FaultKind::ClockJump { .. }
             | FaultKind::ClockDrift { .. }
+            | FaultKind::CutClients { .. }
             | FaultKind::Replace { .. } => None,
         }
     }

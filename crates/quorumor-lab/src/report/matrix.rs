@@ -54,7 +54,38 @@ impl Cell {
             headline: headline(column),
             page: page.to_owned(),
         };
-        comparison.columns.iter().map(cell).collect()
+        let is_side = |column: &&Column| {
+            let mut differences = comparison.differences.iter();
+            differences.any(|difference| {
+                difference.with == column.label || difference.without == column.label
+            })
+        };
+        let columns = comparison.columns.iter();
+        let whole = columns.filter(|column| !is_side(column)).map(cell);
+        let labelled = |label: &str| {
+            let column = comparison
+                .columns
+                .iter()
+                .find(|column| column.label == label);
+            column.map(cell)
+        };
+        // Both sides of a contrast share a cell: the column is their system's.
+        let both = comparison.differences.iter().filter_map(|difference| {
+            let (with, without) = (labelled(&difference.with)?, labelled(&difference.without)?);
+            Some(Self {
+                column: system(&difference.system, with.world),
+                verdict: with.verdict.max(without.verdict),
+                void: [with.void, without.void].concat(),
+                headline: format!(
+                    "with {}: {}; without: {}",
+                    difference.contrast.words(),
+                    with.headline,
+                    without.headline
+                ),
+                ..with
+            })
+        });
+        whole.chain(both).collect()
     }
 }
 

@@ -8,7 +8,7 @@ use super::html::{Escaped, element, text};
 use super::sentences::{Told, told, verdict_sentence};
 use super::table::subtitle;
 use super::words::capital;
-use super::{Column, Comparison, Judgement, curves, evidence, figures, strips, views};
+use super::{Column, Comparison, Judgement, curves, difference, evidence, figures, strips, views};
 
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
@@ -23,6 +23,7 @@ pub fn render_html(comparison: &Comparison) -> String {
     let sections = [
         header(comparison),
         cards(comparison),
+        difference::render(&comparison.differences),
         meaning(comparison),
         format!(
             "<section id=\"figures\"><h2>Phase by phase</h2>{}</section>",
@@ -58,12 +59,13 @@ fn header(comparison: &Comparison) -> String {
     format!(
         "<header class=\"{}\"><p class=\"sub\">What consistency costs</p><h1><span aria-hidden=\"true\">{}</span> {}</h1>\
          <p class=\"sub\">{}: the same operations and the same faults for each column.</p>{notes}\
-         <nav aria-label=\"Parts of this report\"><a href=\"#meaning\">What happened</a> <a href=\"#figures\">Figures</a> \
+         <nav aria-label=\"Parts of this report\">{}<a href=\"#meaning\">What happened</a> <a href=\"#figures\">Figures</a> \
          <a href=\"#charts\">Charts</a> <a href=\"#evidence\">Evidence</a></nav></header>",
         class(worst),
         worst.symbol(),
         Escaped(&verdict_sentence(comparison)),
-        Escaped(&subtitle(comparison))
+        Escaped(&subtitle(comparison)),
+        difference::link(&comparison.differences)
     )
 }
 

@@ -334,7 +334,9 @@ fn end_clause(column: &Column) -> String {
             count(listed)
         ));
     }
-    let healed = runs.iter().any(|run| !run.bands.is_empty());
+    // After a flood alone nobody looks: it keeps no node from being told.
+    let mut bands = runs.iter().flat_map(|run| &run.bands);
+    let healed = bands.any(|band| !band.nodes.is_empty());
     let slowest = runs
         .iter()
         .map(|run| run.converge_us)

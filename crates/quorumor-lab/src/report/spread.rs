@@ -53,7 +53,7 @@ pub(super) enum Unit {
 }
 
 impl Unit {
-    fn text(self, value: f64) -> String {
+    pub(super) fn text(self, value: f64) -> String {
         match self {
             Self::Count => count(value.round() as u64),
             Self::Percent => format!("{value:.1} %"),

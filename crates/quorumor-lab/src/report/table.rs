@@ -9,7 +9,7 @@ use super::column::world_words;
 use super::sentences::{sentences, verdict_sentence};
 use super::spread::{Spread, Unit};
 use super::words::{recovery, span};
-use super::{Column, Comparison};
+use super::{Column, Comparison, Difference};
 use crate::analyse::{PhaseFigures, Recovery, RunResult};
 use crate::checker::Verdict;
 use crate::checker::availability::Counts;
@@ -47,6 +47,9 @@ pub fn render_table(comparison: &Comparison) -> String {
     }
     let mut text = format!("{}\n{table}\n", subtitle(comparison));
     text.push_str(&verdicts(comparison));
+    for difference in &comparison.differences {
+        text.push_str(&both_sides(difference));
+    }
     text.push_str(&footnotes(comparison));
     for column in &comparison.columns {
         column
@@ -62,6 +65,23 @@ pub fn render_table(comparison: &Comparison) -> String {
     }
     text.push_str(&format!("\nAgain: {}\n", comparison.command));
     text
+}
+
+/// With and without, and what that changed.
+fn both_sides(difference: &Difference) -> String {
+    let mut table = Table::new();
+    table
+        .load_style(presets::UTF8_HORIZONTAL_ONLY)
+        .set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(["", "with", "without", "difference"]);
+    for cells in difference.cells() {
+        table.add_row(cells);
+    }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 1));
+    }
+    let sentence = wrap(&difference.sentence());
+    format!("\n{}\n{table}\n{sentence}\n", wrap(&difference.title()))
 }
 
 /// What was run, in one line.

@@ -3,7 +3,7 @@
 use super::Scenario;
 
 /// Their files.
-const FILES: [&str; 51] = [
+const FILES: [&str; 54] = [
     include_str!("../../scenarios/steady.toml"),
     include_str!("../../scenarios/hot-key.toml"),
     include_str!("../../scenarios/compare-and-set.toml"),
@@ -51,6 +51,9 @@ const FILES: [&str; 51] = [
     include_str!("../../scenarios/no-tokens.toml"),
     include_str!("../../scenarios/acked-writes.toml"),
     include_str!("../../scenarios/closed-loop.toml"),
+    include_str!("../../scenarios/failing-node.toml"),
+    include_str!("../../scenarios/flood-writes.toml"),
+    include_str!("../../scenarios/flood-reads.toml"),
     include_str!("../../scenarios/service-churn.toml"),
     include_str!("../../scenarios/mass-join.toml"),
     include_str!("../../scenarios/mass-crash.toml"),

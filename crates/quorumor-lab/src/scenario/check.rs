@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 
 use quorumor_core::limits::VOTERS_MAX;
 
-use super::{Fault, FaultKind, Micros, Scenario, Target};
+use super::{Breaker, Contrast, Fault, FaultKind, Limits, Micros, Scenario, Target};
 
 /// What strong mode runs with at most; eventual mode gets as many.
 const NODES_MAX: u32 = VOTERS_MAX as u32;
@@ -70,7 +70,35 @@ pub(super) fn scenario(scenario: &Scenario) -> Result<(), String> {
             .check(scenario.seed)
             .map_err(|why| format!("[scale]: {why}"))?;
     }
+    if let Some(flood) = &scenario.flood {
+        let checked = flood.check(Micros(scenario.duration_us()));
+        checked.map_err(|why| format!("[flood]: {why}"))?;
+    }
+    contrast(scenario)?;
     scenario.workload.check(scenario.duration_us())
+}
+
+/// What is switched off in the other column must be on in the file, and there must be something that it helps against.
+fn contrast(scenario: &Scenario) -> Result<(), String> {
+    let Some(contrast) = scenario.contrast else {
+        return Ok(());
+    };
+    if scenario.trouble_us().is_none() {
+        return Err(
+            "`contrast` needs a fault or a [flood] that it makes a difference to".to_owned(),
+        );
+    }
+    let off = match contrast {
+        Contrast::Breaker => scenario.workload.breaker == Some(Breaker::Off),
+        Contrast::Limits => scenario.limits == Some(Limits::Disabled),
+    };
+    if off {
+        let words = contrast.words();
+        return Err(format!(
+            "`contrast` is of {words}, which the file switches off: leave it out"
+        ));
+    }
+    Ok(())
 }
 
 /// What is wrong with one fault, and what is allowed. `duration` is the scenario's.

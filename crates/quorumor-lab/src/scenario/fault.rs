@@ -137,6 +137,11 @@ pub enum FaultKind {
         /// By so many millionths; 10,000 is one in a hundred too fast.
         by_ppm: i64,
     },
+    /// Nothing passes between these nodes and their clients, though connections are accepted; their peers notice nothing.
+    CutClients {
+        /// Whose.
+        on: Target,
+    },
     /// Strong: the node is replaced as a member by a new one. Eventual: it leaves, and a new one joins.
     Replace {
         /// Whom; of several the first.
@@ -167,6 +172,7 @@ impl FaultKind {
             Self::DiskError { .. } => FaultAction::DiskError,
             Self::ClockJump { .. } => FaultAction::ClockJump,
             Self::ClockDrift { .. } => FaultAction::ClockDrift,
+            Self::CutClients { .. } => FaultAction::CutClients,
             Self::Replace { .. } => FaultAction::Replace,
         }
     }
@@ -185,6 +191,7 @@ impl FaultKind {
             | Self::Weather { on, .. }
             | Self::SlowDisk { on, .. }
             | Self::FullDisk { on }
+            | Self::CutClients { on }
             | Self::DiskError { on }
             | Self::ClockJump { on, .. }
             | Self::ClockDrift { on, .. }

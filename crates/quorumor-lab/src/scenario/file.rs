@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Fault, FaultKind, Micros, Phase, Scale, Scenario, check};
+use super::{Contrast, Fault, FaultKind, Flood, Limits, Micros, Phase, Scale, Scenario, check};
 use crate::workload::Workload;
 
 /// Why a text is no scenario.
@@ -43,10 +43,16 @@ struct File {
     floor_rate: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     snapshot_entries: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    limits: Option<Limits>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    contrast: Option<Contrast>,
     #[serde(default = "Workload::usual")]
     workload: Workload,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     scale: Option<Scale>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    flood: Option<Flood>,
     #[serde(default, rename = "fault")]
     faults: Vec<toml::Table>,
 }
@@ -82,7 +88,7 @@ pub(super) fn parse(text: &str) -> Result<Scenario, FileError> {
         .floor_rate
         .unwrap_or_else(|| (file.workload.rate / 2).min(50));
     let scenario = Scenario {
-        phases: phases(&faults, file.duration.0),
+        phases: phases(&faults, file.flood.as_ref(), file.duration.0),
         name: file.name,
         teaches: file.teaches,
         seed: file.seed,
@@ -93,6 +99,9 @@ pub(super) fn parse(text: &str) -> Result<Scenario, FileError> {
         floor_rate,
         snapshot_entries: file.snapshot_entries,
         scale: file.scale,
+        limits: file.limits,
+        flood: file.flood,
+        contrast: file.contrast,
     };
     check::scenario(&scenario).map_err(FileError::Senseless)?;
     Ok(scenario)
@@ -119,6 +128,9 @@ pub(super) fn render(scenario: &Scenario) -> String {
         snapshot_entries: scenario.snapshot_entries,
         workload: scenario.workload,
         scale: scenario.scale.clone(),
+        limits: scenario.limits,
+        flood: scenario.flood,
+        contrast: scenario.contrast,
         faults: scenario.faults.iter().map(fault).collect(),
     };
     toml::to_string(&file).expect("a scenario is of plain values")
@@ -148,12 +160,17 @@ fn fault(mut table: toml::Table) -> Result<Fault, String> {
     })
 }
 
-/// A phase for each stretch in which the same faults hold, named by them; stretches shorter than a second go with the next.
-pub(super) fn phases(faults: &[Fault], duration_us: u64) -> Vec<Phase> {
+/// A phase for each stretch in which the same faults hold, and the flood, named by them; stretches shorter than a second go with the next.
+pub(super) fn phases(faults: &[Fault], flood: Option<&Flood>, duration_us: u64) -> Vec<Phase> {
     const SHORT_US: u64 = 1_000_000;
     let mut edges: Vec<u64> = faults
         .iter()
         .flat_map(|fault| [fault.start_us, fault.end_us])
+        .chain(
+            flood
+                .into_iter()
+                .flat_map(|flood| [flood.at.0, flood.end_us()]),
+        )
         .filter(|&edge| edge < duration_us)
         .chain([0])
         .collect();
@@ -168,7 +185,7 @@ pub(super) fn phases(faults: &[Fault], duration_us: u64) -> Vec<Phase> {
             continue;
         }
         // What holds at the end of the stretch: at its start a short one may have gone before.
-        let name = name(faults, edge.max(from_us));
+        let name = name(faults, flood, edge.max(from_us));
         let duration_us = end_us - from_us;
         match phases.last_mut().filter(|last| last.name == name) {
             Some(last) => last.duration_us += duration_us,
@@ -179,7 +196,7 @@ pub(super) fn phases(faults: &[Fault], duration_us: u64) -> Vec<Phase> {
     phases
 }
 
-fn name(faults: &[Fault], at_us: u64) -> String {
+fn name(faults: &[Fault], flood: Option<&Flood>, at_us: u64) -> String {
     let holds = |fault: &&Fault| (fault.start_us..fault.end_us).contains(&at_us);
     let mut words: Vec<String> = faults
         .iter()
@@ -187,7 +204,10 @@ fn name(faults: &[Fault], at_us: u64) -> String {
         .map(|fault| format!("{} {}", fault.kind.target(), fault.kind.action().words()))
         .collect();
     words.dedup();
-    let over = faults.iter().any(|fault| fault.end_us <= at_us);
+    let floods = flood.filter(|flood| (flood.at.0..flood.end_us()).contains(&at_us));
+    words.extend(floods.map(Flood::words));
+    let over = faults.iter().any(|fault| fault.end_us <= at_us)
+        || flood.is_some_and(|flood| flood.end_us() <= at_us);
     match (words.is_empty(), over) {
         (false, _) => words.join(", "),
         (true, true) => "healed".to_owned(),

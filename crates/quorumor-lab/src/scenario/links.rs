@@ -48,6 +48,7 @@ pub fn held_links(kind: &FaultKind, nodes: &[NodeId], all: &[NodeId]) -> Vec<Lin
         | FaultKind::DiskError { .. }
         | FaultKind::ClockJump { .. }
         | FaultKind::ClockDrift { .. }
+        | FaultKind::CutClients { .. }
         | FaultKind::Replace { .. } => Vec::new(),
     }
 }

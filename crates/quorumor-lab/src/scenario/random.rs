@@ -31,13 +31,16 @@ pub fn scenario(seed: u64) -> Scenario {
         seed,
         nodes,
         workload,
-        phases: file::phases(&faults, DURATION_US),
+        phases: file::phases(&faults, None, DURATION_US),
         faults,
         election_timeout_ms: 1_250,
         // Whatever the faults leave of the load is judged.
         floor_rate: 0,
         snapshot_entries: None,
         scale: None,
+        limits: None,
+        flood: None,
+        contrast: None,
     }
 }
 
@@ -87,6 +90,7 @@ fn workload(rng: &mut ChaCha8Rng) -> Workload {
             lockers: few(rng, 3),
             counters: few(rng, 2),
             services: few(rng, 2),
+            keepers: 0,
         },
         ..usual
     }

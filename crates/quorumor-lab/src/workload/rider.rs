@@ -7,6 +7,7 @@
 //! Keys: `counter/N`, `lock/N`, `lease/N/K` and `svc/NAME/N` (`docs/history-format.md`).
 
 mod counter;
+mod keeper;
 mod lease;
 mod locker;
 mod service;
@@ -62,6 +63,7 @@ pub struct Rider {
 #[derive(Clone, Debug)]
 enum Job {
     Counter(counter::Counter),
+    Keeper(keeper::Keeper),
     Lease(lease::Holder),
     Locker(locker::Locker),
     Service(service::Service),
@@ -122,6 +124,7 @@ impl Rider {
             (riders.leases, Job::Lease(lease::Holder::default())),
             (riders.lockers, Job::Locker(locker::Locker::default())),
             (riders.services, Job::Service(service::Service::default())),
+            (riders.keepers, Job::Keeper(keeper::Keeper::default())),
         ];
         let numbered = kinds
             .into_iter()
@@ -151,6 +154,7 @@ impl Rider {
         let seat = &mut self.seat;
         match &mut self.job {
             Job::Counter(counter) => counter.next(seat, now_us),
+            Job::Keeper(keeper) => keeper.next(seat, now_us),
             Job::Lease(holder) => holder.next(seat, now_us),
             Job::Locker(locker) => locker.next(seat, now_us),
             Job::Service(service) => service.next(seat, now_us),
@@ -165,6 +169,7 @@ impl Rider {
         let seat = &mut self.seat;
         match &mut self.job {
             Job::Counter(counter) => counter.ended(seat, ret),
+            Job::Keeper(keeper) => keeper.ended(ret),
             Job::Lease(holder) => holder.ended(seat, ret),
             Job::Locker(locker) => locker.ended(seat, ret),
             Job::Service(service) => service.ended(seat, ret),

@@ -12,6 +12,8 @@ mod doors;
 mod executor;
 mod faults;
 mod finish;
+mod flood;
+mod fronts;
 mod hooks;
 pub(crate) mod lag;
 mod live;
@@ -40,6 +42,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 pub use live::Live;
 
+use crate::analyse::FloodCounts;
 use crate::history::{
     ClientId, Event, EventKind, Header, HistoryWriter, LabClock, Mode, NodeId, World,
 };
@@ -50,6 +53,7 @@ use caller::Caller;
 use executor::Ours;
 use faults::Nemesis;
 use finish::Auditor;
+use flood::Flooding;
 use numbers::Numbers;
 use observer::Observer;
 use processes::Cluster;
@@ -101,6 +105,15 @@ impl ClusterOptions {
     }
 }
 
+/// What a run leaves beside the history.
+#[derive(Clone, Debug, Default)]
+pub struct Ran {
+    /// What a person should know, such as nodes that ended by themselves.
+    pub notes: Vec<String>,
+    /// What became of the flood, if there was one.
+    pub flood: Option<FloodCounts>,
+}
+
 /// Says whether a mode's processes can suffer a scenario's faults.
 ///
 /// # Errors
@@ -119,8 +132,7 @@ pub fn can_carry_out(
 }
 
 /// Runs a scenario against a cluster of real processes and leaves its history at
-/// [`ClusterOptions::history_path`]. Gives back what a person should know beside it, such as nodes that ended by
-/// themselves. However it ends, no node is left running.
+/// [`ClusterOptions::history_path`]. However it ends, no node is left running.
 ///
 /// # Errors
 /// When the cluster can't be started, a fault can't be carried out, the history can't be written, or `interrupt`
@@ -130,7 +142,7 @@ pub async fn run(
     scenario: &Scenario,
     live: &Arc<Live>,
     interrupt: &CancellationToken,
-) -> Result<Vec<String>> {
+) -> Result<Ran> {
     can_carry_out(scenario, options.mode, options.links)?;
     let data = DataDir::create(&options.out, options.mode.name())?;
     let cluster = Arc::new(Cluster::prepare(options, scenario, &data.path).await?);
@@ -139,8 +151,8 @@ pub async fn run(
         () = interrupt.cancelled() => Err(anyhow!("interrupted")),
     };
     let killed = cluster.kill_all().await;
-    let notes = ran?;
-    killed.map(|()| notes)
+    let ran = ran?;
+    killed.map(|()| ran)
 }
 
 async fn run_on(
@@ -148,7 +160,7 @@ async fn run_on(
     options: &ClusterOptions,
     scenario: &Scenario,
     live: &Arc<Live>,
-) -> Result<Vec<String>> {
+) -> Result<Ran> {
     cluster.start(live).await?;
     cluster.wait_serving(live).await?;
     Run::new(options, scenario, Arc::clone(cluster), live)
@@ -192,7 +204,7 @@ impl Run {
         let mut header = Header::new(mode, World::Cluster, scenario.clone(), start_us);
         header.build = build;
         header.fsync = "fsync before every acknowledgement".to_owned();
-        header.config = settings(options.links, options.plant);
+        header.config = settings(options.links, options.plant, scenario.workload.breaker);
         let path = options.history_path();
         let history = HistoryWriter::create(&path, header)
             .with_context(|| format!("can't write `{}`", path.display()))?;
@@ -231,13 +243,14 @@ impl Run {
         })
     }
 
-    async fn carry_out(self) -> Result<Vec<String>> {
+    async fn carry_out(self) -> Result<Ran> {
         let (stop, load_over) = (CancellationToken::new(), CancellationToken::new());
         let observed = CancellationToken::new();
         let lag = spawn(lag::sample(self.history.clone(), self.clock, stop.clone()));
         let observer = Arc::clone(&self.observer);
         let observing = spawn(observer.run(Arc::clone(&self.cluster), observed.clone()));
         let watchers = self.watchers();
+        let flooding = self.flooding()?;
         let faults_and_polls = spawn(self.faults_then_polls(load_over.clone()));
         self.live.set_stage("load and faults");
         let loaded = load::load_and_ride(
@@ -254,6 +267,10 @@ impl Run {
         // The lab's lag says whether the load was sent in time; what comes after the load is not judged by it.
         stop.cancel();
         lag.await??;
+        let flood = match flooding {
+            Some(flooding) => Some(flooding.counted().await?),
+            None => None,
+        };
         self.live.set_stage("waiting until all nodes are equal");
         faults_and_polls.await??;
         self.auditor().finish(watchers, &self.live).await?;
@@ -269,7 +286,23 @@ impl Run {
             })?;
         }
         self.history.finish()?;
-        Ok(notes)
+        Ok(Ran { notes, flood })
+    }
+
+    fn flooding(&self) -> Result<Option<Flooding>> {
+        let Some(flood) = self.scenario.flood else {
+            return Ok(None);
+        };
+        let founders = self.cluster.founders.iter();
+        let endpoints = founders.filter_map(|&node| self.cluster.doors.endpoint(node));
+        let parts = flood::Parts {
+            flood,
+            mode: self.mode,
+            endpoints: endpoints.collect(),
+            clock: self.clock,
+            start_us: self.start_us,
+        };
+        Flooding::start(parts).map(Some)
     }
 
     fn watchers(&self) -> Watchers {

@@ -185,6 +185,50 @@ fn wild_values_are_refused_with_what_is_allowed() {
     assert!(name.to_string().contains("small letters"), "{name}");
 }
 
+#[test]
+fn a_flood_names_its_phase_and_what_could_show_nothing_of_it_is_refused() {
+    let flood = |more: &str| format!("[flood]\nat = \"5s\"\nlasts = \"10s\"\n{more}");
+    let scenario = with(&flood("class = \"write\"\nin_flight = 100")).unwrap();
+    let phases: Vec<&str> = scenario.phases.iter().map(|p| p.name.as_str()).collect();
+    assert_eq!(phases, ["steady", "flood of writes", "healed"]);
+    assert_eq!(scenario.trouble_us(), Some((5_000_000, 15_000_000)));
+    assert!(
+        scenario
+            .real_only()
+            .is_some_and(|why| why.contains("real processes"))
+    );
+    refused(
+        &flood("class = \"write\""),
+        &["[flood]", "either `in_flight` or `rate`"],
+    );
+    refused(
+        &flood("class = \"write\"\nrate = 1\nin_flight = 1"),
+        &["either"],
+    );
+    refused(&flood("class = \"write\"\nrate = 0"), &["1 to 100000"]);
+    refused(&flood("class = \"watch\"\nrate = 9"), &["stay open"]);
+    refused(
+        &flood("class = \"beat\"\nrate = 9"),
+        &["beat", "local_read"],
+    );
+    let late = "[flood]\nclass = \"write\"\nrate = 9\nat = \"15s\"\nlasts = \"9s\"";
+    refused(late, &["the scenario's 20s"]);
+}
+
+#[test]
+fn a_contrast_needs_something_to_help_against_and_is_on_in_the_file() {
+    let cut = "[[fault]]\nkind = \"cut-clients\"\non = \"leader\"\nat = \"5s\"\nlasts = \"9s\"";
+    let scenario = with(&format!("contrast = \"breaker\"\n{cut}")).unwrap();
+    assert!(scenario.real_only().is_some() && scenario.needs_fronts());
+    refused("contrast = \"limits\"", &["needs a fault or a [flood]"]);
+    refused(
+        &format!("contrast = \"limits\"\nlimits = \"disabled\"\n{cut}"),
+        &["the nodes' limits", "leave it out"],
+    );
+    refused("limits = \"some\"", &["enforcing", "disabled"]);
+    refused("[workload]\nbreaker = \"on\"\nretries = 2", &["`retries`"]);
+}
+
 // The documentation of the schema.
 
 const DOCUMENT: &str = include_str!("../../../../../docs/lab.md");

@@ -170,3 +170,48 @@ fn services_come_and_go_and_look_at_each_other() {
     let registered = calls.iter().filter(|(_, call)| call.action.is_write());
     assert!(lists.count() > 30 && registered.count() > 5);
 }
+
+#[test]
+fn keepers_hold_one_lease_try_again_soon_and_take_another_only_when_it_is_gone() {
+    let mut seat_of = Rider::all(
+        &Workload {
+            riders: Riders {
+                keepers: 1,
+                ..Riders::default()
+            },
+            ..Workload::default()
+        },
+        Mode::Strong,
+        3,
+        1,
+    );
+    let keeper = &mut seat_of[0];
+    let mut now_us = 0;
+    let mut step = |lease: Option<&str>, outcome: Outcome, reason: Option<&str>| {
+        let call = loop {
+            match keeper.next(now_us) {
+                Step::WaitUntil(at_us) => now_us = at_us,
+                Step::Call(call) => break call,
+                Step::Fence { .. } => panic!("a keeper guards nothing"),
+            }
+        };
+        let mut ret = Return::new(OpId(1), now_us, outcome);
+        ret.lease = lease.map(str::to_owned);
+        ret.reason = reason.map(str::to_owned);
+        keeper.ended(&ret);
+        (now_us / MS, call.action, call.lease)
+    };
+    let seven = || Some("7".to_owned());
+    let (_, granted, _) = step(Some("7"), Outcome::Ok, None);
+    assert!(matches!(granted, Action::Grant { .. }));
+    let (_, bound, lease) = step(None, Outcome::Ok, None);
+    assert!(bound.is_write() && lease == seven());
+    let kept = step(None, Outcome::Ok, None);
+    assert_eq!(kept, (1_000, Action::KeepAlive, seven()));
+    let refused = step(None, Outcome::Fail, Some("OVERLOADED"));
+    assert_eq!(refused, (2_000, Action::KeepAlive, seven()));
+    let gone = step(None, Outcome::Fail, Some("LEASE_NOT_FOUND"));
+    assert_eq!(gone, (2_150, Action::KeepAlive, seven()), "soon again");
+    let (_, another, _) = step(None, Outcome::Ok, None);
+    assert!(matches!(another, Action::Grant { .. }));
+}

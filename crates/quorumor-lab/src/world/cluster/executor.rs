@@ -1,6 +1,7 @@
 //! How a call is carried out on our own cluster, through the product's client.
 //!
-//! Not a retrying client. An operation is sent once, and once more only if the node said who leads and that it took
+//! Not a retrying client, unless the workload says that clients know every node: then the product's client tries again as it
+//! does by default. Else an operation is sent once, and once more only if the node said who leads and that it took
 //! nothing; so in both modes. Where the workload repeats writes, a strong one whose outcome is unknown is sent again, to the
 //! next node and under its number.
 
@@ -125,6 +126,10 @@ impl Ours {
         deadline: Instant,
     ) -> (Result<Answer, ClientError>, u32) {
         let result = self.attempt(invoke, node, deadline).await;
+        if self.doors.is_roaming() {
+            // The client has followed it by itself.
+            return (result, 1);
+        }
         match result.as_ref().err().and_then(redirect) {
             Some(leader) if leader != node && self.doors.endpoint(leader).is_some() => {
                 (self.attempt(invoke, leader, deadline).await, 2)

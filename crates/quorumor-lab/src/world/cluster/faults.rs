@@ -3,6 +3,7 @@
 //! Not a choice of faults (that is the scenario). Roles are resolved once, just before the fault. Faults overlap freely: what
 //! one does to a link, a process or a disk it does under its own number, and takes back alone. A file a family.
 
+mod clients;
 mod damage;
 mod hook;
 mod kill;
@@ -26,7 +27,7 @@ use crate::history::{
     Mode, NodeId,
 };
 use crate::network::LinkKind;
-use crate::scenario::{Fault, FaultKind, NotCarriedOut, Scenario};
+use crate::scenario::{Fault, FaultKind, FloodClass, NotCarriedOut, Scenario};
 use crate::workload::Plan;
 
 /// How long before a fault its target is looked for.
@@ -83,6 +84,12 @@ pub(super) fn can_carry_out(
     mode: Mode,
     links: LinkKind,
 ) -> Result<(), NotCarriedOut> {
+    if let (Some(flood), Mode::Eventual) = (&scenario.flood, mode)
+        && flood.class == FloodClass::LinearizableRead
+    {
+        let why = "eventual mode has no linearizable reads to flood it with";
+        return Err(NotCarriedOut(why.to_owned()));
+    }
     for (number, fault) in (1..).zip(&scenario.faults) {
         if let Some(why) = refusal(&fault.kind, mode, links) {
             return Err(NotCarriedOut(format!("fault {number}: {why}")));
@@ -160,6 +167,7 @@ impl Nemesis {
             FaultKind::DiskError { .. } => self.disk_error(&step).await,
             FaultKind::ClockJump { by_ms, .. } => self.hook(&step, Hook::jump(by_ms)).await,
             FaultKind::ClockDrift { by_ppm, .. } => self.hook(&step, Hook::drift(by_ppm)).await,
+            FaultKind::CutClients { .. } => self.cut_clients(&step).await,
             FaultKind::Replace { .. } => self.replace(&step).await,
         }
     }

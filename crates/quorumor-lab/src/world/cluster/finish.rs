@@ -14,12 +14,12 @@ use quorumor_core::KeyRange;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::core_mode;
 use super::live::Live;
 use super::observer::{Observer, admin};
 use super::outcome::{dot, final_entry, text};
 use super::processes::Cluster;
 use super::watchers::{self, Watchers};
+use super::{core_mode, flood};
 use crate::history::{
     DigestPoll, Dot, Event, EventKind, FinalState, HistoryWriter, LabClock, NodeId,
 };
@@ -231,14 +231,15 @@ impl Auditor {
         client.describe_with_digest(&endpoint).await.ok()
     }
 
-    /// Everything that the node itself holds, whatever others hold.
+    /// Everything that the node itself holds, whatever others hold, but for what the flood wrote.
     async fn entries(&self, node: NodeId) -> Option<Vec<Entry>> {
         let (client, _) = self.client(node)?;
         let mut query = ListQuery::new(KeyRange::all());
         let mut entries = Vec::new();
         loop {
             let page = client.list(&query).await.ok()?;
-            entries.extend(page.entries);
+            let judged = page.entries.into_iter();
+            entries.extend(judged.filter(|entry| !entry.key.as_str().starts_with(flood::PREFIX)));
             match page.next_page {
                 None => return Some(entries),
                 Some(next) => query.page = Some(next),

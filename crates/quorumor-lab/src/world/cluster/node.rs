@@ -17,6 +17,7 @@ use tokio::process::{Child, ChildStdout};
 
 use crate::guarded::{self, Lifeline};
 use crate::history::{Mode, NodeId};
+use crate::scenario::Limits;
 
 /// How long a node may take from its start to its ready line, on a busy machine.
 const READY_WITHIN: Duration = Duration::from_secs(30);
@@ -44,6 +45,8 @@ pub(super) struct Place<'a> {
     pub(super) join: Option<&'a str>,
     /// Strong: after how many entries it takes a snapshot, if the scenario says so.
     pub(super) snapshot_entries: Option<u64>,
+    /// How it holds classes of calls apart, if the scenario says so.
+    pub(super) limits: Option<Limits>,
     /// Where the lab says what its disk and clocks do wrong.
     pub(super) fault_file: Option<&'a Path>,
     /// Where this node dials and sends to reach each other one.
@@ -83,6 +86,9 @@ pub(super) fn flags(node: NodeId, place: &Place<'_>) -> Vec<String> {
     }
     if let (Mode::Strong, Some(entries)) = (place.mode, place.snapshot_entries) {
         flags.extend(["--snapshot-entries".to_owned(), entries.to_string()]);
+    }
+    if let Some(limits) = place.limits {
+        flags.extend(["--limits".to_owned(), limits.name().to_owned()]);
     }
     match (place.mode, place.join) {
         (Mode::Strong, Some(doors)) => {
@@ -312,6 +318,7 @@ mod tests {
             data_dir,
             join: None,
             snapshot_entries: None,
+            limits: None,
             fault_file: None,
             overrides,
             listen: ("127.0.0.1:0".to_owned(), "127.0.0.1:0".to_owned()),

@@ -17,6 +17,7 @@ use tokio::time::timeout;
 
 use super::ClusterOptions;
 use super::doors::Doors;
+use super::fronts::Fronts;
 use super::hooks::Hooks;
 use super::live::Live;
 use super::node::{NodeProcess, Recipe, Started};
@@ -79,11 +80,17 @@ impl Cluster {
         let hooks = Hooks::new(data_dir);
         let recipes = kitchen.founders(&links, &hooks)?;
         spares.reverse();
+        let fronts = if scenario.needs_fronts() {
+            Some(Fronts::spawn(&all, scenario.seed).await?)
+        } else {
+            None
+        };
+        let doors = Doors::behind(fronts, scenario.workload.breaker);
         Ok(Self {
             mode: options.mode,
             founders,
             links,
-            doors: Arc::new(Doors::default()),
+            doors: Arc::new(doors),
             hooks,
             kitchen,
             recipes: Mutex::new(recipes),
@@ -117,6 +124,12 @@ impl Cluster {
         self.links.node_up(node, process.ready.peer);
         self.doors.set(node, process.ready.endpoint.clone());
         self.at(node, |place| place.process = Some(process));
+    }
+
+    /// Nobody is there any more.
+    fn gone(&self, node: NodeId) {
+        self.links.node_down(node);
+        self.doors.close(node);
     }
 
     fn at<T>(&self, node: NodeId, look: impl FnOnce(&mut Place) -> T) -> T {
@@ -178,7 +191,7 @@ impl Cluster {
             place.process.take()
         });
         // First, so that nobody's reconnect is accepted on behalf of a dead node.
-        self.links.node_down(node);
+        self.gone(node);
         match process {
             Some(process) => process.kill().await,
             None => Ok(()),
@@ -247,7 +260,7 @@ impl Cluster {
     pub(super) async fn retire(&self, node: NodeId, why: &str) -> Result<()> {
         let _turn = self.turn(node).await?;
         self.exclude(node, why);
-        self.links.node_down(node);
+        self.gone(node);
         match self.at(node, |place| place.process.take()) {
             Some(process) => process.kill().await,
             None => Ok(()),
@@ -262,7 +275,7 @@ impl Cluster {
             return Ok(false);
         };
         let left = timeout(within, process.wait()).await;
-        self.links.node_down(node);
+        self.gone(node);
         match left {
             Ok(ended) => ended.map(|()| true),
             Err(_) => process.kill().await.map(|()| false),
@@ -318,7 +331,7 @@ impl Cluster {
             ended.is_some()
         });
         if ended {
-            self.links.node_down(node);
+            self.gone(node);
         }
         ended
     }
@@ -361,7 +374,7 @@ impl Cluster {
             process.begin_kill()?;
         }
         for (node, process) in running {
-            self.links.node_down(node);
+            self.gone(node);
             process.kill().await?;
         }
         Ok(())

@@ -15,7 +15,7 @@ use super::hooks::Hooks;
 use super::node::{self, Place, Recipe};
 use crate::history::{Mode, NodeId};
 use crate::network::Links;
-use crate::scenario::{FaultKind, Scenario};
+use crate::scenario::{FaultKind, Limits, Scenario};
 
 /// The ids that a run may need beyond the founders': one for each node that a fault replaces or whose disk it takes, since no
 /// node that lost its disk ever comes back under its id.
@@ -41,7 +41,8 @@ pub(super) fn spares(scenario: &Scenario) -> Vec<NodeId> {
         | FaultKind::FullDisk { .. }
         | FaultKind::DiskError { .. }
         | FaultKind::ClockJump { .. }
-        | FaultKind::ClockDrift { .. } => 0,
+        | FaultKind::ClockDrift { .. }
+        | FaultKind::CutClients { .. } => 0,
     };
     let faults = (0..).zip(&scenario.faults);
     let wanted: u64 = faults.map(|(index, fault)| count(index, &fault.kind)).sum();
@@ -72,6 +73,7 @@ pub(super) fn needs_hooks(scenario: &Scenario) -> bool {
         | FaultKind::Ring
         | FaultKind::Flap { .. }
         | FaultKind::Weather { .. }
+        | FaultKind::CutClients { .. }
         | FaultKind::Replace { .. } => false,
     })
 }
@@ -87,6 +89,7 @@ pub(super) struct Kitchen {
     data: PathBuf,
     hooks: bool,
     snapshot_entries: Option<u64>,
+    limits: Option<Limits>,
 }
 
 impl Kitchen {
@@ -104,6 +107,7 @@ impl Kitchen {
             data: data.to_owned(),
             hooks: needs_hooks(scenario),
             snapshot_entries: scenario.snapshot_entries,
+            limits: scenario.limits,
         })
     }
 
@@ -139,6 +143,7 @@ impl Kitchen {
             data_dir: &self.data_dir(node),
             join: doors,
             snapshot_entries: self.snapshot_entries,
+            limits: self.limits,
             fault_file: self.hooks.then_some(fault_file.as_path()),
             overrides: &links.overrides(node),
             listen: links.listen(node),

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use super::processes::Cluster;
 use super::{Plant, core_mode};
 use crate::network::LinkKind;
-use crate::scenario::Scenario;
+use crate::scenario::{Breaker, Scenario};
 use crate::workload::Plan;
 
 /// Connects every client to its node before time zero, so that no operation pays for it. Gives the nodes' version.
@@ -21,21 +21,46 @@ pub(super) async fn connect_clients(
     let pairs: BTreeSet<_> = plan.ops.iter().map(|op| (op.client, op.node)).collect();
     let mut build = String::new();
     for (client, node) in pairs {
-        let endpoint = cluster.doors.endpoint(node).unwrap_or_default();
         let connection = cluster.doors.client(client, node)?;
         let mut options = connection.options().clone();
         options.mode = Some(core_mode(cluster.mode));
         options.timeout = Duration::from_micros(scenario.workload.timeout_us) * 5;
-        let told = connection.with(options).describe(&endpoint).await;
-        build = told
-            .with_context(|| format!("{node} can't be reached"))?
-            .version;
+        let connection = connection.with(options);
+        // One that knows every node learns who is where.
+        let all = if cluster.doors.is_roaming() {
+            cluster.founders.clone()
+        } else {
+            vec![node]
+        };
+        for node in all {
+            let endpoint = cluster.doors.client_endpoint(node).unwrap_or_default();
+            let told = connection.describe(&endpoint).await;
+            build = told
+                .with_context(|| format!("{node} can't be reached"))?
+                .version;
+        }
     }
     Ok(build)
 }
 
+/// How clients find nodes.
+const PINNED: &str = "directly at one node each; only not-applied redirects are followed, and numbered writes repeated where the workload says so";
+const ROAMING: &str =
+    "each knows every node and retries as the product's client does, with its circuit breaker";
+const ROAMING_WITHOUT_BREAKER: &str =
+    "each knows every node and retries as the product's client does, without its circuit breaker";
+
 /// What the header says about this world, for people.
-pub(super) fn settings(links: LinkKind, plant: Option<Plant>) -> BTreeMap<String, String> {
+pub(super) fn settings(
+    links: LinkKind,
+    plant: Option<Plant>,
+    breaker: Option<Breaker>,
+) -> BTreeMap<String, String> {
+    let clients = match breaker {
+        None => PINNED,
+        Some(Breaker::On) => ROAMING,
+        Some(Breaker::Off) => ROAMING_WITHOUT_BREAKER,
+    };
     let (links, loss) = match links {
         LinkKind::Proxies => (
             "a userspace TCP and UDP proxy on every directed link between nodes",
@@ -49,10 +74,7 @@ pub(super) fn settings(links: LinkKind, plant: Option<Plant>) -> BTreeMap<String
     let mut settings: BTreeMap<_, _> = [
         ("links", links),
         ("loss", loss),
-        (
-            "clients",
-            "directly at one node each; only not-applied redirects are followed, and numbered writes repeated where the workload says so",
-        ),
+        ("clients", clients),
         (
             "kill",
             "SIGKILL keeps the page cache: it does not test fsync",

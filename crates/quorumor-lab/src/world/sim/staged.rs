@@ -15,7 +15,7 @@ mod watchers;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use quorumor_core::{Health, Role};
 
 use self::calls::Pending;
@@ -28,7 +28,7 @@ use crate::history::{
 };
 use crate::places::Places;
 use crate::process::Processes;
-use crate::scenario::Scenario;
+use crate::scenario::{NotCarriedOut, Scenario};
 use crate::workload::rider::Rider;
 use crate::workload::{Arrivals, Plan, PlannedOp};
 
@@ -140,6 +140,9 @@ impl std::fmt::Debug for Staged {
 /// # Errors
 /// When the cluster doesn't form, the scenario can't be simulated, or the history can't be written. That is no verdict.
 pub fn run(scenario: &Scenario, mode: Mode, plant: Option<Plant>, path: &Path) -> Result<Ran> {
+    if let Some(why) = scenario.real_only() {
+        bail!(NotCarriedOut(why.to_owned()));
+    }
     let options = Options {
         mode,
         seed: scenario.seed,

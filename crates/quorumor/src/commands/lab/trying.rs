@@ -127,7 +127,7 @@ impl TryingArgs {
             for &world in self.world.worlds() {
                 let system = who.system();
                 if system.mode().is_some() || world == World::Cluster {
-                    contenders.push(Contender { system, world });
+                    contenders.push(Contender::new(system, world));
                 }
             }
         }

@@ -114,6 +114,7 @@ impl Run {
                 | FaultKind::Ring
                 | FaultKind::Flap { .. }
                 | FaultKind::Weather { .. }
+                | FaultKind::CutClients { .. }
                 | FaultKind::Replace { .. } => {}
             }
         }
@@ -159,7 +160,8 @@ impl Run {
             | FaultKind::Weather { .. }
             | FaultKind::SlowDisk { .. }
             | FaultKind::FullDisk { .. }
-            | FaultKind::DiskError { .. } => {}
+            | FaultKind::DiskError { .. }
+            | FaultKind::CutClients { .. } => {}
         }
     }
 
@@ -275,7 +277,8 @@ impl Run {
             | FaultKind::FullDisk { .. }
             | FaultKind::DiskError { .. }
             | FaultKind::ClockJump { .. }
-            | FaultKind::ClockDrift { .. } => return,
+            | FaultKind::ClockDrift { .. }
+            | FaultKind::CutClients { .. } => return,
         };
         let turn = turn + 1;
         self.at(
