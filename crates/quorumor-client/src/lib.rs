@@ -83,7 +83,8 @@ pub use breaker::{BreakerPolicy, BreakerReport, BreakerState, CallClass};
 pub use budget::RetryBudget;
 pub use client::Client;
 pub use cluster::{
-    ClusterChanged, ClusterMember, MembersAnswer, NewMember, SnapshotError, SnapshotSaved,
+    ClusterChanged, ClusterMember, EpochAdvanced, MembersAnswer, NewMember, SnapshotError,
+    SnapshotSaved,
 };
 pub use conflicts::{Conflict, ConflictsAnswer, ConflictsStep, ConflictsWatch};
 pub use describe::{AlarmDescription, Capabilities, Description, MemberDescription, Progress};
