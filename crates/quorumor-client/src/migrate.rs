@@ -6,7 +6,7 @@
 //! carry what came late until one finds nothing. Every write to the destination also writes down what it did and how far the
 //! migration is, so that it can be ended and taken up again at any moment. See `docs/migrate.md`.
 //!
-//! Reading order: `decide` (what becomes of a key), `plan` (as operations), `record` (what is written down), `sides` (reading and
+//! Reading order: `decide` (what becomes of a key), `plan` (as operations), `record` and `progress` (what is written down), `sides` (reading and
 //! writing), `leases`, `mover` (the course of it all).
 
 use std::time::Duration;
@@ -20,10 +20,12 @@ mod decide;
 mod leases;
 mod mover;
 mod plan;
+mod progress;
 mod record;
 mod sides;
 
-pub use record::{Digest, Lost, LostSide, Stage};
+pub use progress::Stage;
+pub use record::{Digest, Lost, LostSide};
 
 /// Where migrations write down how far they are. What lies here is never moved.
 pub const PREFIX: &str = "quorumor/migrations/";

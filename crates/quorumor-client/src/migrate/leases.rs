@@ -11,7 +11,7 @@ use quorumor_core::{LeaseId, Operation, Value};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::record::LeaseRecord;
+use super::progress::LeaseRecord;
 use super::sides::{Book, Side, unreadable};
 use super::{LeaseMoved, MigrateError};
 use crate::client::Client;

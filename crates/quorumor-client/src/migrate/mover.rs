@@ -4,27 +4,26 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorumor_core::limits::{BATCH_BYTES_MAX, BATCH_OPERATIONS_MAX};
-use quorumor_core::{Compare, Entry, Key, KeyRange, Operation};
+use quorumor_core::{Entry, Key, KeyRange};
 use tokio::time::Instant;
 
 use super::decide::{Rules, Verdict};
 use super::leases::Leases;
 use super::plan::{Counts, Item, Planned};
-use super::record::{Names, Progress, Stage};
-use super::sides::{Book, KEYS_MAX, Side, Written, ranges, unreadable};
+use super::progress::{Names, Progress, Stage};
+use super::sides::{Book, KEYS_MAX, Side, Written};
 use super::{Ended, Listed, MigrateError, MigrateOptions, PREFIX, Statement, Told, other};
 use crate::client::Client;
 use crate::watch::{WatchOptions, WatchStep};
 
+mod batch;
+mod passes;
 mod statement;
+
+use batch::Batch;
 
 /// How often the same keys are tried while others write them at the destination.
 const TRIES_MAX: u32 = 20;
-/// What a batch may weigh, less its progress.
-const BYTES_MAX: usize = BATCH_BYTES_MAX - 64 * 1024;
-/// Operations of a batch, less its progress.
-const OPERATIONS_MAX: usize = BATCH_OPERATIONS_MAX - 1;
 /// How long changes are carried before the cut-over, where the source changes faster than that.
 const CARRY_MAX: Duration = Duration::from_secs(60);
 
@@ -235,80 +234,6 @@ impl<'a> Mover<'a> {
         self.note(progress).await
     }
 
-    /// One pass over everything: the source's keys, then those that only the destination has.
-    async fn pass(&mut self) -> Result<(), MigrateError> {
-        self.counts = Counts::default();
-        self.scan_source(None).await?;
-        let counts = self.counts;
-        self.scan_destination().await?;
-        // The keys of both sides were counted already.
-        self.counts = Counts {
-            keys: counts.keys,
-            siblings: counts.siblings,
-            source: counts.source,
-            destination: counts.destination,
-            ..self.counts
-        };
-        Ok(())
-    }
-
-    async fn scan_source(&mut self, mut after: Option<Key>) -> Result<(), MigrateError> {
-        let copying = self.book.progress.stage == Stage::Copying && self.writes;
-        for range in ranges() {
-            let is_behind = |after: &Key| !range.contains(after) && after.as_str() > range.start();
-            if after.as_ref().is_some_and(is_behind) {
-                continue;
-            }
-            loop {
-                let from = after.as_ref().filter(|after| range.contains(after));
-                let (entries, more) = self.source.page(&range, from, false).await?;
-                let looked = entries.len() as u64;
-                after = entries.last().map(|entry| entry.key.clone()).or(after);
-                let mut entries = entries.into_iter().peekable();
-                while entries.peek().is_some() {
-                    let some: Vec<Entry> = entries.by_ref().take(KEYS_MAX).collect();
-                    let upto = some
-                        .last()
-                        .map(|entry| entry.key.clone())
-                        .filter(|_| copying);
-                    let some = some
-                        .into_iter()
-                        .map(|entry| (entry.key.clone(), Some(entry)));
-                    self.work(some.collect(), upto).await?;
-                }
-                self.tell(Told::Looked(looked));
-                if !more {
-                    break;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    async fn scan_destination(&mut self) -> Result<(), MigrateError> {
-        for range in ranges() {
-            let mut after = None;
-            loop {
-                let (entries, more) = self.book.side.page(&range, after.as_ref(), true).await?;
-                let keys: Vec<Key> = entries.into_iter().map(|entry| entry.key).collect();
-                after = keys.last().cloned();
-                for some in keys.chunks(KEYS_MAX) {
-                    let sources = self.source.lookup(some).await?;
-                    let alone = some
-                        .iter()
-                        .zip(sources)
-                        .filter(|(_, source)| source.is_none());
-                    let alone: Vec<_> = alone.map(|(key, _)| (key.clone(), None)).collect();
-                    self.work(alone, None).await?;
-                }
-                if !more || after.is_none() {
-                    break;
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// Works on keys of which something became known.
     async fn work_on(&mut self, keys: &[Key]) -> Result<(), MigrateError> {
         let sources = self.source.lookup(keys).await?;
@@ -479,72 +404,5 @@ impl<'a> Mover<'a> {
             return self.state(Ended::Open, (rounds, unheard)).await;
         }
         self.finish((rounds, unheard)).await
-    }
-
-    /// Looks again at conflicts of keys that neither side has any more.
-    async fn settle_open(&mut self) -> Result<(), MigrateError> {
-        let (counts, mut after) = (self.counts, None);
-        loop {
-            let prefix = self.book.names.records();
-            let (entries, more) = self.book.side.own(&prefix, after.as_ref()).await?;
-            after = entries.last().map(|entry| entry.key.clone());
-            for entry in entries {
-                let record = super::record::Record::decode(entry.value.as_bytes());
-                let record = record.ok_or_else(|| unreadable(&entry.key))?;
-                if record.kind == super::record::Kind::Open {
-                    self.work_on(&[record.key]).await?;
-                }
-            }
-            if !more || after.is_none() {
-                break;
-            }
-        }
-        self.counts = counts;
-        Ok(())
-    }
-}
-
-/// What is written at once.
-#[derive(Debug, Default)]
-struct Batch {
-    operations: Vec<Operation>,
-    compares: Vec<Compare>,
-    bytes: usize,
-    /// Whose leases it names: those of one node only can be named together.
-    owner: u64,
-    puts: u64,
-    deletes: u64,
-}
-
-impl Batch {
-    fn pack(planned: Vec<Planned>) -> Vec<Self> {
-        let mut batches: Vec<Self> = Vec::new();
-        for planned in planned {
-            match batches.last_mut().filter(|batch| batch.takes(&planned)) {
-                Some(batch) => batch.add(planned),
-                None => {
-                    let mut batch = Self::default();
-                    batch.add(planned);
-                    batches.push(batch);
-                }
-            }
-        }
-        batches
-    }
-
-    fn takes(&self, planned: &Planned) -> bool {
-        let one_owner = self.owner == 0 || planned.owner == 0 || self.owner == planned.owner;
-        one_owner
-            && self.bytes + planned.bytes() <= BYTES_MAX
-            && self.operations.len() + planned.operations.len() <= OPERATIONS_MAX
-    }
-
-    fn add(&mut self, planned: Planned) {
-        self.bytes += planned.bytes();
-        self.owner = self.owner.max(planned.owner);
-        self.puts += planned.puts;
-        self.deletes += planned.deletes;
-        self.operations.extend(planned.operations);
-        self.compares.extend(planned.compare);
     }
 }

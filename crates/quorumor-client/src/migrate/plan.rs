@@ -5,7 +5,8 @@ use quorumor_core::{
 };
 
 use super::decide::{Rules, Seen, Verdict, decide};
-use super::record::{Digest, Kind, Lost, Names, Record};
+use super::progress::Names;
+use super::record::{Digest, Kind, Lost, Record};
 
 /// What is to be written for a key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

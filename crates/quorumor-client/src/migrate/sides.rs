@@ -9,7 +9,8 @@ use quorumor_core::{
 };
 
 use super::plan::modified_at;
-use super::record::{Names, Progress, Record};
+use super::progress::{Names, Progress};
+use super::record::Record;
 use super::{BEHIND, MigrateError, PREFIX};
 use crate::client::Client;
 use crate::error::ClientError;

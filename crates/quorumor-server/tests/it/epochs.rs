@@ -4,6 +4,7 @@ use bytes::Bytes;
 use quorumor_proto::pb;
 use quorumor_proto::pb::cluster_service_client::ClusterServiceClient;
 use quorumor_proto::pb::watch_response::Step;
+use tonic::transport::Endpoint;
 
 use crate::support::{Cluster, eventually, failure, get, put};
 
@@ -20,12 +21,13 @@ async fn raise(
     above: Option<u64>,
 ) -> Result<pb::AdvanceEpochResponse, tonic::Status> {
     let address = cluster.nodes[&1].client_address();
-    let client = ClusterServiceClient::connect(format!("http://{address}")).await;
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
+    let mut client = ClusterServiceClient::new(endpoint.connect_lazy());
     let request = pb::AdvanceEpochRequest {
         header: Some(header(mode)),
         above,
     };
-    let raised = client.unwrap().advance_epoch(request).await?;
+    let raised = client.advance_epoch(request).await?;
     Ok(raised.into_inner())
 }
 

@@ -8,7 +8,7 @@ use quorumor_core::{Key, LeaseId, NodeId, Operation, Revision, Value, Version};
 
 use super::*;
 use crate::migrate::plan::Item;
-use crate::migrate::record::Names;
+use crate::migrate::progress::Names;
 
 fn entry(key: &str, value: &str, lease: Option<u64>) -> Entry {
     Entry {

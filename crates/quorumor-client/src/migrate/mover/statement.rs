@@ -3,7 +3,8 @@
 use quorumor_core::Operation;
 
 use super::Mover;
-use crate::migrate::record::{Kind, LostSide, Names, Progress, Record, Stage};
+use crate::migrate::progress::{Names, Progress, Stage};
+use crate::migrate::record::{Kind, LostSide, Record};
 use crate::migrate::sides::{KEYS_MAX, Side, unreadable};
 use crate::migrate::{Ended, Listed, MigrateError, MigrateOptions, Statement, Told, other};
 
