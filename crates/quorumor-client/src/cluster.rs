@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use quorumor_core::{Error, MemberState, NodeId, Revision, StoreId};
+use quorumor_core::{DataEpoch, Error, MemberState, NodeId, Revision, StoreId};
 use quorumor_proto::pb;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
@@ -53,6 +53,30 @@ pub struct ClusterMember {
 pub struct ClusterChanged {
     /// What the answer says about itself; after a transfer its position names the new leader.
     pub receipt: Receipt,
+}
+
+/// The epoch of the data was raised.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EpochAdvanced {
+    /// What it is now.
+    pub epoch: DataEpoch,
+    /// What the answer says about itself.
+    pub receipt: Receipt,
+}
+
+impl Answer for EpochAdvanced {
+    type Wire = pb::AdvanceEpochResponse;
+
+    fn from_wire(mut wire: pb::AdvanceEpochResponse) -> Result<Self, Error> {
+        Ok(Self {
+            epoch: DataEpoch::new(wire.data_epoch),
+            receipt: receipt(&mut wire.receipt)?,
+        })
+    }
+
+    fn receipt(&self) -> Option<&Receipt> {
+        Some(&self.receipt)
+    }
 }
 
 /// A new node, as [`Client::add_member`] takes it in.
@@ -251,6 +275,25 @@ impl Client {
         })
         .await
         .map(|Compacted(changed)| changed)
+    }
+
+    /// Raises the epoch of the mode's data above this one, `None` for one above what it is: tokens and cursors from before are
+    /// refused with `EPOCH_CHANGED`, this client's own included. Repeated with the same `above` it does no more.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn advance_epoch(
+        &self,
+        above: Option<DataEpoch>,
+    ) -> Result<EpochAdvanced, ClientError> {
+        self.call_cluster(Kind::Write, |mut stub, this_try| {
+            let request = this_try.request(|header| pb::AdvanceEpochRequest {
+                header: Some(header),
+                above: above.map(DataEpoch::as_u64),
+            });
+            async move { stub.advance_epoch(request).await }
+        })
+        .await
     }
 
     /// Writes the whole state out, for a backup. The client's timeout is for its beginning. What was written before an error is

@@ -38,7 +38,7 @@
 //!
 //! Beyond keys: [`txn`] (transactions), [`lease`], [`lock`] and [`election`] (recipes, with what they can't do), [`watch`],
 //! [`pipeline`] (many operations over one stream), [`cluster`] (members, history, backups), [`conflicts`] and [`digest`] (what
-//! eventual mode discarded, and whether nodes hold the same).
+//! eventual mode discarded, and whether nodes hold the same), [`migrate`] (all data from one mode to the other).
 //!
 //! Reading order: [`client`], `kv` and [`list`] (the calls), [`answer`] (what they give), [`error`] (what can go wrong, and
 //! whether the write happened), `call`, `course` and [`retry`] (how a call is carried out), `exactly_once` and `numbers` (the
@@ -63,6 +63,7 @@ pub mod lease;
 pub mod list;
 pub mod lock;
 pub mod memory;
+pub mod migrate;
 pub mod options;
 pub mod pipeline;
 pub mod registered;
@@ -96,7 +97,8 @@ pub use breaker::{BreakerPolicy, BreakerReport, BreakerState, CallClass};
 pub use budget::RetryBudget;
 pub use client::Client;
 pub use cluster::{
-    ClusterChanged, ClusterMember, MembersAnswer, NewMember, SnapshotError, SnapshotSaved,
+    ClusterChanged, ClusterMember, EpochAdvanced, MembersAnswer, NewMember, SnapshotError,
+    SnapshotSaved,
 };
 pub use conflicts::{Conflict, ConflictsAnswer, ConflictsStep, ConflictsWatch};
 pub use describe::{AlarmDescription, Capabilities, Description, MemberDescription, Progress};

@@ -5,7 +5,7 @@ use std::num::NonZeroU64;
 use std::str::FromStr;
 
 use crate::error::Error;
-use crate::limits::REQUEST_ID_BYTES_MAX;
+use crate::limits::{DATA_EPOCH_MAX, REQUEST_ID_BYTES_MAX};
 
 /// A node of the cluster: never zero, never reused for another disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -137,6 +137,19 @@ number! {
 number! {
     /// Ties a reply to its request between one shell and one replica. Never leaves the process.
     CallId
+}
+
+impl DataEpoch {
+    /// The epoch after raising this one above another, or by one. Never lower; raised again above the same one, no higher; never
+    /// beyond [`DATA_EPOCH_MAX`].
+    #[must_use]
+    pub fn raised(self, above: Option<Self>) -> Self {
+        let next = match above {
+            None => self.next(),
+            Some(above) => above.next().max(self),
+        };
+        Self(next.0.min(DATA_EPOCH_MAX)).max(self)
+    }
 }
 
 /// Which consistency model serves a request.

@@ -106,6 +106,10 @@ pub const DELETE_RANGE_KEYS_MAX: usize = 20_000;
 /// Keys that one lease may have: they all go in one step when it ends, for which see [`DELETE_RANGE_KEYS_MAX`].
 pub const LEASE_KEYS_MAX: usize = 20_000;
 
+/// How far the epoch of the data may be raised: more than anybody restores or migrates, and so far from a number's end that there is
+/// always a next one.
+pub const DATA_EPOCH_MAX: u64 = 1 << 48;
+
 /// Operations in one message of an exchange.
 pub const EXCHANGE_OPERATIONS_MAX: usize = 1_024;
 

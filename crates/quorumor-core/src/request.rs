@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 
 use crate::entry::Entry;
 use crate::error::Error;
-use crate::id::{ClientId, LeaseId, Level, LogIndex, NodeId, RequestId, Revision};
+use crate::id::{ClientId, DataEpoch, LeaseId, Level, LogIndex, NodeId, RequestId, Revision};
 use crate::key::{Key, KeyRange};
 use crate::limits::{BATCH_BYTES_MAX, BATCH_OPERATIONS_MAX, TXN_OPERATIONS_MAX};
 use crate::time::Mono;
@@ -62,7 +62,7 @@ pub enum Command {
     Lease(LeaseAction),
     /// Open or close a client's session. Strong mode only.
     Session(SessionAction),
-    /// Change the cluster. Strong mode only.
+    /// Change the cluster.
     Cluster(ClusterAction),
     /// Answer once the published view is fit for a read at this level that has seen [`Request::after`].
     ReadBarrier {
@@ -202,7 +202,7 @@ pub enum SessionAction {
     },
 }
 
-/// A change of the cluster. Answered by [`Reply::ClusterChanged`](crate::Reply::ClusterChanged).
+/// A change of the cluster. But for the last one, strong mode only. Answered by [`Reply::ClusterChanged`](crate::Reply::ClusterChanged).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClusterAction {
     /// Take a new node in as a learner. Its id must never have been used.
@@ -237,6 +237,11 @@ pub enum ClusterAction {
     CompactHistory {
         /// The revision; reads at it stay possible.
         through: Revision,
+    },
+    /// Raise the epoch of the data: tokens and cursors from before are refused. Both modes.
+    AdvanceEpoch {
+        /// It must be above this one, so that a repeated request does no more; `None` for one above what it is.
+        above: Option<DataEpoch>,
     },
 }
 

@@ -46,7 +46,7 @@ pub enum TokenError {
         found: ClusterId,
     },
     /// They are a token of the other mode.
-    #[error("the session token is of {found} mode")]
+    #[error("the session token is of {found} mode: start a new session in this one")]
     Mode {
         /// Its mode.
         found: Mode,

@@ -201,6 +201,7 @@ pub(crate) const ROUTES: &[Route] = &[
         .path(&["node_id"]).body(Body::Json),
     Route::new(Post, "/v1/leader/transfer", "ClusterService/TransferLeader").body(Body::Json),
     Route::new(Post, "/v1/history/compact", "ClusterService/CompactHistory").body(Body::Json),
+    Route::new(Post, "/v1/epoch/advance", "ClusterService/AdvanceEpoch").body(Body::Json),
     Route::new(Get, "/v1/conflicts", "ClusterService/ListConflicts")
         .query(&[RANGE_PREFIX, RANGE_START, RANGE_END, "after_number", "limit"]),
     Route::new(Get, "/v1/conflicts/watch", "ClusterService/WatchConflicts")

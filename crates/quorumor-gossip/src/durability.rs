@@ -137,6 +137,8 @@ pub(crate) enum Answer {
     Results,
     /// The lease that it granted.
     Granted { id: LeaseId, ttl_ms: u64 },
+    /// That the epoch is raised.
+    EpochRaised,
 }
 
 impl OpenWrite {

@@ -25,6 +25,7 @@ mod counters;
 mod dispatch;
 mod doubt;
 mod durability;
+mod epoch;
 mod event;
 mod forward;
 mod hlc;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use quorumor_core::limits::{PENDING_READS_MAX, PENDING_WRITES_MAX};
 use quorumor_core::{
-    CallId, ClusterAction, Command, Error, Key, LeaseAction, Level, LogId, Mode, NodeId, Operation,
-    Plant, Position, Reply, Request, Seq, VersionVector,
+    CallId, ClusterAction, Command, DataEpoch, Error, Key, LeaseAction, Level, LogId, Mode, NodeId,
+    Operation, Plant, Position, Reply, Request, Seq, VersionVector,
 };
 
 use crate::event::Event;
@@ -60,6 +60,9 @@ pub(crate) enum Ask {
         members: u32,
     },
     Members,
+    AdvanceEpoch {
+        above: Option<DataEpoch>,
+    },
 }
 
 #[derive(Debug)]
@@ -240,6 +243,10 @@ impl GossipReplica {
             Command::Txn { .. } => return Err(unavailable("transaction", "batch")),
             Command::Lease(action) => Ask::Lease(action),
             Command::Session(_) => return Err(unavailable("exactly_once", "idempotent puts")),
+            Command::Cluster(ClusterAction::AdvanceEpoch { above }) => {
+                self.admit_write()?;
+                Ask::AdvanceEpoch { above }
+            }
             Command::Cluster(action) => return Err(no_cluster_action(&action)),
             Command::Backup => return Err(unavailable("backup", "list")),
             Command::Members => Ask::Members,
@@ -303,7 +310,11 @@ impl GossipReplica {
 
     /// Whether the own log can't take this yet.
     pub(crate) const fn must_wait(&self, ask: &Ask) -> bool {
-        self.me.log_doubted && matches!(ask, Ask::Write { .. } | Ask::Lease(_))
+        self.me.log_doubted
+            && matches!(
+                ask,
+                Ask::Write { .. } | Ask::Lease(_) | Ask::AdvanceEpoch { .. }
+            )
     }
 
     /// Carries out what waited and can go on now.
@@ -319,7 +330,7 @@ impl GossipReplica {
             let Some(waiting) = self.requests.remove(call) else {
                 continue;
             };
-            let is_write = matches!(waiting.ask, Ask::Write { .. });
+            let is_write = matches!(waiting.ask, Ask::Write { .. } | Ask::AdvanceEpoch { .. });
             match self.admit_write() {
                 Err(error) if is_write => self.reply(call, Err(error)),
                 Err(_) | Ok(()) => self.execute(call, waiting.ask),
@@ -351,6 +362,7 @@ impl GossipReplica {
                 self.reply(call, Ok(Reply::Members { members }));
             }
             Ask::Lease(action) => self.execute_lease(call, action),
+            Ask::AdvanceEpoch { above } => self.advance_epoch(call, above),
             Ask::Write { operations, acks } => self.execute_write(call, operations, acks),
         }
     }
@@ -385,7 +397,11 @@ pub(crate) fn admit_operation(
 /// What an ask takes while it waits.
 fn ask_bytes(ask: &Ask) -> usize {
     let operations = match ask {
-        Ask::Barrier | Ask::Members | Ask::Lease(_) | Ask::Sampled { .. } => {
+        Ask::Barrier
+        | Ask::Members
+        | Ask::Lease(_)
+        | Ask::Sampled { .. }
+        | Ask::AdvanceEpoch { .. } => {
             return WAITING_OVERHEAD_BYTES;
         }
         Ask::Write { operations, .. } => operations,
@@ -416,7 +432,7 @@ pub(crate) const fn unavailable(asked: &'static str, best_available: &'static st
 }
 
 /// There is no leader here that could carry these out, and no history.
-const fn no_cluster_action(action: &ClusterAction) -> Error {
+fn no_cluster_action(action: &ClusterAction) -> Error {
     match action {
         ClusterAction::CompactHistory { .. } => {
             unavailable("compaction", "nothing: it keeps no history")
@@ -424,6 +440,7 @@ const fn no_cluster_action(action: &ClusterAction) -> Error {
         ClusterAction::TransferLeader { .. } => {
             unavailable("leader_transfer", "nothing: it has no leader")
         }
+        ClusterAction::AdvanceEpoch { .. } => unreachable!("admitted before"),
         ClusterAction::AddLearner { .. }
         | ClusterAction::Promote { .. }
         | ClusterAction::Remove { .. } => unavailable("membership_change", "joining by a seed"),

@@ -37,7 +37,7 @@ impl Published {
             mode: Mode::Eventual,
             cluster: config.cluster,
             node: config.node,
-            epoch: config.epoch,
+            epoch: config.epoch.max(store.epoch()),
             health: Health::Starting,
             role: role(
                 me,
@@ -121,13 +121,16 @@ impl GossipReplica {
         let role = role(&self.me, &self.store, beside);
         let changed = std::mem::take(&mut self.published.changed);
         let status = &self.published.status;
-        if !changed && status.role == role && status.health == self.published.health {
+        let epoch = self.epoch();
+        let same = status.role == role && status.epoch == epoch;
+        if !changed && same && status.health == self.published.health {
             return;
         }
         let (health, counts) = (self.published.health.clone(), self.members.counts());
         let alarms = self.alarms();
         let status = Arc::make_mut(&mut self.published.status);
         status.role = role;
+        status.epoch = epoch;
         status.health = health;
         status.counts = counts;
         if *status.alarms != *alarms {

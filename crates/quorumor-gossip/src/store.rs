@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use imbl::OrdMap;
-use quorumor_core::{ChangeEvent, Entry, Key, LogId, NodeId, Plant, Planted, Seq, VersionVector};
+use quorumor_core::{
+    ChangeEvent, DataEpoch, Entry, Key, LogId, NodeId, Plant, Planted, Seq, VersionVector,
+};
 
 use crate::event::Event;
 use crate::lease_table::LeaseTable;
@@ -68,6 +70,8 @@ pub(crate) struct Store {
     held_bytes: usize,
     ledger: Ledger,
     leases: LeaseTable,
+    /// The highest that was ever merged.
+    epoch: DataEpoch,
     /// Prefixes of keys that keep all their concurrent values.
     siblings: Vec<String>,
     tombstones: u64,
@@ -94,6 +98,7 @@ impl Store {
             held_bytes: 0,
             ledger: Ledger::default(),
             leases: LeaseTable::default(),
+            epoch: DataEpoch::ZERO,
             siblings,
             tombstones: 0,
             wide: 0,
@@ -118,6 +123,11 @@ impl Store {
 
     pub(crate) const fn leases(&self) -> &LeaseTable {
         &self.leases
+    }
+
+    /// The epoch that the data has reached, as far as is known here; zero where nobody raised it.
+    pub(crate) const fn epoch(&self) -> DataEpoch {
+        self.epoch
     }
 
     pub(crate) const fn leases_mut(&mut self) -> &mut LeaseTable {
@@ -284,9 +294,19 @@ impl Store {
 
     fn publish(&mut self, key: &Key, register: &Register) {
         let policy = self.policy(key);
-        if let Some(SystemKey::Lease(lease)) = SystemKey::of(key) {
-            self.leases.set(lease, register.shown(policy));
-            return;
+        match SystemKey::of(key) {
+            Some(SystemKey::Lease(lease)) => {
+                return self.leases.set(lease, register.shown(policy));
+            }
+            Some(SystemKey::Epoch(epoch)) => {
+                if register.shown(policy).is_some() {
+                    self.epoch = self.epoch.max(epoch);
+                }
+                return;
+            }
+            // One that a later version knows.
+            None if SystemKey::is_reserved(key) => return,
+            None => {}
         }
         let is_hidden = register
             .shown(policy)

@@ -2,6 +2,7 @@
 
 mod acks;
 mod chaos;
+mod epoch;
 mod forwarding;
 mod guards;
 mod leases;

@@ -276,6 +276,7 @@ impl GossipReplica {
                 ttl_ms,
                 position,
             },
+            Answer::EpochRaised => Reply::ClusterChanged { position },
             Answer::Results => Reply::Written {
                 results: write.results,
                 position,

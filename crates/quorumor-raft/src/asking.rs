@@ -5,13 +5,11 @@
 
 use std::collections::BTreeMap;
 
-use quorumor_core::{
-    CallId, ClusterAction, Error, Mono, NodeId, Position, Reply, Revision, StreamClass,
-};
+use quorumor_core::{CallId, ClusterAction, Error, Mono, NodeId, Position, Reply, StreamClass};
 
 use crate::codec::conf_change::{Ask, Told, WireChange, Word};
 use crate::codec::message::PeerMessage;
-use crate::codec::proposal::WriteId;
+use crate::codec::proposal::{Body, WriteId};
 use crate::conf_change::{Allowed, MemberChange};
 use crate::pending::Seen;
 use crate::replica::RaftReplica;
@@ -32,8 +30,8 @@ pub(crate) enum Asking {
 }
 
 impl Asking {
-    /// What of it concerns members or the lead. The rest is the revision of a compaction, which is a write like any other.
-    pub(crate) fn of(action: &ClusterAction) -> Result<Self, Revision> {
+    /// What of it concerns members or the lead. The rest is an entry like any other write.
+    pub(crate) fn of(action: &ClusterAction) -> Result<Self, Body> {
         let change = |change| Self::Change {
             change,
             allow_quorum_loss: false,
@@ -59,7 +57,8 @@ impl Asking {
                 allow_quorum_loss,
             },
             ClusterAction::TransferLeader { to } => Self::HandOver { to },
-            ClusterAction::CompactHistory { through } => return Err(through),
+            ClusterAction::CompactHistory { through } => return Err(Body::Compact { through }),
+            ClusterAction::AdvanceEpoch { above } => return Err(Body::AdvanceEpoch { above }),
         })
     }
 

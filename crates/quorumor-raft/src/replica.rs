@@ -245,7 +245,7 @@ impl RaftReplica {
             }),
             Command::Cluster(action) => match Asking::of(&action) {
                 Ok(asking) => self.change_cluster(call, asking),
-                Err(through) => self.propose_for(call, Body::Compact { through }),
+                Err(body) => self.propose_for(call, body),
             },
         }
     }

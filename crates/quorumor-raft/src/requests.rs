@@ -3,7 +3,7 @@
 //! They are checked here, become entries in `forward.rs`, and mean something in `state_machine.rs`.
 
 use quorumor_core::limits::{
-    BATCH_OPERATIONS_MAX, LEASE_TTL_MS_MAX, SESSION_TTL_MS_MAX, TXN_OPERATIONS_MAX,
+    BATCH_OPERATIONS_MAX, DATA_EPOCH_MAX, LEASE_TTL_MS_MAX, SESSION_TTL_MS_MAX, TXN_OPERATIONS_MAX,
 };
 use quorumor_core::{
     CallId, DiskState, Error, LeaseAction, LeaseId, Mode, NodeId, Plant, SessionAction, StreamClass,
@@ -165,6 +165,7 @@ impl Body {
             | Self::KeepAlive { .. }
             | Self::Expire { .. }
             | Self::Compact { .. }
+            | Self::AdvanceEpoch { .. }
             | Self::CloseSession { .. }
             | Self::Tick { .. } => true,
             Self::Write { .. }
@@ -189,6 +190,9 @@ impl Body {
             Self::OpenSession { ttl_ms, .. } => *ttl_ms <= SESSION_TTL_MS_MAX,
             Self::KeepAlive { leases } => leases.len() <= KEEP_ALIVES_MAX,
             Self::Revoke { .. } | Self::CloseSession { .. } | Self::Compact { .. } => true,
+            Self::AdvanceEpoch { above } => {
+                above.is_none_or(|above| above.as_u64() < DATA_EPOCH_MAX)
+            }
             Self::Member { node, .. } => *node == from,
             // A leader's own.
             Self::Expire { .. } | Self::Tick { .. } => false,

@@ -213,6 +213,10 @@ impl StateMachine {
                 Ok(Outcome::Written(Vec::new())).into()
             }
             Body::Compact { through } => self.compact_history(through).into(),
+            Body::AdvanceEpoch { above } => {
+                self.epoch = self.epoch.raised(above);
+                Ok(Outcome::ClusterChanged).into()
+            }
             Body::Tick { .. } | Body::Member { .. } => Ok(Outcome::Nothing).into(),
         }
     }
@@ -355,6 +359,7 @@ fn numbered(body: &Body) -> Option<Numbered> {
         | Body::OpenSession { .. }
         | Body::CloseSession { .. }
         | Body::Compact { .. }
+        | Body::AdvanceEpoch { .. }
         | Body::Tick { .. }
         | Body::Member { .. } => None,
     }

@@ -1,6 +1,7 @@
 //! Stories of a few replicas on a virtual network: what a cluster promises, and what happens when it is hurt.
 
 mod catching_up;
+mod epoch;
 mod exactly_once;
 mod faults;
 mod forwarding;

@@ -26,6 +26,7 @@ use crate::commands::lease::LeaseArgs;
 use crate::commands::list::ListArgs;
 use crate::commands::lock::LockArgs;
 use crate::commands::member::MemberArgs;
+use crate::commands::migrate::MigrateArgs;
 use crate::commands::nodes::NodesArgs;
 use crate::commands::put::PutArgs;
 use crate::commands::serve::ServeArgs;
@@ -102,6 +103,8 @@ pub(crate) enum Command {
     Digest(DigestArgs),
     /// List, add, promote and remove nodes, and hand leadership over (strong mode)
     Member(MemberArgs),
+    /// Move all data of one mode to the other, while both are served
+    Migrate(Box<MigrateArgs>),
     /// Back a cluster up (strong mode)
     Snapshot(SnapshotArgs),
     /// Forget old revisions (strong mode)
@@ -180,6 +183,7 @@ impl Command {
             Self::Conflicts(args) => args.client.output,
             Self::Digest(args) => args.client.output,
             Self::Member(args) => args.what.client().output,
+            Self::Migrate(args) => args.client.output,
             Self::Snapshot(args) => args.what.output(),
             Self::Compact(args) => args.client.output,
             Self::Compare(args) => args.output(),

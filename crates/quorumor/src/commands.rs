@@ -22,6 +22,7 @@ pub(crate) mod lease;
 pub(crate) mod list;
 pub(crate) mod lock;
 pub(crate) mod member;
+pub(crate) mod migrate;
 pub(crate) mod nodes;
 pub(crate) mod put;
 pub(crate) mod serve;
@@ -49,6 +50,7 @@ pub(crate) async fn run(command: Command) -> Result<Exit, Failure> {
         Command::Lock(args) => lock::run(args).await,
         Command::Elect(args) => elect::run(args).await,
         Command::Member(args) => member::run(args).await,
+        Command::Migrate(args) => migrate::run(*args).await,
         Command::Snapshot(args) => snapshot::run(args).await,
         Command::Compact(args) => compact::run(args).await,
         Command::Conflicts(args) => conflicts::run(args).await,

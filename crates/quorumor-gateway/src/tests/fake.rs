@@ -267,6 +267,7 @@ service! {
         member_remove "MemberRemove" MemberRemoveRequest -> MemberRemoveResponse,
         transfer_leader "TransferLeader" TransferLeaderRequest -> TransferLeaderResponse,
         compact_history "CompactHistory" CompactHistoryRequest -> CompactHistoryResponse,
+        advance_epoch "AdvanceEpoch" AdvanceEpochRequest -> AdvanceEpochResponse,
         list_conflicts "ListConflicts" ListConflictsRequest -> ListConflictsResponse,
         digest "Digest" DigestRequest -> DigestResponse,
         digest_keys "DigestKeys" DigestKeysRequest -> DigestKeysResponse,

@@ -174,3 +174,20 @@ fn a_state_that_is_installed_is_told_in_the_order_of_each_writer() {
         .collect();
     assert_eq!(seqs, [1, 2, 3, 4]);
 }
+
+#[test]
+fn a_key_of_the_clusters_own_that_only_a_later_version_knows_is_kept_and_shown_to_nobody() {
+    let mut store = Store::new(1 << 20, Vec::new());
+    let unknown = key("\u{1}later/1");
+    let value = Some(Value::default());
+    issue(
+        &mut store,
+        0,
+        (unknown.clone(), value),
+        1,
+        Context::default(),
+    );
+    assert!(store.entries().is_empty() && store.leases().all().is_empty());
+    assert!(store.register(&unknown).is_some());
+    assert!(store.take_step().changes.is_empty());
+}

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use prost::Message as _;
 use quorumor_core::{
-    ClientId, ClientSeq, LeaseId, LogTime, NodeId, Operation, Revision, StoreId, Txn,
+    ClientId, ClientSeq, DataEpoch, LeaseId, LogTime, NodeId, Operation, Revision, StoreId, Txn,
 };
 
 use super::CodecError;
@@ -68,6 +68,8 @@ pub(crate) enum Body {
     CloseSession { client_id: ClientId },
     /// The end of the history through a revision.
     Compact { through: Revision },
+    /// The data's epoch is raised.
+    AdvanceEpoch { above: Option<DataEpoch> },
     /// The leader's sign that time goes on, with the digest of the state at an earlier place, for comparing.
     Tick { digest: Option<DigestAt> },
     /// A node says where it is reached.
@@ -111,6 +113,7 @@ impl Proposal {
             | Body::OpenSession { .. }
             | Body::CloseSession { .. }
             | Body::Compact { .. }
+            | Body::AdvanceEpoch { .. }
             | Body::Member { .. } => None,
         }
     }
@@ -175,6 +178,9 @@ fn wire_body(body: &Body) -> WireBody {
         }),
         Body::CloseSession { client_id } => WireBody::CloseSession(client_id.as_u64()),
         Body::Compact { through } => WireBody::Compact(through.as_u64()),
+        Body::AdvanceEpoch { above } => WireBody::AdvanceEpoch(WireEpoch {
+            above: above.map(DataEpoch::as_u64),
+        }),
         Body::Tick { digest: None } => WireBody::Tick(Nothing {}),
         Body::Tick {
             digest: Some(digest),
@@ -227,6 +233,9 @@ fn body_of(wire: WireBody) -> Result<Body, CodecError> {
         WireBody::Compact(through) => Body::Compact {
             through: Revision::new(through),
         },
+        WireBody::AdvanceEpoch(WireEpoch { above }) => Body::AdvanceEpoch {
+            above: above.map(DataEpoch::new),
+        },
         WireBody::Tick(Nothing {}) => Body::Tick { digest: None },
         WireBody::Digest(WireDigest { index, digest }) => Body::Tick {
             digest: Some(DigestAt { index, digest }),
@@ -252,7 +261,7 @@ struct WireProposal {
     counter: u64,
     #[prost(
         oneof = "WireBody",
-        tags = "4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16"
+        tags = "4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17"
     )]
     body: Option<WireBody>,
 }
@@ -286,6 +295,8 @@ enum WireBody {
     Digest(WireDigest),
     #[prost(message, tag = "16")]
     OpenSession(WireOpen),
+    #[prost(message, tag = "17")]
+    AdvanceEpoch(WireEpoch),
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -324,6 +335,12 @@ struct WireOpen {
     ttl_ms: u64,
     #[prost(fixed32, tag = "2")]
     nonce: u32,
+}
+
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+struct WireEpoch {
+    #[prost(uint64, optional, tag = "1")]
+    above: Option<u64>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

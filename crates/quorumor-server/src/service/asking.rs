@@ -157,6 +157,13 @@ impl Asking {
             return Ok(None);
         }
         let token = Token::decode_for(&self.header.token, status.cluster, status.mode)?;
+        if token.epoch > status.epoch {
+            // Raised elsewhere already; this node hears of it as of any write.
+            return Err(Error::TokenAhead {
+                needed: format!("data epoch {}", token.epoch),
+                have: format!("data epoch {}", status.epoch),
+            });
+        }
         check_epoch(token.epoch)?;
         Ok(Some(token.position))
     }

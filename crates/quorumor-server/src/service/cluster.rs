@@ -1,4 +1,4 @@
-//! `ClusterService`: what operators do with a cluster in strong mode, and what they ask about the data of either. Changes go to
+//! `ClusterService`: what operators do with a cluster in strong mode, and what they do with and ask about the data of either. Changes go to
 //! the replica as commands; a backup is streamed from a thread of its own, piece by piece as the client takes it. These need the
 //! role admin, but for the list of members; conflicts and digests stand in their own files.
 
@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::stream;
+use quorumor_core::limits::DATA_EPOCH_MAX;
 use quorumor_core::{
-    BackupSource, Certainty, ClusterAction, Command, Error, Mode, NodeId, Reply, Revision, Role,
-    WriteOutcome,
+    BackupSource, Certainty, ClusterAction, Command, DataEpoch, Error, Mode, NodeId, Reply,
+    Revision, Role, WriteOutcome,
 };
 use quorumor_proto::describe::cluster_member_to_wire;
 use quorumor_proto::pb;
@@ -139,6 +140,22 @@ async fn compact(
     let action = ClusterAction::CompactHistory { through };
     let receipt = Some(change(&asking, action).await?);
     Ok(pb::CompactHistoryResponse { receipt })
+}
+
+async fn advance_epoch(
+    asking: Arc<Asking>,
+    advance: pb::AdvanceEpochRequest,
+) -> Result<pb::AdvanceEpochResponse, Error> {
+    if advance.above.is_some_and(|above| above >= DATA_EPOCH_MAX) {
+        let why = format!("data epochs end at {DATA_EPOCH_MAX}");
+        return Err(Error::invalid("above", why));
+    }
+    let above = advance.above.map(DataEpoch::new);
+    let receipt = change(&asking, ClusterAction::AdvanceEpoch { above }).await?;
+    Ok(pb::AdvanceEpochResponse {
+        data_epoch: receipt.data_epoch,
+        receipt: Some(receipt),
+    })
 }
 
 type Saved = Result<pb::SnapshotSaveResponse, Status>;
@@ -321,6 +338,14 @@ impl ClusterService for Service {
         request: Request<pb::CompactHistoryRequest>,
     ) -> Result<Response<pb::CompactHistoryResponse>, Status> {
         self.serve("CompactHistory", Kind::Admin, request, compact)
+            .await
+    }
+
+    async fn advance_epoch(
+        &self,
+        request: Request<pb::AdvanceEpochRequest>,
+    ) -> Result<Response<pb::AdvanceEpochResponse>, Status> {
+        self.serve("AdvanceEpoch", Kind::Admin, request, advance_epoch)
             .await
     }
 

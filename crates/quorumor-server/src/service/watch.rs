@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{FutureExt, stream};
-use quorumor_core::{Error, Key, KeyRange, Mode, Position, Revision};
+use quorumor_core::{DataEpoch, Error, Key, KeyRange, Mode, Position, Revision};
 use quorumor_proto::pb;
 use quorumor_proto::pb::watch_response::Step;
 use quorumor_proto::request::{parse_millis, parse_range};
@@ -104,6 +104,8 @@ struct Watcher {
     /// The position up to which that is so; unknown behind a cursor of eventual mode until a change comes.
     seen: Option<Position>,
     led: watch::Receiver<bool>,
+    /// The data epoch that its cursors are of.
+    epoch: DataEpoch,
     progress_at: Instant,
     /// Wakes for the progress that was due when it was set. Later ones don't move it before it rings: most never ring.
     alarm: Pin<Box<Sleep>>,
@@ -145,6 +147,7 @@ pub(super) async fn start(
         rest: VecDeque::new(),
         seen: None,
         led: asking.handle().led(),
+        epoch: asking.handle().published().view.status.epoch,
         progress_at: Instant::now() + wants.progress,
         alarm: Box::pin(tokio::time::sleep(wants.progress)),
         ended: Box::pin(ended(leave, asking.principal().clone())),
@@ -222,6 +225,15 @@ impl Watcher {
 
     fn catch_up_from(&mut self, gap: Reason) {
         self.state = State::CatchUp { joined: None, gap };
+    }
+
+    /// Whoever watches while the epoch is raised is told so, as is who comes back with a cursor from before.
+    fn check_epoch(&mut self) {
+        let epoch = self.asking.handle().published().view.status.epoch;
+        if epoch != self.epoch {
+            self.epoch = epoch;
+            self.state = State::Resync(Reason::EpochChanged);
+        }
     }
 
     fn check_led(&self) -> Result<(), Error> {
@@ -304,6 +316,7 @@ impl Watcher {
             if let Some(part) = self.rest.pop_front() {
                 return self.changes_part(part);
             }
+            self.check_epoch();
             match std::mem::replace(&mut self.state, State::Ended) {
                 State::Ended => return Err(Error::Stopping),
                 State::Resync(reason) => return self.resync(reason),

@@ -7,6 +7,7 @@
 )]
 
 mod calls;
+mod epochs;
 mod eventual;
 mod eventual_leases;
 mod eventual_promises;

@@ -236,6 +236,8 @@ async fn a_token_may_do_what_its_roles_say_and_nothing_else() {
     let denied = writer.compact_history(Revision::new(1)).await.unwrap_err();
     assert_eq!(denied.reason(), "PERMISSION_DENIED", "{denied}");
     assert!(denied.to_string().contains("the role admin"), "{denied}");
+    let denied = writer.advance_epoch(None).await.unwrap_err();
+    assert!(denied.to_string().contains("the role admin"), "{denied}");
     assert_eq!(reader.members().await.unwrap().members.len(), 1);
     admin.compact_history(Revision::new(1)).await.unwrap();
     assert_eq!(

@@ -27,6 +27,7 @@ impl Body {
             | WireBody::OpenSession(_)
             | WireBody::CloseSession(_)
             | WireBody::Compact(_)
+            | WireBody::AdvanceEpoch(_)
             | WireBody::Tick(_)
             | WireBody::Digest(_) => {}
         }

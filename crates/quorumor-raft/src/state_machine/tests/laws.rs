@@ -55,6 +55,8 @@ fn body() -> impl Strategy<Value = Body> {
         2 => (1..3_000_u64).prop_map(|ttl_ms| Body::OpenSession { ttl_ms, nonce: 0 }),
         1 => (2..8_u64).prop_map(|id| Body::CloseSession { client_id: ClientId::new(id) }),
         1 => (0..12_u64).prop_map(|at| Body::Compact { through: Revision::new(at) }),
+        1 => prop::option::of(0..4_u64)
+            .prop_map(|above| Body::AdvanceEpoch { above: above.map(DataEpoch::new) }),
         1 => digest.prop_map(|digest| Body::Tick {
             digest: digest.map(|(index, digest)| DigestAt { index, digest }),
         }),
@@ -150,6 +152,25 @@ proptest! {
                 prop_assert!(kept.is_some_and(|past| Arc::ptr_eq(&past.events, &change.events)));
             }
             prop_assert_eq!(state.revision, revision);
+        }
+    }
+
+    #[test]
+    fn the_epoch_never_goes_back_and_is_above_what_was_asked(log in prop::collection::vec(step(), 1..60)) {
+        let mut state = founding();
+        for step in log {
+            let before = state.epoch;
+            let asked = step.1.as_ref().and_then(|proposal| {
+                let Body::AdvanceEpoch { above } = proposal.body else {
+                    return None;
+                };
+                Some(above.unwrap_or(before))
+            });
+            apply(&mut state, step);
+            match asked {
+                Some(above) => prop_assert!(state.epoch >= before && state.epoch > above),
+                None => prop_assert_eq!(state.epoch, before),
+            }
         }
     }
 
