@@ -1,7 +1,7 @@
 //! `quorumor migrate` against nodes that serve both modes: data, leases and siblings move while others write, the mover is killed and
 //! goes on, old tokens and cursors end, and everything can move back.
 
-#![allow(
+#![expect(
     clippy::unwrap_used,
     reason = "a test says by panicking what went wrong"
 )]
@@ -276,6 +276,8 @@ async fn refused(client: &Client, token: &bytes::Bytes) -> String {
     read.map_or_else(|error| error.reason().to_owned(), |_| "none".to_owned())
 }
 
+const FORTH: [&str; 4] = ["--from", "eventual", "--to", "strong"];
+
 #[tokio::test(flavor = "multi_thread")]
 async fn everything_moves_while_others_write_and_the_mover_is_killed() {
     let cluster = Cluster::start(3).await;
@@ -285,67 +287,15 @@ async fn everything_moves_while_others_write_and_the_mover_is_killed() {
         Registration::new("web", "web-1", "10.0.0.1", 80).ttl(Duration::from_secs(300));
     eventual.register_once(&registered).await.unwrap();
     let writer = Writer::start(cluster.at(1, Mode::Eventual), "live");
-    let words = ["--from", "eventual", "--to", "strong"];
-
+    foretold(&cluster, &strong).await;
+    killed_twice(&cluster, &strong).await;
     let (code, told) = cluster
-        .migrate(&[&words[..], &["--dry-run"]].concat())
-        .await;
-    assert_eq!((code, &told["ended"]), (0, &"dry_run".into()), "{told}");
-    assert!(told["puts"].as_u64().unwrap() >= KEYS as u64 + 32, "{told}");
-    assert_eq!(
-        (&told["siblings_discarded"], left_behind(&strong).await),
-        (&1.into(), 0)
-    );
-
-    // Killed in the middle, twice.
-    for times in 1..=2 {
-        let mut command = cluster.command(&words);
-        let mut mover = Mover(command.stdout(Stdio::null()).spawn().unwrap());
-        let upto = 8 * times;
-        until("it is under way", async || {
-            step(&strong, "eventual-to-strong").await >= upto
-        })
-        .await;
-        assert!(
-            mover.0.try_wait().unwrap().is_none(),
-            "it was killed while it ran"
-        );
-        drop(mover);
-    }
-    let (code, told) = cluster
-        .migrate(&[&words[..], &["--resume", "--no-cut-over"]].concat())
+        .migrate(&[&FORTH[..], &["--resume", "--no-cut-over"]].concat())
         .await;
     assert_eq!((code, &told["ended"]), (0, &"copied".into()), "{told}");
     assert!(told["epochs"].is_null());
-
     let live = writer.end().await;
-    let tokens = [&strong, &eventual].map(|client| client.session_token());
-    let (strong_token, eventual_token) =
-        (strong.session_token().unwrap(), tokens[1].clone().unwrap());
-    let mut watch = eventual.watch(KeyRange::prefix("data/").unwrap());
-    until("the watch shows what is there", async || {
-        let item = watch.next().await.unwrap().unwrap();
-        matches!(item.step, WatchStep::Snapshot { complete: true, .. })
-    })
-    .await;
-    let (code, told) = cluster.migrate(&words).await;
-    assert_eq!((code, &told["ended"]), (0, &"finished".into()), "{told}");
-
-    // The statement is what happened.
-    assert_eq!(refused(&strong, &strong_token).await, "EPOCH_CHANGED");
-    assert_eq!(refused(&eventual, &eventual_token).await, "EPOCH_CHANGED");
-    until("the watch is told", async || {
-        let item = watch.next().await.unwrap().unwrap();
-        matches!(
-            item.step,
-            WatchStep::Resync {
-                reason: ResyncReason::EpochChanged
-            }
-        )
-    })
-    .await;
-    strong.forget_session();
-    eventual.forget_session();
+    let told = cut_over(&cluster, &strong, &eventual).await;
     let (at_source, moved) = (all(&eventual).await, all(&strong).await);
     assert_eq!(at_source, moved);
     for (key, value) in &live {
@@ -353,40 +303,14 @@ async fn everything_moves_while_others_write_and_the_mover_is_killed() {
     }
     let keys = moved.len() as u64;
     assert_eq!(keys, KEYS as u64 + 30 + 1 + 1 + live.len() as u64);
-    assert_eq!(
-        (&told["keys"], &told["moved"]),
-        (&keys.into(), &keys.into()),
-        "{told}"
-    );
-    assert_eq!(told["equal"], true, "{told}");
-    assert_eq!(told["leases"].as_array().unwrap().len(), 4, "{told}");
-    assert_eq!(told["siblings_discarded"], 1);
-    assert_eq!(told["listed_total"], 1);
-    assert_eq!(told["listed"][0]["key"], "cart/1");
-    for count in [
-        "open_conflicts",
-        "only_at_destination",
-        "destination_values_discarded",
-    ] {
-        assert_eq!(told[count], 0, "{count}: {told}");
-    }
+    stated(&strong, &told, keys).await;
     let found = strong.discover(&DiscoverQuery::new("web")).await.unwrap();
     assert_eq!(found.instances.len(), 1);
     assert_eq!(
         (left_behind(&strong).await, left_behind(&eventual).await),
         (1, 0)
     );
-    for lease in told["leases"].as_array().unwrap() {
-        let id = quorumor_client::LeaseId::new(lease["to"].as_u64().unwrap());
-        let left = strong.lease_left(id, true).await.unwrap().lease.unwrap();
-        assert!(
-            left.remaining_ttl.unwrap() > Duration::from_secs(250),
-            "{left:?}"
-        );
-        assert!(left.keys.len() == 10 || left.keys.len() == 1, "{left:?}");
-    }
-
-    let (code, told) = cluster.migrate(&words).await;
+    let (code, told) = cluster.migrate(&FORTH).await;
     assert_eq!(
         (code, &told["ended"]),
         (0, &"already_finished".into()),
@@ -401,6 +325,91 @@ async fn everything_moves_while_others_write_and_the_mover_is_killed() {
     );
     back(&cluster, &strong, &eventual).await;
     cluster.stop().await;
+}
+
+/// A dry run counts and writes nothing.
+async fn foretold(cluster: &Cluster, strong: &Client) {
+    let (code, told) = cluster
+        .migrate(&[&FORTH[..], &["--dry-run"]].concat())
+        .await;
+    assert_eq!((code, &told["ended"]), (0, &"dry_run".into()), "{told}");
+    assert!(told["puts"].as_u64().unwrap() >= KEYS as u64 + 32, "{told}");
+    assert_eq!(
+        (&told["siblings_discarded"], left_behind(strong).await),
+        (&1.into(), 0)
+    );
+}
+
+/// The mover is killed in the middle, and so is the one that went on.
+async fn killed_twice(cluster: &Cluster, strong: &Client) {
+    for times in 1..=2 {
+        let mut command = cluster.command(&FORTH);
+        let mut mover = Mover(command.stdout(Stdio::null()).spawn().unwrap());
+        let upto = 8 * times;
+        until("it is under way", async || {
+            step(strong, "eventual-to-strong").await >= upto
+        })
+        .await;
+        assert!(
+            mover.0.try_wait().unwrap().is_none(),
+            "it was killed while it ran"
+        );
+    }
+}
+
+/// Finishes it: old tokens and watches are told that the epoch changed.
+async fn cut_over(cluster: &Cluster, strong: &Client, eventual: &Client) -> Value {
+    let tokens = [strong, eventual].map(|client| client.session_token().unwrap());
+    let mut watch = eventual.watch(KeyRange::prefix("data/").unwrap());
+    until("the watch shows what is there", async || {
+        let item = watch.next().await.unwrap().unwrap();
+        matches!(item.step, WatchStep::Snapshot { complete: true, .. })
+    })
+    .await;
+    let (code, told) = cluster.migrate(&FORTH).await;
+    assert_eq!((code, &told["ended"]), (0, &"finished".into()), "{told}");
+    for (client, token) in [strong, eventual].into_iter().zip(&tokens) {
+        assert_eq!(refused(client, token).await, "EPOCH_CHANGED");
+        client.forget_session();
+    }
+    until("the watch is told", async || {
+        let item = watch.next().await.unwrap().unwrap();
+        let reason = ResyncReason::EpochChanged;
+        item.step == WatchStep::Resync { reason }
+    })
+    .await;
+    told
+}
+
+/// The statement is what happened.
+async fn stated(strong: &Client, told: &Value, keys: u64) {
+    assert_eq!(
+        (&told["keys"], &told["moved"]),
+        (&keys.into(), &keys.into()),
+        "{told}"
+    );
+    assert_eq!(told["equal"], true, "{told}");
+    assert_eq!(told["siblings_discarded"], 1);
+    assert_eq!(told["listed_total"], 1);
+    assert_eq!(told["listed"][0]["key"], "cart/1");
+    for count in [
+        "open_conflicts",
+        "only_at_destination",
+        "destination_values_discarded",
+    ] {
+        assert_eq!(told[count], 0, "{count}: {told}");
+    }
+    let leases = told["leases"].as_array().unwrap();
+    assert_eq!(leases.len(), 4, "{told}");
+    for lease in leases {
+        let id = quorumor_client::LeaseId::new(lease["to"].as_u64().unwrap());
+        let left = strong.lease_left(id, true).await.unwrap().lease.unwrap();
+        assert!(
+            left.remaining_ttl.unwrap() > Duration::from_secs(250),
+            "{left:?}"
+        );
+        assert!(left.keys.len() == 10 || left.keys.len() == 1, "{left:?}");
+    }
 }
 
 /// From strong mode back to eventual, which still has what was moved from it.
