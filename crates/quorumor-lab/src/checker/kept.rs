@@ -5,7 +5,7 @@
 //! holder itself was late: from one try to the next, or to the miss, more than half of the TTL.
 //!
 //! Judged only where there was a flood and the limits weren't disabled: without them nothing is promised, and what was lost is a figure
-//! ([`lost`]), no verdict. That a lease isn't gone before its time is another property ([`super::lease`]).
+//! (`lost`), no verdict. That a lease isn't gone before its time is another property ([`super::lease`]).
 
 use std::collections::BTreeMap;
 
