@@ -105,7 +105,7 @@ fn what_is_no_history_is_refused_with_its_line() {
             "line 5: op 7 returns but was never invoked",
         ),
         (
-            history(FRESH).replace("\"version\":2", "\"version\":1"),
+            history(FRESH).replace("\"version\":3", "\"version\":1"),
             "version 1 is not",
         ),
         ("nothing".to_owned(), "ends before its header"),

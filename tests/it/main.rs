@@ -8,7 +8,6 @@
 
 mod api;
 mod bench;
-mod compare;
 mod doors;
 mod durability;
 mod eventual;

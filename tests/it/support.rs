@@ -11,28 +11,11 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use quorumor_client::{Client, Mode};
+pub(crate) use quorumor_tests::binary;
 use tempfile::TempDir;
 
 /// How long a condition may take on a busy machine before a test gives up.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
-
-/// The program under test, built if it isn't there.
-pub(crate) fn binary() -> PathBuf {
-    let test = std::env::current_exe().expect("a test has a path");
-    let folder = test
-        .parent()
-        .and_then(Path::parent)
-        .expect("tests lie in target/PROFILE/deps");
-    let path = folder.join("quorumor");
-    if !path.exists() {
-        let status = Command::new(env!("CARGO"))
-            .args(["build", "--workspace", "--bin", "quorumor"])
-            .status()
-            .expect("cargo runs");
-        assert!(status.success(), "the program doesn't build");
-    }
-    path
-}
 
 /// Ports for peers lie below the range that the system gives to outgoing connections, so that a restarted node finds
 /// its own free.

@@ -2,10 +2,14 @@
 
 use std::process::{Command, Output};
 
-use crate::support::binary;
+use std::sync::{Mutex, PoisonError};
+
+use quorumor_tests::binary;
 
 /// Runs a short comparison. A void run says that the machine was too busy to judge anything, so it is tried again.
 fn compare(out: &std::path::Path, more: &[&str]) -> Output {
+    static ALONE: Mutex<()> = Mutex::new(());
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     for _ in 0..3 {
         let output = Command::new(binary())
             .args([
