@@ -1,4 +1,4 @@
-//! End-to-end tests and house rules; the tests live in `it/`.
+//! End-to-end tests and house rules; the tests live in `it/`, runs that are measured in `measured/`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
