@@ -129,7 +129,7 @@ test("eventual mode writes on both sides of a partition and converges", async ()
     await majority.put("split/both", "of the majority");
     assert.equal(await value(majority, "split/minority"), undefined);
     const token = minority.sessionToken();
-    const ahead = await failure(majority.get("split/minority", { token, timeoutMs: 500 }), NodeError);
+    const ahead = await failure(majority.get("split/minority", { token, timeoutMs: 2000 }), NodeError);
     assert.equal(ahead.reason, "TOKEN_AHEAD");
     assert(ahead.receipt);
 
