@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::Stream;
+use futures_util::{Stream, StreamExt, stream};
 use quorumor_core::{Command, Error, Member, Mode, Reply};
 use quorumor_proto::pb;
 use quorumor_proto::pb::state_service_server::StateService;
@@ -238,6 +238,29 @@ type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 /// The status of what ends a stream that belongs to no request.
 fn stray(error: &Error) -> Status {
     to_status(error, None, None)
+}
+
+/// Answers of a stream of requests, until the node leaves or the caller is known no more.
+fn until_gone<T: Send + 'static>(
+    answers: impl Stream<Item = Result<T, Status>> + Send + 'static,
+    principal: Principal,
+    leave: CancellationToken,
+) -> Answers<T> {
+    let open = Some((Box::pin(answers), principal, leave));
+    Box::pin(stream::unfold(open, |open| async {
+        let (mut answers, principal, leave) = open?;
+        let ended = |error| Some((Err(stray(&error)), None));
+        tokio::select! {
+            biased;
+            () = leave.cancelled() => ended(Error::Stopping),
+            () = principal.gone() => ended(Principal::revoked()),
+            answer = answers.next() => {
+                let answer = answer?;
+                let open = answer.is_ok().then_some((answers, principal, leave));
+                Some((answer, open))
+            }
+        }
+    }))
 }
 
 #[tonic::async_trait]

@@ -5,7 +5,7 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
-use futures_util::{StreamExt, stream};
+use futures_util::StreamExt;
 use quorumor_core::limits::{LEASE_TTL_MS_MAX, LIST_BYTES_MAX, SESSION_TTL_MS_MAX};
 use quorumor_core::{
     Certainty, ClientId, Command, Error, Lease, LeaseAction, LeaseId, Level, LogTime, Mode, Reply,
@@ -99,21 +99,7 @@ pub(super) fn keep_alive(
             async move { Ok(service.keep(caller, request?).await) }
         })
         .buffered(KEEP_ALIVES_AHEAD);
-    let open = Some((Box::pin(answers), principal, leave));
-    Box::pin(stream::unfold(open, |open| async {
-        let (mut answers, principal, leave) = open?;
-        let ended = |error| Some((Err(super::stray(&error)), None));
-        tokio::select! {
-            biased;
-            () = leave.cancelled() => ended(Error::Stopping),
-            () = principal.gone() => ended(Principal::revoked()),
-            answer = answers.next() => {
-                let answer = answer?;
-                let open = answer.is_ok().then_some((answers, principal, leave));
-                Some((answer, open))
-            }
-        }
-    }))
+    super::until_gone(answers, principal, leave)
 }
 
 impl Service {

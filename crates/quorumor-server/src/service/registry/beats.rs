@@ -16,7 +16,7 @@ use tonic::metadata::MetadataMap;
 use tonic::{Status, Streaming};
 
 use super::super::asking::{Asking, Kind, misfit};
-use super::super::{Answers, Service, stray};
+use super::super::{Answers, Service, until_gone};
 use crate::auth::Principal;
 use crate::registry::instance::{awaits_word, shortened};
 use crate::registry::naming::{Name, Part};
@@ -43,21 +43,7 @@ pub(super) fn keep_alive(
         let (service, caller) = (service.clone(), caller.clone());
         async move { Ok(service.beat_all(caller, request?).await) }
     });
-    let open = Some((Box::pin(answers), principal, leave));
-    Box::pin(stream::unfold(open, |open| async {
-        let (mut answers, principal, leave) = open?;
-        let ended = |error| Some((Err(stray(&error)), None));
-        tokio::select! {
-            biased;
-            () = leave.cancelled() => ended(Error::Stopping),
-            () = principal.gone() => ended(Principal::revoked()),
-            answer = answers.next() => {
-                let answer = answer?;
-                let open = answer.is_ok().then_some((answers, principal, leave));
-                Some((answer, open))
-            }
-        }
-    }))
+    until_gone(answers, principal, leave)
 }
 
 impl Service {
