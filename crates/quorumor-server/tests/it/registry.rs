@@ -517,6 +517,8 @@ async fn an_instance_that_must_give_word_is_critical_when_it_does_not() {
         ..instance("web", "a")
     };
     register(&mut registry(&cluster, 1), registering(checked, 60)).await;
+    // Its word is taken at a node that knows it.
+    listed(&cluster, 2, "web", &["a"]).await;
     keep(
         &mut registry(&cluster, 2),
         beat("web", "a", InstanceHealth::Unspecified),
