@@ -22,6 +22,10 @@ pub enum Workload {
     Batch,
     /// Keep-alives of leases, one for each call in flight, each on a stream of its own.
     KeepAlive,
+    /// All instances of a service of a thousand, linearizable.
+    Discover,
+    /// The same, as the asked node has them.
+    LocalDiscover,
 }
 
 impl Workload {
@@ -35,6 +39,8 @@ impl Workload {
             Self::Mix => "mix",
             Self::Batch => "batch",
             Self::KeepAlive => "keep-alive",
+            Self::Discover => "discover",
+            Self::LocalDiscover => "local-discover",
         }
     }
 
@@ -46,6 +52,18 @@ impl Workload {
             Self::Mix => Pattern::Mix,
             Self::Batch => Pattern::Batch,
             Self::KeepAlive => Pattern::KeepAlive,
+            Self::Discover => Pattern::Discover(Freshness::Linearizable),
+            Self::LocalDiscover => Pattern::Discover(Freshness::Local),
+        }
+    }
+
+    /// Whether it reads the instances of a service, so that they must be there.
+    pub(crate) const fn discovers(self) -> bool {
+        match self {
+            Self::Discover | Self::LocalDiscover => true,
+            Self::Put | Self::Get | Self::LocalGet | Self::Mix | Self::Batch | Self::KeepAlive => {
+                false
+            }
         }
     }
 }
@@ -61,6 +79,8 @@ pub struct Cell {
     pub place: Place,
     /// When calls are made.
     pub pace: Pace,
+    /// Connections, if more than usual.
+    pub connections: usize,
 }
 
 impl Cell {
@@ -72,6 +92,25 @@ impl Cell {
             in_flight,
             place: Place::AllNodes,
             pace: Pace::Closed,
+            connections: 0,
+        }
+    }
+
+    /// The same, each call in flight on a connection of its own.
+    #[must_use]
+    pub const fn on_own_connections(self) -> Self {
+        Self {
+            connections: self.in_flight,
+            ..self
+        }
+    }
+
+    /// The same at so many calls a second, come what may.
+    #[must_use]
+    pub const fn paced(self, rate: f64) -> Self {
+        Self {
+            pace: Pace::Open { rate },
+            ..self
         }
     }
 
@@ -87,10 +126,15 @@ impl Cell {
     /// How the cell is called in results.
     #[must_use]
     pub fn name(&self) -> String {
-        match self.place {
-            Place::AllNodes => self.workload.as_str().to_owned(),
-            Place::Leader => format!("{}-leader", self.workload.as_str()),
-        }
+        let place = match self.place {
+            Place::AllNodes => "",
+            Place::Leader => "-leader",
+        };
+        let pace = match self.pace {
+            Pace::Closed => "",
+            Pace::Open { .. } => "-paced",
+        };
+        format!("{}{place}{pace}", self.workload.as_str())
     }
 }
 

@@ -57,6 +57,8 @@ pub enum Pattern {
     Batch,
     /// Keep-alives, each caller of a lease of its own.
     KeepAlive,
+    /// All instances of one service.
+    Discover(Freshness),
 }
 
 /// When the next call is made.
@@ -401,6 +403,7 @@ impl<C: Call> Worker<C> {
                 value: self.value.clone(),
             },
             Pattern::KeepAlive => Op::KeepAlive,
+            Pattern::Discover(freshness) => Op::Discover { freshness },
         }
     }
 }

@@ -4,6 +4,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+/// Instances of the service that is discovered.
+pub const DISCOVERED: usize = 1_000;
+/// Its name.
+pub(crate) const SERVICE: &str = "bench";
+
 /// Puts in one batch: within Quorumor's and etcd's default limits of 128.
 pub const BATCH_PUTS: usize = 100;
 
@@ -42,6 +47,11 @@ pub enum Op {
     },
     /// Keep the caller's own lease alive; its first time, grant it.
     KeepAlive,
+    /// Read all [`DISCOVERED`] instances of one service.
+    Discover {
+        /// How fresh.
+        freshness: Freshness,
+    },
 }
 
 impl Op {
@@ -49,7 +59,7 @@ impl Op {
     #[must_use]
     pub const fn keys(&self) -> u64 {
         match self {
-            Self::Put { .. } | Self::Get { .. } | Self::KeepAlive => 1,
+            Self::Put { .. } | Self::Get { .. } | Self::KeepAlive | Self::Discover { .. } => 1,
             Self::Batch { .. } => BATCH_PUTS as u64,
         }
     }
@@ -59,7 +69,7 @@ impl Op {
     pub const fn is_write(&self) -> bool {
         match self {
             Self::Put { .. } | Self::Batch { .. } => true,
-            Self::Get { .. } | Self::KeepAlive => false,
+            Self::Get { .. } | Self::KeepAlive | Self::Discover { .. } => false,
         }
     }
 }

@@ -28,6 +28,8 @@ pub struct Bench {
     /// Processes of ours that are not under load.
     waiting: Vec<u32>,
     filled: BTreeSet<Vec<String>>,
+    /// Who has the service that is discovered.
+    registered: BTreeSet<Vec<String>>,
     progress: Progress,
 }
 
@@ -58,6 +60,7 @@ impl Bench {
             settings,
             waiting: Vec::new(),
             filled: BTreeSet::new(),
+            registered: BTreeSet::new(),
             progress,
         }
     }
@@ -111,6 +114,9 @@ impl Bench {
     ) -> Result<Vec<CellResult>, BenchError> {
         for target in targets {
             self.fill(target).await?;
+            if cell.workload.discovers() {
+                self.register(target).await?;
+            }
         }
         let name = cell.name();
         self.alternate(
@@ -119,7 +125,11 @@ impl Bench {
             targets,
             async |bench, target, round| {
                 let session = target
-                    .connect(cell.place, bench.settings.connections, &bench.keys)
+                    .connect(
+                        cell.place,
+                        bench.settings.connections.max(cell.connections),
+                        &bench.keys,
+                    )
                     .await?;
                 let plan = bench.settings.plan(cell, round);
                 let processes = bench.processes(target);
@@ -198,6 +208,21 @@ impl Bench {
             foreign_cores: usage.foreign_cores,
             void: is_void(usage.foreign_cores, self.settings.foreign_cores_max),
         }
+    }
+
+    /// Registers the instances of the service that is discovered, once.
+    async fn register(&mut self, target: &Target) -> Result<(), BenchError> {
+        if !self.registered.insert(target.endpoints.clone()) {
+            return Ok(());
+        }
+        self.progress
+            .say(format!("registering a service at {target}"));
+        let session = target.connect(Place::AllNodes, 1, &self.keys).await?;
+        let registered = session.writers[0].register_service().await;
+        registered.map_err(|error| BenchError::Unfit {
+            target: target.name.clone(),
+            why: format!("its instances can't be registered: {error}"),
+        })
     }
 
     /// Writes every key once, so that no read misses.

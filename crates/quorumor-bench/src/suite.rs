@@ -166,7 +166,10 @@ impl Clusters {
         let unary = self.quorumor.target();
         let differs = match cell.workload {
             Workload::Put | Workload::Get | Workload::LocalGet | Workload::Mix => true,
-            Workload::Batch | Workload::KeepAlive => false,
+            Workload::Batch
+            | Workload::KeepAlive
+            | Workload::Discover
+            | Workload::LocalDiscover => false,
         };
         let exchange = (plan.exchange && differs).then(|| Target {
             name: EXCHANGE_NAME.to_owned(),

@@ -4,11 +4,12 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use futures_util::{StreamExt, TryStreamExt, stream};
 use tonic::transport::{Channel, Endpoint};
 
 use crate::BenchError;
 use crate::load::{Call, CallError};
-use crate::op::{KeySpace, Op};
+use crate::op::{DISCOVERED, KeySpace, Op};
 use crate::target::echo::EchoCaller;
 use crate::target::etcd::EtcdCaller;
 use crate::target::quorumor::QuorumorCaller;
@@ -18,11 +19,15 @@ pub mod echo;
 pub mod etcd;
 pub mod quorumor;
 
+/// Registrations under way while the discovered service is set up.
+const REGISTER_IN_FLIGHT: usize = 16;
 const CONNECT_WITHIN: Duration = Duration::from_secs(3);
 /// A call that takes longer has failed.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// Of a lease that is kept alive: no cell lasts so long.
 const LEASE_TTL_S: i64 = 300;
+/// Of the instances that are discovered: no run lasts so long.
+const SERVICE_LEASE_TTL_S: i64 = 6 * 3_600;
 const STREAM_WINDOW_BYTES: u32 = 2 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
 
@@ -275,6 +280,12 @@ impl Target {
     }
 }
 
+/// What the discovered service lives by.
+enum ServiceLease {
+    Quorumor(u64),
+    Etcd(i64),
+}
+
 /// A caller of any protocol.
 #[derive(Clone, Debug)]
 pub enum Caller {
@@ -287,6 +298,33 @@ pub enum Caller {
 }
 
 impl Caller {
+    /// Registers the service that is discovered, some instances at a time.
+    pub(crate) async fn register_service(&self) -> Result<(), CallError> {
+        let lease = match self {
+            Self::Quorumor(caller) => ServiceLease::Quorumor(caller.service_lease().await?),
+            Self::Etcd(caller) => ServiceLease::Etcd(caller.service_lease().await?),
+            Self::Echo(_) => return Ok(()),
+        };
+        let registered = stream::iter(0..DISCOVERED)
+            .map(|number| self.register(number, &lease))
+            .buffer_unordered(REGISTER_IN_FLIGHT);
+        registered.try_collect().await
+    }
+
+    async fn register(&self, number: usize, lease: &ServiceLease) -> Result<(), CallError> {
+        match (self, lease) {
+            (Self::Quorumor(caller), ServiceLease::Quorumor(lease)) => {
+                caller.register(number, *lease).await
+            }
+            (Self::Etcd(caller), ServiceLease::Etcd(lease)) => {
+                caller.register(number, *lease).await
+            }
+            (Self::Quorumor(_) | Self::Etcd(_) | Self::Echo(_), _) => {
+                Err(CallError("a lease of another protocol".to_owned()))
+            }
+        }
+    }
+
     /// Watches a prefix from now on; the watch stands when this returns.
     pub(crate) async fn watch(&self, prefix: &str) -> Result<Values, CallError> {
         match self {

@@ -5,14 +5,24 @@ use crate::goal::{Figure, Goal};
 use crate::million;
 use crate::target::Mode;
 
+/// Clients that discover, and how often they do all together where they don't as fast as they can.
+const DISCOVERERS: usize = 50;
+const DISCOVERIES_S: f64 = 100.0;
+/// Discovering a thousand instances takes no longer.
+const DISCOVER_P99_MS_MAX: f64 = 5.0;
+
 /// The names of all cells in strong mode, in their order.
-const STRONG_NAMES: [&str; 10] = [
+const STRONG_NAMES: [&str; 14] = [
     "put",
     "get",
     "get-leader",
     "local-get",
     "mix",
     "batch",
+    "discover",
+    "discover-paced",
+    "local-discover",
+    "local-discover-paced",
     "watch",
     "keep-alive",
     "failover",
@@ -20,7 +30,13 @@ const STRONG_NAMES: [&str; 10] = [
 ];
 
 /// The same in eventual mode: without those that need a leader, an agreement or a log of all nodes.
-const EVENTUAL_NAMES: [&str; 3] = ["put", "local-get", "batch"];
+const EVENTUAL_NAMES: [&str; 5] = [
+    "put",
+    "local-get",
+    "batch",
+    "local-discover",
+    "local-discover-paced",
+];
 
 /// The names of all cells of a mode, in their order.
 #[must_use]
@@ -104,7 +120,29 @@ fn strong() -> Vec<Planned> {
             Cell::closed(Workload::Batch, 16),
             &[least(Figure::Ops, 3.0)],
         ),
+        Planned::new(discover(Workload::Discover), &[most(Figure::P99, 1.0)]),
+        Planned::new(
+            discover(Workload::Discover).paced(DISCOVERIES_S),
+            &in_five_ms(),
+        ),
+        Planned::new(discover(Workload::LocalDiscover), &[most(Figure::P99, 1.0)]),
+        Planned::new(
+            discover(Workload::LocalDiscover).paced(DISCOVERIES_S),
+            &in_five_ms(),
+        ),
         Planned::new(Cell::closed(Workload::KeepAlive, 64), &[]),
+    ]
+}
+
+/// All instances of a service, by clients each with a connection of its own.
+const fn discover(workload: Workload) -> Cell {
+    Cell::closed(workload, DISCOVERERS).on_own_connections()
+}
+
+const fn in_five_ms() -> [Goal; 2] {
+    [
+        Goal::Within(Figure::P99, DISCOVER_P99_MS_MAX),
+        Goal::AtMost(Figure::P99, 1.0),
     ]
 }
 
@@ -120,6 +158,14 @@ fn eventual() -> Vec<Planned> {
         Planned::new(Cell::closed(Workload::LocalGet, 64), &of_the_echo),
         Planned::new(Cell::closed(Workload::LocalGet, 256), &of_the_echo),
         Planned::new(Cell::closed(Workload::Batch, 16), &[]),
+        Planned::new(
+            discover(Workload::LocalDiscover),
+            &[Goal::AtMost(Figure::P99, 1.0)],
+        ),
+        Planned::new(
+            discover(Workload::LocalDiscover).paced(DISCOVERIES_S),
+            &in_five_ms(),
+        ),
     ]
 }
 

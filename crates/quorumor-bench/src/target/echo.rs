@@ -32,7 +32,7 @@ impl Call for EchoCaller {
         let key = match op {
             Op::Put { key, .. } | Op::Get { key, .. } => key,
             Op::Batch { first, .. } => first,
-            Op::KeepAlive => 0,
+            Op::KeepAlive | Op::Discover { .. } => 0,
         };
         let request = EchoRequest {
             key: self.keys.name(key).to_owned(),

@@ -2,6 +2,8 @@
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
+use prost::Message;
+use quorumor_proto::v1::Instance;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
@@ -19,8 +21,9 @@ use crate::etcdpb::{
     RequestOp, StatusRequest, TxnRequest, WatchCreateRequest, WatchRequest,
 };
 use crate::load::{Call, CallError};
-use crate::op::{BATCH_PUTS, Freshness, KeySpace, Op};
-use crate::target::{LEASE_TTL_S, Own, Target, call_error};
+use crate::op::{BATCH_PUTS, Freshness, KeySpace, Op, SERVICE};
+use crate::target::quorumor::services::{all_there, instance};
+use crate::target::{LEASE_TTL_S, Own, SERVICE_LEASE_TTL_S, Target, call_error};
 use crate::watch::Values;
 
 /// A caller of etcd.
@@ -91,6 +94,48 @@ impl EtcdCaller {
             Ok(values.map(|kv| kv.value).collect())
         });
         Ok(values.boxed())
+    }
+
+    /// A lease for what is discovered; it outlives every cell.
+    pub(crate) async fn service_lease(&self) -> Result<i64, CallError> {
+        let request = LeaseGrantRequest {
+            ttl: SERVICE_LEASE_TTL_S,
+            id: 0,
+        };
+        let granted = LeaseClient::new(self.channel.clone())
+            .lease_grant(request)
+            .await;
+        let granted = granted.map_err(|status| call_error(&status))?;
+        Ok(granted.into_inner().id)
+    }
+
+    /// An instance is a key under its service's prefix, as users of etcd keep them: its value holds the same fields.
+    pub(crate) async fn register(&self, number: usize, lease: i64) -> Result<(), CallError> {
+        let instance = instance(SERVICE, number);
+        let request = PutRequest {
+            key: format!("services/{SERVICE}/{}", instance.instance_id).into(),
+            value: instance.encode_to_vec().into(),
+            lease,
+            ..PutRequest::default()
+        };
+        let answer = self.client.clone().put(request).await;
+        answer.map(drop).map_err(|status| call_error(&status))
+    }
+
+    async fn discover(&self, freshness: Freshness) -> Result<(), CallError> {
+        let request = RangeRequest {
+            key: Bytes::from(format!("services/{SERVICE}/")),
+            range_end: Bytes::from(format!("services/{SERVICE}0")),
+            serializable: freshness == Freshness::Local,
+            ..RangeRequest::default()
+        };
+        let answer = self.client.clone().range(request).await;
+        let answer = answer.map_err(|status| call_error(&status))?.into_inner();
+        // Who reads instances reads what is in them: Quorumor's client has done so by now too.
+        for kv in &answer.kvs {
+            Instance::decode(kv.value.clone()).map_err(|error| CallError(error.to_string()))?;
+        }
+        all_there(answer.kvs.len())
     }
 
     async fn keep_alive(&mut self) -> Result<(), CallError> {
@@ -186,6 +231,7 @@ impl Call for EtcdCaller {
                 }
             }
             Op::KeepAlive => self.keep_alive().await,
+            Op::Discover { freshness } => self.discover(freshness).await,
             Op::Batch { first, value } => {
                 // A transaction must not write a key twice, and in a small key space a batch goes round.
                 let puts = BATCH_PUTS.min(self.keys.len());
@@ -227,8 +273,6 @@ pub(crate) async fn leader(target: &Target) -> Result<Option<usize>, BenchError>
 
 #[cfg(test)]
 mod tests {
-    use prost::Message;
-
     use super::*;
     use crate::etcdpb::{Compare, Event, KeyValue, WatchResponse, compare};
 

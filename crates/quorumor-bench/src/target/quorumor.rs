@@ -10,6 +10,7 @@ use futures_util::StreamExt;
 use quorumor_proto::v1::batch_operation::Operation;
 use quorumor_proto::v1::key_range::Range;
 use quorumor_proto::v1::receipt::Position;
+use quorumor_proto::v1::registry_service_client::RegistryServiceClient;
 use quorumor_proto::v1::state_service_client::StateServiceClient;
 use quorumor_proto::v1::watch_event::Event;
 use quorumor_proto::v1::watch_response::Step;
@@ -32,6 +33,7 @@ use crate::watch::Values;
 
 mod exchange;
 mod gossiper;
+pub(crate) mod services;
 
 pub(crate) use gossiper::Gossiper;
 
@@ -39,6 +41,7 @@ pub(crate) use gossiper::Gossiper;
 #[derive(Clone, Debug)]
 pub struct QuorumorCaller {
     client: StateServiceClient<Channel>,
+    registry: RegistryServiceClient<Channel>,
     mode: Mode,
     /// Set if single operations go over a stream.
     exchange: Option<Exchange>,
@@ -66,6 +69,7 @@ fn keep_alive(mode: Mode, id: u64) -> LeaseKeepAliveRequest {
 
 impl QuorumorCaller {
     pub(crate) fn new(channel: Channel, mode: Mode, style: CallStyle, keys: KeySpace) -> Self {
+        let registry = RegistryServiceClient::new(channel.clone());
         let client = StateServiceClient::new(channel);
         let exchange = match style {
             CallStyle::Unary => None,
@@ -73,6 +77,7 @@ impl QuorumorCaller {
         };
         Self {
             client,
+            registry,
             mode,
             exchange,
             keys,
@@ -228,6 +233,7 @@ impl Call for QuorumorCaller {
                 }
             }
             (Op::KeepAlive, _) => self.keep_alive().await,
+            (Op::Discover { freshness }, _) => self.discover(freshness).await,
             (Op::Batch { first, value }, _) => {
                 let operations = batch(&self.keys, first, &value);
                 let request = BatchRequest {

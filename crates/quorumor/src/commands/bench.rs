@@ -287,6 +287,8 @@ fn planned(args: &RunArgs) -> Vec<Cell> {
             Typed::Mix => Some(Workload::Mix),
             Typed::Batch => Some(Workload::Batch),
             Typed::KeepAlive => Some(Workload::KeepAlive),
+            Typed::Discover => Some(Workload::Discover),
+            Typed::LocalDiscover => Some(Workload::LocalDiscover),
             Typed::Watch => None,
         });
     let place = match args.place {
@@ -303,6 +305,7 @@ fn planned(args: &RunArgs) -> Vec<Cell> {
                 in_flight: usize::try_from(*in_flight).unwrap_or(usize::MAX),
                 place,
                 pace,
+                connections: 0,
             })
         })
         .collect()

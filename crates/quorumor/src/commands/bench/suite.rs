@@ -42,8 +42,9 @@ pub(crate) struct SuiteArgs {
     /// Which mode of Quorumor is measured
     #[arg(long, value_enum, default_value_t = TypedMode::Strong)]
     pub(crate) mode: TypedMode,
-    /// Only these cells: put, get, get-leader, local-get, mix, batch, watch, keep-alive, failover, million-keys; in eventual
-    /// mode put, local-get, batch
+    /// Only these cells: put, get, get-leader, local-get, mix, batch, discover, discover-paced, local-discover,
+    /// local-discover-paced, watch, keep-alive, failover, million-keys; in eventual mode put, local-get, batch,
+    /// local-discover, local-discover-paced
     #[arg(long, value_name = "CELLS", value_delimiter = ',')]
     pub(crate) only: Vec<String>,
     /// Measured, for each turn

@@ -28,6 +28,10 @@ pub(crate) enum Typed {
     Batch,
     /// Keep-alives, each call in flight with a lease and a stream of its own
     KeepAlive,
+    /// All instances of a service of a thousand, linearizable (etcd: keys under a prefix)
+    Discover,
+    /// The same, as the asked node has them
+    LocalDiscover,
     /// Puts at --rate [default: 500 a second], each seen by --watchers
     Watch,
 }
