@@ -13,6 +13,7 @@ use tokio::process::{Child, ChildStdin, Command};
 use tokio::time::Instant;
 
 use crate::BenchError;
+use crate::machine;
 use crate::target::{CallStyle, Mode, Protocol, Target, quorumor};
 
 const READY_WITHIN: Duration = Duration::from_secs(60);
@@ -37,6 +38,8 @@ pub struct ClusterPlan {
     pub nodes: usize,
     /// More arguments for every node.
     pub arguments: Vec<String>,
+    /// The one core that all nodes run on; any if none.
+    pub core: Option<usize>,
 }
 
 /// A cluster that runs.
@@ -189,8 +192,7 @@ impl Cluster {
                 command.env_remove(&*name);
             }
         }
-        let mut process = command
-            .spawn()
+        let mut process = machine::on_core(self.plan.core, || command.spawn())
             .map_err(|why| failed(format!("{}: {why}", self.plan.program.display())))?;
         let stdin = process.stdin.take();
         if let Some(stdout) = process.stdout.take() {
@@ -375,6 +377,7 @@ mod tests {
             dir: dir.to_owned(),
             nodes: 1,
             arguments: Vec::new(),
+            core: None,
         }
     }
 

@@ -19,6 +19,7 @@ pub mod machine;
 pub mod million;
 pub mod op;
 pub mod progress;
+pub mod registry;
 pub mod results;
 pub mod run;
 pub mod suite;

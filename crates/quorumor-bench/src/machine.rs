@@ -3,6 +3,9 @@
 
 use std::time::{Duration, Instant};
 
+use rustix::process::Pid;
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
 /// More than so many cores of foreign work make a cell void.
 pub const FOREIGN_CORES_MAX: f64 = 0.25;
 
@@ -99,6 +102,45 @@ pub fn rss_bytes(pids: &[u32]) -> Vec<u64> {
         resident_bytes(&text)
     });
     sizes.collect()
+}
+
+/// Starts something on one core, where all that it starts stays too; on any if none is named. A kernel that doesn't allow it
+/// is as good as none.
+pub(crate) fn on_core<T>(core: Option<usize>, start: impl FnOnce() -> T) -> T {
+    let before = core.and_then(|core| {
+        let before = sched_getaffinity(None).ok()?;
+        let mut one = CpuSet::new();
+        one.set(core);
+        sched_setaffinity(None, &one).ok()?;
+        Some(before)
+    });
+    let started = start();
+    if let Some(before) = before {
+        let _as_before = sched_setaffinity(None, &before);
+    }
+    started
+}
+
+/// Keeps every thread of this process off a core, if there is another.
+pub(crate) fn keep_off(core: usize) {
+    let Ok(mut others) = sched_getaffinity(None) else {
+        return;
+    };
+    others.unset(core);
+    if others.count() == 0 {
+        return;
+    }
+    let threads = std::fs::read_dir("/proc/self/task")
+        .into_iter()
+        .flatten()
+        .flatten();
+    for thread in threads {
+        let id = thread.file_name().to_string_lossy().parse().ok();
+        if let Some(id) = id.and_then(Pid::from_raw) {
+            // One that has ended needs none.
+            let _moved = sched_setaffinity(Some(id), &others);
+        }
+    }
 }
 
 /// What went over the loopback since it came up.

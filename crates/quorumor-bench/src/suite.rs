@@ -132,6 +132,7 @@ impl Clusters {
                 dir: plan.dir.join(protocol.as_str()),
                 nodes: NODES,
                 arguments: Vec::new(),
+                core: None,
             })
         };
         Ok(Self {
@@ -247,6 +248,7 @@ async fn a_million(plan: &SuitePlan, bench: &Bench) -> Result<Vec<CellResult>, B
         dir: plan.dir.join(million::NAME),
         nodes: NODES,
         arguments: Vec::new(),
+        core: None,
     })
     .await?;
     let puts_for = plan.settings.duration * CHECKPOINT_CELLS;

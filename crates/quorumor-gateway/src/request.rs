@@ -9,6 +9,7 @@ use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE};
 use http::request::Parts;
 use prost_reflect::{DynamicMessage, MessageDescriptor, Value};
 use serde_json::Value as Json;
+use tonic::Status;
 
 use crate::fields::{claim, set};
 use crate::matching::Found;
@@ -125,6 +126,15 @@ fn flag(query: &Query, name: &str) -> Result<bool, Problem> {
     }
 }
 
+/// A body may be refused while it comes in, by name; else the connection broke.
+fn unread(error: axum::Error) -> Problem {
+    let why = format!("it can't be read: {error}");
+    match Status::try_from_error(error.into_inner()) {
+        Ok(status) if !status.details().is_empty() => Problem::from(&status),
+        Ok(_) | Err(_) => Problem::invalid("body", &why),
+    }
+}
+
 async fn collect(parts: &Parts, body: HttpBody) -> Result<Bytes, Problem> {
     let too_large = || Problem::too_large("body_bytes_max", BODY_BYTES_MAX);
     let announced = parts
@@ -137,8 +147,7 @@ async fn collect(parts: &Parts, body: HttpBody) -> Result<Bytes, Problem> {
     let mut whole = BytesMut::new();
     let mut pieces = body.into_data_stream();
     while let Some(piece) = pieces.next().await {
-        let piece = piece
-            .map_err(|error| Problem::invalid("body", &format!("it can't be read: {error}")))?;
+        let piece = piece.map_err(unread)?;
         if whole.len() + piece.len() > BODY_BYTES_MAX {
             return Err(too_large());
         }

@@ -29,6 +29,8 @@ const RETRY_WATCH_AFTER_MS: u64 = 1_000;
 
 /// Bytes of long answers that are on their way out, before more of them are refused.
 const ANSWERS_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Down to how many the places of a class may come: what a client has under way that waits for each answer, some dozens of times.
+const LEAST: usize = 64;
 /// What counts as long. A shorter answer is bounded by the calls that may be open on a connection.
 pub(crate) const LONG_ANSWER_BYTES: usize = 64 * 1024;
 
@@ -86,12 +88,11 @@ impl Class {
             | Command::Txn { .. }
             | Command::Session(_)
             | Command::Lease(LeaseAction::Grant { .. }) => Self::Write,
-            Command::Lease(
-                LeaseAction::KeepAlive { .. }
-                | LeaseAction::Revoke { .. }
-                | LeaseAction::Look { .. },
-            ) => Self::KeepAlive,
-            // Describe asks for them, which is never refused for load: it mustn't wait behind reads.
+            Command::Lease(LeaseAction::KeepAlive { .. } | LeaseAction::Revoke { .. }) => {
+                Self::KeepAlive
+            }
+            Command::Lease(LeaseAction::Look { .. }) => Self::LocalRead,
+            // It mustn't wait behind reads: Describe asks for them, a few at a time.
             Command::Members => Self::Admin,
             Command::ReadBarrier { level, .. } => Self::of_read(*level),
             Command::Cluster(_) | Command::Backup => Self::Admin,
@@ -117,12 +118,11 @@ impl Class {
         self.limit().0
     }
 
-    /// Down to how many its places may come under load: more than any client has under way that waits for each answer, so that it takes
-    /// a flood to be turned away. `None` where load takes none away: signs of life must get through, watches stay, and operators are
+    /// Down to how many its places may come under load. `None` where load takes none away: signs of life must get through, watches stay, and operators are
     /// few. What comes over `Exchange` takes places and isn't measured: who sends it has chosen throughput over latency.
     const fn least(self) -> Option<usize> {
         match self {
-            Self::Write | Self::LinearizableRead | Self::LocalRead => Some(512),
+            Self::Write | Self::LinearizableRead | Self::LocalRead => Some(LEAST),
             Self::KeepAlive | Self::Watch | Self::Admin => None,
         }
     }
@@ -294,9 +294,9 @@ mod tests {
         let shares = Shares::new(Mode::Strong, Limits::Disabled);
         let all: usize = Class::ALL.iter().map(|class| class.max()).sum();
         let _held: Vec<Slot> = (0..all)
-            .map(|_| shares.enter(Class::LocalRead, Client(1)).unwrap())
+            .map(|_| shares.enter(Class::LocalRead, Client::default()).unwrap())
             .collect();
-        assert!(shares.enter(Class::KeepAlive, Client(2)).is_err());
+        assert!(shares.enter(Class::KeepAlive, Client::default()).is_err());
     }
 
     #[test]
@@ -316,10 +316,10 @@ mod tests {
     fn a_full_class_refuses_by_name_and_leaves_the_others_alone() {
         let shares = Shares::new(Mode::Strong, Limits::Enforcing);
         let mut held: Vec<Slot> = (0..Class::Write.max())
-            .map(|_| shares.enter(Class::Write, Client(1)).unwrap())
+            .map(|_| shares.enter(Class::Write, Client::default()).unwrap())
             .collect();
         assert_eq!(
-            shares.enter(Class::Write, Client(1)).unwrap_err(),
+            shares.enter(Class::Write, Client::default()).unwrap_err(),
             Error::Overloaded {
                 queue: "writes_max",
                 retry_after_ms: 100
@@ -327,12 +327,12 @@ mod tests {
         );
         for class in Class::ALL {
             assert_eq!(
-                shares.enter(class, Client(1)).is_ok(),
+                shares.enter(class, Client::default()).is_ok(),
                 class != Class::Write
             );
         }
         held.pop();
-        drop(shares.enter(Class::Write, Client(1)).unwrap());
+        drop(shares.enter(Class::Write, Client::default()).unwrap());
         drop(held);
         assert!(Class::ALL.iter().all(|class| shares.open(*class) == 0));
     }

@@ -15,7 +15,7 @@ use quorumor_core::limits::REQUEST_BYTES_MAX;
 use quorumor_core::{Error, Health, Mode, Role};
 use quorumor_proto::DESCRIPTORS;
 use quorumor_proto::pb::cluster_service_server::{self, ClusterServiceServer};
-use quorumor_proto::pb::registry_service_server::{self, RegistryServiceServer};
+use quorumor_proto::pb::registry_service_server;
 use quorumor_proto::pb::state_service_server::{SERVICE_NAME, StateServiceServer};
 use quorumor_proto::status::to_status;
 use tokio::net::TcpListener;
@@ -30,13 +30,15 @@ use crate::admission::Client;
 use crate::auth::{Auth, Principal};
 use crate::handle::Handle;
 use crate::metrics;
-use crate::service::Service;
+use crate::service::{RegistryDoor, Service};
 use crate::trust::Trust;
 
+mod arriving;
 mod held;
 mod incoming;
 mod web;
 
+use arriving::{Arriving, Kind};
 pub(crate) use incoming::Caller;
 use incoming::incoming;
 
@@ -67,6 +69,7 @@ pub(crate) struct Doors {
     trust: Trust,
     handles: Vec<Handle>,
     cors_origins: Vec<HeaderValue>,
+    arriving: Arriving,
 }
 
 impl Doors {
@@ -78,7 +81,10 @@ impl Doors {
     ) -> Self {
         let (reporter, health) = health_reporter();
         let auth = Arc::clone(&trust.auth);
+        let arriving = Arriving::default();
+        let counting = arriving.clone();
         let grpc = services(service, health).layer(from_fn(move |request, next| {
+            let request = counting.count(request, Kind::Grpc);
             guard(Arc::clone(&auth), request, next)
         }));
         Self {
@@ -87,6 +93,7 @@ impl Doors {
             trust,
             handles,
             cors_origins,
+            arriving,
         }
     }
 
@@ -108,23 +115,27 @@ impl Doors {
     fn router(&self) -> axum::Router {
         let (auth, handles) = (Arc::clone(&self.trust.auth), self.handles.clone());
         let doorkeeper = Arc::clone(&self.trust.auth);
+        let arriving = self.arriving.clone();
         let origins: Arc<[HeaderValue]> = self.cors_origins.clone().into();
-        let router =
-            self.grpc
-                .clone()
-                .layer(from_fn(web::translate))
-                .merge(quorumor_gateway::router(self.inside()).layer(from_fn(
-                    move |request, next| known(Arc::clone(&doorkeeper), request, next),
-                )))
-                .route(
-                    "/metrics",
-                    get(move |request: Request| async move { render_metrics(&auth, &request) }),
-                )
-                .route("/healthz", get(move || async move { healthz(&handles) }))
-                .fallback(unknown)
-                .layer(from_fn(move |request, next| {
-                    web::from_known_pages(Arc::clone(&origins), request, next)
-                }));
+        let router = self
+            .grpc
+            .clone()
+            .layer(from_fn(web::translate))
+            .merge(
+                quorumor_gateway::router(self.inside()).layer(from_fn(move |request, next| {
+                    let request = arriving.count(request, Kind::One);
+                    known(Arc::clone(&doorkeeper), request, next)
+                })),
+            )
+            .route(
+                "/metrics",
+                get(move |request: Request| async move { render_metrics(&auth, &request) }),
+            )
+            .route("/healthz", get(move || async move { healthz(&handles) }))
+            .fallback(unknown)
+            .layer(from_fn(move |request, next| {
+                web::from_known_pages(Arc::clone(&origins), request, next)
+            }));
         if self.cors_origins.is_empty() {
             router
         } else {
@@ -162,9 +173,8 @@ where
     H: tonic_health::pb::health_server::Health,
 {
     let cluster = ClusterServiceServer::new(service.clone());
-    let registry = RegistryServiceServer::new(service.clone());
+    let registry = RegistryDoor::new(service.clone());
     let state = StateServiceServer::new(service).max_decoding_message_size(REQUEST_BYTES_MAX);
-    let registry = registry.max_decoding_message_size(REQUEST_BYTES_MAX);
     let routes = Routes::new(state)
         .add_service(cluster)
         .add_service(registry)

@@ -10,4 +10,5 @@ pub(crate) mod instance;
 pub(crate) mod naming;
 pub(crate) mod nodes;
 pub(crate) mod record;
+pub(crate) mod shelf;
 pub(crate) mod stored;

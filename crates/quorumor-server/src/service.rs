@@ -40,6 +40,7 @@ use asking::{Asking, Kind, misfit};
 use headers::{Answering, Headed};
 use quorumor_proto::describe;
 use registry::Registry;
+pub(crate) use registry::RegistryDoor;
 
 /// The service of one node.
 #[derive(Clone, Debug)]
@@ -165,6 +166,12 @@ async fn members(asking: &Asking) -> Option<Result<Vec<Member>, Error>> {
         Mode::Strong => None,
         Mode::Eventual => {
             let until = asking.began + asking.timeout.min(MEMBERS_TIMEOUT);
+            // The list is long to make, on the way that signs of life take: as many at once as operators' calls may.
+            let client = asking.principal().client();
+            let _place = match asking.handle().shares().enter(Class::Admin, client) {
+                Ok(place) => place,
+                Err(error) => return Some(Err(error)),
+            };
             let answer = asking.ask_until(Command::Members, until).await;
             Some(answer.and_then(|reply| {
                 let Reply::Members { members } = reply else {

@@ -37,6 +37,24 @@ pub(crate) struct Weight {
     sum: Bytes,
 }
 
+impl Weight {
+    /// Makes it so many bytes, unless it grows and the sum would exceed `max`; whether it did. One alone may.
+    pub(crate) fn set(&mut self, bytes: usize, max: usize) -> bool {
+        let more = bytes.saturating_sub(self.bytes);
+        if more > 0 {
+            let before = self.sum.0.fetch_add(more, Ordering::Relaxed);
+            if before + more > max && before > self.bytes {
+                self.sum.0.fetch_sub(more, Ordering::Relaxed);
+                return false;
+            }
+        } else {
+            self.sum.0.fetch_sub(self.bytes - bytes, Ordering::Relaxed);
+        }
+        self.bytes = bytes;
+        true
+    }
+}
+
 impl Drop for Weight {
     fn drop(&mut self) {
         self.sum.0.fetch_sub(self.bytes, Ordering::Relaxed);
@@ -58,6 +76,21 @@ mod tests {
         assert!(sum.try_add(6, 10).is_none());
         let second = sum.try_add(4, 10).unwrap();
         drop((first, second));
+        assert_eq!(sum.get(), 0);
+    }
+
+    #[test]
+    fn a_weight_may_change_within_the_bound() {
+        let sum = Bytes::default();
+        let mut alone = sum.add(0);
+        assert!(alone.set(100, 10) && alone.set(4, 10));
+        assert_eq!(sum.get(), 4);
+        let mut other = sum.add(0);
+        assert!(other.set(6, 10) && !other.set(7, 10) && !alone.set(5, 10));
+        assert_eq!(sum.get(), 10);
+        drop(alone);
+        assert!(other.set(7, 10));
+        drop(other);
         assert_eq!(sum.get(), 0);
     }
 }

@@ -9,8 +9,9 @@ use parking_lot::Mutex;
 
 use super::adaptive::Adaptive;
 
-/// A client may always have so many calls under way, however many others there are.
-const FAIR_MIN: usize = 8;
+/// Whoever has no call under way is let in even beyond the class's places, up to so much of them more: who has all places would
+/// else take back each that becomes free.
+const NEWCOMERS_SHARE: usize = 4;
 
 /// Who calls, as far as fairness goes: a known caller, or else a connection. Zero is nobody in particular, and treated as such.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -84,18 +85,20 @@ impl Gate {
 
     fn admit(&self, open: usize, client: Client) -> Result<(), Shut> {
         let limit = self.limit();
-        if open >= limit {
-            return Err(Shut::Full);
-        }
+        let is_full = open >= limit;
         if client == Client::default() {
-            return Ok(());
+            return if is_full { Err(Shut::Full) } else { Ok(()) };
         }
         let mut clients = self.clients.lock();
         let held = clients.get(&client).copied().unwrap_or_default();
-        let others = clients.len() + usize::from(held == 0);
-        // While there is room, whoever wants it has it.
-        let filling = open >= limit / 2;
-        if filling && held >= (limit / others).max(FAIR_MIN) {
+        let is_newcomer = held == 0;
+        if is_full && !(is_newcomer && open < limit + limit / NEWCOMERS_SHARE) {
+            return Err(Shut::Full);
+        }
+        // One part is kept free for who comes next. While there is room, whoever wants it has it.
+        let parts = clients.len() + usize::from(is_newcomer) + 1;
+        let is_filling = open >= limit / 2;
+        if is_filling && held >= (limit / parts).max(1) {
             return Err(Shut::Unfair);
         }
         clients.insert(client, held + 1);
@@ -153,24 +156,54 @@ impl Drop for Slot {
 mod tests {
     use super::*;
 
+    fn as_many_as_it_can(gate: &Arc<Gate>, client: Client) -> Vec<Slot> {
+        std::iter::from_fn(|| gate.enter(client).ok()).collect()
+    }
+
     #[test]
-    fn one_client_may_have_all_while_it_is_alone() {
+    fn one_client_alone_leaves_a_part_for_who_comes_next() {
         let gate = Arc::new(Gate::new(100, None));
-        let held: Vec<_> = (0..100).map(|_| gate.enter(Client(1)).unwrap()).collect();
-        assert_eq!(gate.enter(Client(1)).unwrap_err(), Shut::Full);
-        drop(held);
-        assert_eq!((gate.open(), gate.clients(), gate.shed()), (0, 0, 1));
+        let held = as_many_as_it_can(&gate, Client(1));
+        assert_eq!(held.len(), 50);
+        assert_eq!(gate.enter(Client(1)).unwrap_err(), Shut::Unfair);
+        let newcomer = as_many_as_it_can(&gate, Client(2));
+        assert_eq!(
+            newcomer.len(),
+            33,
+            "a third: there are two, and one may come"
+        );
+        drop((held, newcomer));
+        assert_eq!((gate.open(), gate.clients()), (0, 0));
+    }
+
+    #[test]
+    fn who_comes_last_is_let_in_however_many_flood() {
+        for flooders in [1, 2, 10, 32, 100] {
+            let gate = Arc::new(Gate::new(64, None));
+            let flood: Vec<_> = (1..=flooders)
+                .flat_map(|client| as_many_as_it_can(&gate, Client(client)))
+                .collect();
+            assert!(gate.enter(Client(1_000)).is_ok(), "{flooders} flooders");
+            drop(flood);
+            assert_eq!(gate.open(), 0);
+        }
+    }
+
+    #[test]
+    fn newcomers_are_bounded_too() {
+        let gate = Arc::new(Gate::new(64, None));
+        let held: Vec<_> = (1..=1_000)
+            .filter_map(|client| gate.enter(Client(client)).ok())
+            .collect();
+        assert_eq!(held.len(), 64 + 64 / NEWCOMERS_SHARE);
     }
 
     #[test]
     fn who_has_its_part_of_a_filling_class_leaves_the_rest_to_others() {
         let gate = Arc::new(Gate::new(100, None));
         let _one = gate.enter(Client(2)).unwrap();
-        let mut greedy = Vec::new();
-        while let Ok(slot) = gate.enter(Client(1)) {
-            greedy.push(slot);
-        }
-        assert_eq!(greedy.len(), 50, "half of it, as there are two");
+        let greedy = as_many_as_it_can(&gate, Client(1));
+        assert_eq!(greedy.len(), 49, "half of it with the other's");
         assert_eq!(gate.enter(Client(1)).unwrap_err(), Shut::Unfair);
         let others: Vec<_> = (0..30).map(|_| gate.enter(Client(2)).unwrap()).collect();
         let third = gate.enter(Client(3)).unwrap();

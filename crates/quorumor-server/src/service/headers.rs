@@ -153,12 +153,6 @@ impl Answering for pb::LeaseListResponse {
     }
 }
 
-impl Answering for pb::DiscoverResponse {
-    fn long_bytes(&self) -> usize {
-        self.instances.iter().map(Message::encoded_len).sum()
-    }
-}
-
 impl Answering for pb::ListServicesResponse {
     fn long_bytes(&self) -> usize {
         self.services.iter().map(Message::encoded_len).sum()

@@ -21,11 +21,15 @@ use crate::registry::checks::Doorbell;
 use crate::registry::instance;
 use crate::registry::naming::{Name, Part};
 use crate::registry::nodes::Since;
+use crate::registry::shelf::Shelf;
 use crate::registry::stored::{Found, Stored, value_of};
 
+use discovered::Discovered;
+pub(crate) use discovered::RegistryDoor;
 pub(super) use nodes::follow;
 
 mod beats;
+mod discovered;
 mod discovering;
 mod nodes;
 mod watching;
@@ -38,6 +42,7 @@ const TTL_MS_DEFAULT: u64 = 30_000;
 pub(crate) struct Registry {
     pub(crate) doorbell: Doorbell,
     pub(crate) since: Since,
+    pub(crate) shelf: Shelf,
 }
 
 /// The registration of a message that names an instance.
@@ -251,6 +256,18 @@ async fn deregister(
 }
 
 impl Service {
+    async fn discovered(
+        &self,
+        request: Request<pb::DiscoverRequest>,
+    ) -> Result<Response<Discovered>, Status> {
+        let service = self.clone();
+        let run = |asking: Arc<Asking>, asked| {
+            let shelf = service.registry(asking.handle().mode()).shelf.clone();
+            discovering::discover(shelf, asking, asked)
+        };
+        self.serve("Discover", Kind::Read, request, run).await
+    }
+
     fn registry(&self, mode: Mode) -> &Registry {
         let at = self.shared.modes.iter().position(|served| *served == mode);
         at.and_then(|at| self.shared.registries.get(at))
@@ -294,8 +311,13 @@ impl RegistryService for Service {
         &self,
         request: Request<pb::DiscoverRequest>,
     ) -> Result<Response<pb::DiscoverResponse>, Status> {
-        self.serve("Discover", Kind::Read, request, discovering::discover)
-            .await
+        let discovered = self.discovered(request).await?;
+        let (metadata, answer, extensions) = discovered.into_parts();
+        Ok(Response::from_parts(
+            metadata,
+            answer.into_wire()?,
+            extensions,
+        ))
     }
 
     async fn list_services(

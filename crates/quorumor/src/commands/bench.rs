@@ -22,6 +22,8 @@ use crate::exit::{Exit, Failure};
 use crate::output;
 
 mod gossip;
+mod instances;
+mod overload;
 mod suite;
 mod typed;
 
@@ -38,6 +40,8 @@ Examples:
   quorumor bench mix --rate 5000 --duration 30s --json mix.jsonl
   quorumor bench suite --etcd-binary ./etcd --json bench.jsonl
   quorumor bench gossip --nodes 10,50,100 --json gossip.jsonl
+  quorumor bench instances --etcd-binary ./etcd
+  quorumor bench overload --flood read
 
 It writes keys under `bench/` and leaves them there. With several targets each cell is measured in turns, A B A B, and
 the median of the turns is shown. A turn during which other programs took more than a quarter of a core is void and
@@ -58,6 +62,10 @@ pub(crate) enum BenchCommand {
     Suite(Box<suite::SuiteArgs>),
     /// Start agents of eventual mode and of Serf, and compare how they spread news, notice deaths and idle
     Gossip(Box<gossip::GossipArgs>),
+    /// Keep many instances alive in each mode, and at etcd, and say what that takes
+    Instances(Box<instances::InstancesArgs>),
+    /// Put many times the load on that can be served, and judge what healthy users still get
+    Overload(Box<overload::OverloadArgs>),
     /// Serve the bare echo that is compared with
     #[command(hide = true)]
     EchoServer(EchoArgs),
@@ -152,6 +160,8 @@ impl BenchArgs {
             Some(BenchCommand::EchoServer(_)) => return Output::Json,
             Some(BenchCommand::Suite(args)) => args.shown.output,
             Some(BenchCommand::Gossip(args)) => args.output,
+            Some(BenchCommand::Instances(args)) => args.output,
+            Some(BenchCommand::Overload(args)) => args.output,
             None => self.run.shown.output,
         };
         match form {
@@ -166,6 +176,8 @@ pub(crate) async fn run(args: BenchArgs) -> Result<Exit, Failure> {
         Some(BenchCommand::EchoServer(args)) => echo(args).await,
         Some(BenchCommand::Suite(args)) => suite::run(*args).await,
         Some(BenchCommand::Gossip(args)) => gossip::run(*args).await,
+        Some(BenchCommand::Instances(args)) => instances::run(*args).await,
+        Some(BenchCommand::Overload(args)) => overload::run(*args).await,
         None => cells(args.run).await,
     }
 }

@@ -1,7 +1,5 @@
 //! Services in Quorumor's registry, over the generated client: registered under one lease, read whole, kept alive.
 
-use std::collections::BTreeMap;
-
 use quorumor_proto::v1::registry_service_client::RegistryServiceClient;
 use quorumor_proto::v1::{
     DiscoverRequest, Instance, LeaseGrantRequest, Level, RegisterRequest, RequestHeader,
@@ -11,7 +9,12 @@ use tonic::transport::Channel;
 use crate::load::CallError;
 use crate::op::{DISCOVERED, Freshness, SERVICE};
 use crate::target::quorumor::{QuorumorCaller, header, level};
-use crate::target::{SERVICE_LEASE_TTL_S, call_error};
+use crate::target::{Mode, SERVICE_LEASE_TTL_S, call_error};
+
+/// The header of a call that leaves its level to the mode.
+pub(crate) fn header_of(mode: Mode) -> RequestHeader {
+    header(mode, Level::Unspecified)
+}
 
 /// An instance as services register them: where it listens, two tags, a zone, two pairs of metadata.
 pub(crate) fn instance(service: &str, number: usize) -> Instance {
@@ -22,12 +25,11 @@ pub(crate) fn instance(service: &str, number: usize) -> Instance {
         address: format!("10.7.{high}.{low}"),
         port: 8080,
         tags: vec!["v1".to_owned(), "http".to_owned()],
-        metadata: BTreeMap::from([
+        metadata: [
             ("build".to_owned(), "2f6c1a90d4".to_owned()),
             ("rack".to_owned(), format!("r{low}")),
-        ])
-        .into_iter()
-        .collect(),
+        ]
+        .into(),
         weight: 1,
         zone: "north".to_owned(),
         ..Instance::default()
@@ -40,7 +42,7 @@ impl QuorumorCaller {
     }
 
     fn plain_header(&self) -> RequestHeader {
-        header(self.mode, Level::Unspecified)
+        header_of(self.mode)
     }
 
     /// A lease for what is discovered; it outlives every cell.

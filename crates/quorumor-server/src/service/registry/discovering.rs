@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use prost::Message;
 use quorumor_core::limits::{LIST_BYTES_MAX, LIST_ENTRIES_MAX};
 use quorumor_core::{Error, KeyRange};
 use quorumor_proto::pb;
@@ -11,8 +10,10 @@ use quorumor_proto::pb::{HealthFilter, InstanceHealth, ZoneRule};
 
 use super::super::asking::Asking;
 use super::super::list::limit;
+use super::discovered::Discovered;
 use crate::registry::filter::{Filter, tags_of};
 use crate::registry::naming::{PREFIX, parse_service, range};
+use crate::registry::shelf::{Ready, Shelf};
 use crate::registry::stored::{Found, instances};
 
 /// The first text above every key of the registry.
@@ -58,22 +59,24 @@ impl Wanted {
     }
 }
 
-/// An instance's place in the order of a discovery: the caller's zone first, then by key.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// An instance's place in the order of a discovery: the caller's zone first, then by id.
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Place {
     elsewhere: bool,
     id: String,
 }
 
 impl Place {
-    fn of(instance: &pb::ServiceInstance, zone: &str) -> Self {
-        let instance = instance.instance.as_ref();
+    fn of(ready: &Ready, zone: &str) -> Self {
         Self {
-            elsewhere: !zone.is_empty() && instance.is_none_or(|it| it.zone != zone),
-            id: instance
-                .map(|it| it.instance_id.clone())
-                .unwrap_or_default(),
+            elsewhere: is_elsewhere(ready, zone),
+            id: ready.id().to_owned(),
         }
+    }
+
+    /// Whether an instance stands behind it.
+    fn is_before(&self, ready: &Ready, zone: &str) -> bool {
+        (self.elsewhere, self.id.as_str()) < (is_elsewhere(ready, zone), ready.id())
     }
 
     fn token(&self, service: &str) -> Bytes {
@@ -107,10 +110,17 @@ impl Place {
     }
 }
 
+/// Whether an instance is in another zone than the caller's, if he names one.
+fn is_elsewhere(ready: &Ready, zone: &str) -> bool {
+    let instance = ready.instance.instance.as_ref();
+    !zone.is_empty() && instance.is_none_or(|it| it.zone != zone)
+}
+
 pub(super) async fn discover(
+    shelf: Shelf,
     asking: Arc<Asking>,
     request: pb::DiscoverRequest,
-) -> Result<pb::DiscoverResponse, Error> {
+) -> Result<Discovered, Error> {
     parse_service(&request.service)?;
     let wanted = Wanted::parse(&request.filter, request.health)?;
     let rule = ZoneRule::try_from(request.zone_rule)
@@ -124,48 +134,53 @@ pub(super) async fn discover(
     asking.principal().may_read(&keys)?;
     let reading = asking.read().await?;
     let now_ms = asking.handle().clock().now().wall_ms;
-    let mut service_known = false;
-    let entries = reading.published.view.range(&keys, None);
-    let mut found: Vec<(Place, pb::ServiceInstance)> = Vec::new();
-    for instance in instances(entries.map(|entry| &**entry)) {
-        service_known = true;
-        let instance = instance.into_wire(now_ms);
-        if wanted.takes(&instance) {
-            found.push((Place::of(&instance, &request.zone), instance));
-        }
-    }
-    found.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
-    let zone_failed_over = by_zone(&mut found, &request.zone, rule);
+    let entries = || reading.published.view.range(&keys, None);
+    let shown = shelf.show(&request.service, entries, now_ms);
+    let wanted_of = shown.instances.iter();
+    let mut found: Vec<&Ready> = wanted_of
+        .filter(|ready| wanted.takes(&ready.instance))
+        .collect();
+    let zone = request.zone.as_str();
+    // They lie by their ids, and stay so within each half.
+    found.sort_by_key(|ready| is_elsewhere(ready, zone));
+    let zone_failed_over = by_zone(&mut found, zone, rule);
     let mut page = Page::default();
-    for (place, instance) in found {
-        if after.as_ref().is_some_and(|after| place <= *after) {
+    for ready in found {
+        let is_on_an_earlier_page = after
+            .as_ref()
+            .is_some_and(|after| !after.is_before(ready, zone));
+        if is_on_an_earlier_page {
             continue;
         }
-        if !page.take(place, instance, most) {
+        if !page.take(ready, most) {
             break;
         }
     }
-    let next_page_token = page.more_after.map(|place| place.token(&request.service));
-    Ok(pb::DiscoverResponse {
+    let next_page_token = page
+        .more_after
+        .map(|last| Place::of(last, zone).token(&request.service));
+    Ok(Discovered {
         receipt: Some(asking.read_receipt(&reading)?),
-        instances: page.instances,
+        instances: page.messages,
         next_page_token: next_page_token.unwrap_or_default(),
-        service_known,
+        service_known: !shown.instances.is_empty(),
         zone_failed_over,
     })
 }
 
 /// Leaves other zones out where the caller wants that; whether the caller's own had nothing.
-fn by_zone(found: &mut Vec<(Place, pb::ServiceInstance)>, zone: &str, rule: ZoneRule) -> bool {
+fn by_zone(found: &mut Vec<&Ready>, zone: &str, rule: ZoneRule) -> bool {
     if zone.is_empty() {
         return false;
     }
-    let has_own = found.first().is_some_and(|(place, _)| !place.elsewhere);
+    let has_own = found
+        .first()
+        .is_some_and(|ready| !is_elsewhere(ready, zone));
     match rule {
         ZoneRule::Unspecified => false,
         ZoneRule::Prefer if !has_own => !found.is_empty(),
         ZoneRule::Prefer | ZoneRule::Require => {
-            found.retain(|(place, _)| !place.elsewhere);
+            found.retain(|ready| !is_elsewhere(ready, zone));
             false
         }
     }
@@ -173,26 +188,26 @@ fn by_zone(found: &mut Vec<(Place, pb::ServiceInstance)>, zone: &str, rule: Zone
 
 /// Instances up to a number and a weight, one at least.
 #[derive(Default)]
-struct Page {
-    instances: Vec<pb::ServiceInstance>,
+struct Page<'a> {
+    messages: Vec<Bytes>,
     bytes: usize,
-    last: Option<Place>,
+    last: Option<&'a Ready>,
     /// The last of this page, if more follow.
-    more_after: Option<Place>,
+    more_after: Option<&'a Ready>,
 }
 
-impl Page {
+impl<'a> Page<'a> {
     /// Whether it fitted in.
-    fn take(&mut self, place: Place, instance: pb::ServiceInstance, most: usize) -> bool {
-        let weight = INSTANCE_BYTES + instance.encoded_len();
-        let full = self.instances.len() >= most || self.bytes + weight > LIST_BYTES_MAX;
-        if full && !self.instances.is_empty() {
+    fn take(&mut self, ready: &'a Ready, most: usize) -> bool {
+        let weight = INSTANCE_BYTES + ready.message.len();
+        let full = self.messages.len() >= most || self.bytes + weight > LIST_BYTES_MAX;
+        if full && !self.messages.is_empty() {
             self.more_after = self.last.take();
             return false;
         }
         self.bytes += weight;
-        self.instances.push(instance);
-        self.last = Some(place);
+        self.messages.push(ready.message.clone());
+        self.last = Some(ready);
         true
     }
 }
