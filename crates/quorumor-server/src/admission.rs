@@ -17,8 +17,10 @@ use crate::metrics;
 use crate::weight::{Bytes, Weight};
 
 mod adaptive;
+mod front;
 mod gate;
 
+pub(crate) use front::Front;
 pub(crate) use gate::{Client, Slot};
 use gate::{Gate, Shut};
 
@@ -188,6 +190,7 @@ pub(crate) struct Standing {
 #[derive(Debug)]
 pub(crate) struct Shares {
     mode: Mode,
+    limits: Limits,
     answers: Bytes,
     /// By class; without bulkheads all the same one.
     gates: [Arc<Gate>; Class::ALL.len()],
@@ -207,9 +210,15 @@ impl Shares {
         };
         Self {
             mode,
+            limits,
             answers: Bytes::default(),
             gates,
         }
+    }
+
+    /// Whether classes are held apart.
+    pub(crate) const fn limits(&self) -> Limits {
+        self.limits
     }
 
     fn gate(&self, class: Class) -> &Arc<Gate> {
@@ -223,13 +232,7 @@ impl Shares {
 
     /// How a class stands.
     pub(crate) fn standing(&self, class: Class) -> Standing {
-        let gate = self.gate(class);
-        Standing {
-            open: gate.open(),
-            limit: gate.limit(),
-            shed: gate.shed(),
-            clients: gate.clients(),
-        }
+        self.gate(class).standing()
     }
 
     /// A place among the open calls of a class.

@@ -26,7 +26,7 @@ use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, health_reporter};
 
-use crate::admission::Client;
+use crate::admission::{Client, Front};
 use crate::auth::{Auth, Principal};
 use crate::handle::Handle;
 use crate::metrics;
@@ -34,11 +34,13 @@ use crate::service::{RegistryDoor, Service};
 use crate::trust::Trust;
 
 mod arriving;
+mod braked;
 mod held;
 mod incoming;
 mod web;
 
 use arriving::{Arriving, Kind};
+use braked::Brake;
 pub(crate) use incoming::Caller;
 use incoming::incoming;
 
@@ -62,6 +64,28 @@ const UNRECORDED: [&str; 5] = [
     "DigestKeys",
 ];
 
+/// Calls that are one of many and that load can turn away before they are read. Signs of life aren't among them, nor what an
+/// operator asks, nor streams, which have their classes' limits.
+const SHEDDABLE: [&str; 15] = [
+    "StateService/Put",
+    "StateService/Get",
+    "StateService/Delete",
+    "StateService/List",
+    "StateService/CompareAndSet",
+    "StateService/Batch",
+    "StateService/Txn",
+    "StateService/LeaseGrant",
+    "StateService/LeaseList",
+    "StateService/LeaseTimeToLive",
+    "RegistryService/Register",
+    "RegistryService/Discover",
+    "RegistryService/ListServices",
+    "RegistryService/ListNodes",
+    "StateService/ListStream",
+];
+/// gRPC's number of it.
+const RESOURCE_EXHAUSTED: &[u8] = b"8";
+
 /// What is served: our gRPC services behind the guard, for whoever calls from outside or from another door of this node.
 pub(crate) struct Doors {
     grpc: axum::Router,
@@ -83,9 +107,10 @@ impl Doors {
         let auth = Arc::clone(&trust.auth);
         let arriving = Arriving::default();
         let counting = arriving.clone();
+        let front = service.front();
         let grpc = services(service, health).layer(from_fn(move |request, next| {
             let request = counting.count(request, Kind::Grpc);
-            guard(Arc::clone(&auth), request, next)
+            guard(Arc::clone(&auth), front.clone(), request, next)
         }));
         Self {
             grpc,
@@ -107,6 +132,7 @@ impl Doors {
         let caller = Caller {
             certificate: None,
             connection: client,
+            brake: Brake::default(),
         };
         Routes::from(self.grpc.clone().layer(Extension(caller)))
     }
@@ -264,7 +290,12 @@ async fn known(auth: Arc<Auth>, request: Request, next: Next) -> Response {
 
 /// Finds out who calls one of our services, before the request is read; what the caller may do is asked once its keys are
 /// known. Records what was asked of the cluster itself, and how it ended; for a stream, how it began.
-async fn guard(auth: Arc<Auth>, mut request: Request, next: Next) -> Response {
+async fn guard(
+    auth: Arc<Auth>,
+    front: Option<Arc<Front>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let Some(call) = request.uri().path().strip_prefix("/quorumor.v1.") else {
         return next.run(request).await;
     };
@@ -276,16 +307,41 @@ async fn guard(auth: Arc<Auth>, mut request: Request, next: Next) -> Response {
         .strip_prefix("ClusterService/")
         .filter(|call| !UNRECORDED.contains(call))
         .map(|call| (principal.clone(), call.to_owned()));
-    if !auth.is_open() {
-        request.extensions_mut().insert(principal);
+    let caller = request.extensions().get::<Caller>();
+    let brake = front.as_ref().and(caller).map(|caller| caller.brake.clone());
+    let client = match caller {
+        Some(caller) if auth.is_open() => caller.connection,
+        Some(_) | None => principal.client(),
+    };
+    let place = match &front {
+        Some(front) if SHEDDABLE.contains(&call) => front.enter(client).await.map(Some),
+        Some(_) | None => Ok(None),
+    };
+    let response = match place {
+        Err(error) => to_status(&error, None, None).into_http::<Body>(),
+        Ok(_place) => {
+            if !auth.is_open() {
+                request.extensions_mut().insert(principal);
+            }
+            held::hold(explain(next.run(request).await))
+        }
+    };
+    if is_refused_for_load(&response)
+        && let Some(brake) = brake
+    {
+        brake.pull();
     }
-    let response = held::hold(explain(next.run(request).await));
     if let Some((principal, call)) = recorded {
         let ended =
             Status::from_header_map(response.headers()).filter(|status| status.code() != Code::Ok);
         principal.record(&call, ended.as_ref());
     }
     response
+}
+
+fn is_refused_for_load(response: &Response) -> bool {
+    let status = response.headers().get("grpc-status");
+    status.is_some_and(|status| status.as_bytes() == RESOURCE_EXHAUSTED)
 }
 
 /// A request that couldn't be read was refused before the service saw it. Its status gets what every other refusal has:

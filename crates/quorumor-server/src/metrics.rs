@@ -325,6 +325,11 @@ pub(crate) fn shed(mode: Mode, class: Class) {
     counter!(SHED, "mode" => mode.as_str(), "class" => class.as_str()).increment(1);
 }
 
+/// A call that was turned away before anything of it was read.
+pub(crate) fn shed_in_front() {
+    counter!(SHED, "mode" => "any", "class" => "any").increment(1);
+}
+
 /// How full each class is, set each second.
 pub(crate) fn sample_shares(mode: Mode, shares: &Shares) {
     let mode = mode.as_str();

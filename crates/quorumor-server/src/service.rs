@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::Instrument;
 
-use crate::admission::{Class, Shares};
+use crate::admission::{Class, Front, Shares, Standing};
 use crate::auth::{Auth, Principal};
 use crate::handle::Handle;
 use crate::registry::checks;
@@ -58,6 +58,7 @@ struct Shared {
     registries: Vec<Registry>,
     leave: CancellationToken,
     auth: Arc<Auth>,
+    front: Option<Arc<Front>>,
 }
 
 impl Service {
@@ -72,6 +73,9 @@ impl Service {
             cluster_name,
             modes: handles.iter().map(Handle::mode).collect(),
             registries: handles.iter().map(|_| Registry::default()).collect(),
+            front: handles
+                .first()
+                .and_then(|handle| Front::new(handle.shares().limits())),
             handles,
             leave,
             auth,
@@ -102,6 +106,11 @@ impl Service {
                 .find(|handle| handle.mode() == mode)
                 .ok_or(Error::ModeNotServed { mode }),
         }
+    }
+
+    /// The door in front of all classes, if there are limits.
+    pub(crate) fn front(&self) -> Option<Arc<Front>> {
+        self.shared.front.clone()
     }
 
     fn first(&self) -> &Handle {
@@ -213,7 +222,7 @@ async fn describe(
     let beside = describe::Asked {
         members: members(&asking).await,
         digest,
-        bulkheads: bulkheads(asking.handle().shares()),
+        bulkheads: bulkheads(service.shared.front.as_deref(), asking.handle().shares()),
     };
     let answer = describe::describe(&node, &reading.published.view, &beside, asking.mono());
     Ok(pb::DescribeResponse {
@@ -222,21 +231,27 @@ async fn describe(
     })
 }
 
-/// How each class of calls stands.
-fn bulkheads(shares: &Shares) -> Vec<pb::Bulkhead> {
+/// How each class of calls stands, and all together.
+fn bulkheads(front: Option<&Front>, shares: &Shares) -> Vec<pb::Bulkhead> {
+    let classes = Class::ALL.iter();
+    let classes =
+        classes.map(|class| bulkhead(class.as_str(), shares.standing(*class), class.max()));
+    let all = front.map(Front::standing);
+    classes
+        .chain(all.map(|(standing, max)| bulkhead("any", standing, max)))
+        .collect()
+}
+
+fn bulkhead(class: &str, standing: Standing, max: usize) -> pb::Bulkhead {
     let count = |count| u32::try_from(count).unwrap_or(u32::MAX);
-    let bulkhead = |class: &Class| {
-        let standing = shares.standing(*class);
-        pb::Bulkhead {
-            class: class.as_str().to_owned(),
-            open: count(standing.open),
-            limit: count(standing.limit),
-            max: count(class.max()),
-            shed: standing.shed,
-            clients: count(standing.clients),
-        }
-    };
-    Class::ALL.iter().map(bulkhead).collect()
+    pb::Bulkhead {
+        class: class.to_owned(),
+        open: count(standing.open),
+        limit: count(standing.limit),
+        max: count(max),
+        shed: standing.shed,
+        clients: count(standing.clients),
+    }
 }
 
 /// What a call that streams its answer gives.

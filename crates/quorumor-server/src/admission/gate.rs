@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
+use super::Standing;
 use super::adaptive::Adaptive;
 
 /// Whoever has no call under way is let in even beyond the class's places, up to so much of them more: who has all places would
@@ -57,12 +58,18 @@ impl Gate {
         self.limit.load(Ordering::Relaxed)
     }
 
-    pub(super) fn shed(&self) -> u64 {
-        self.shed.load(Ordering::Relaxed)
+    pub(super) fn set_limit(&self, limit: usize) {
+        self.limit.store(limit, Ordering::Relaxed);
     }
 
-    pub(super) fn clients(&self) -> usize {
-        self.clients.lock().len()
+    /// How it stands.
+    pub(super) fn standing(&self) -> Standing {
+        Standing {
+            open: self.open(),
+            limit: self.limit(),
+            shed: self.shed.load(Ordering::Relaxed),
+            clients: self.clients.lock().len(),
+        }
     }
 
     pub(super) fn enter(self: &Arc<Self>, client: Client) -> Result<Slot, Shut> {
@@ -126,7 +133,7 @@ impl Gate {
         let (now, latency) = (self.began.elapsed(), began.elapsed());
         let judged = adaptive.lock().took(now, latency, self.open());
         if let Some(limit) = judged {
-            self.limit.store(limit, Ordering::Relaxed);
+            self.set_limit(limit);
         }
     }
 }
@@ -173,7 +180,8 @@ mod tests {
             "a third: there are two, and one may come"
         );
         drop((held, newcomer));
-        assert_eq!((gate.open(), gate.clients()), (0, 0));
+        let standing = gate.standing();
+        assert_eq!((standing.open, standing.clients, standing.shed), (0, 0, 3));
     }
 
     #[test]

@@ -14,6 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{sleep, timeout};
 use tonic::transport::server::{Connected, TcpIncoming};
 
+use super::braked::{Brake, Braked};
 use crate::admission::Client;
 use crate::tls::{CertificateNames, Failure, Port, Side, Stream, Tls};
 
@@ -31,6 +32,8 @@ pub(crate) struct Caller {
     pub(crate) certificate: Option<Arc<CertificateNames>>,
     /// Which connection it is.
     pub(crate) connection: Client,
+    /// Holds its reading side.
+    pub(crate) brake: Brake,
 }
 
 /// Connections of this process are numbered, from 1.
@@ -43,24 +46,26 @@ impl Connected for Stream {
         Caller {
             certificate: self.names().map(Arc::new),
             connection: Client(CONNECTIONS.fetch_add(1, Ordering::Relaxed)),
+            brake: Brake::default(),
         }
     }
 }
 
 /// What comes in.
-pub(super) type Incoming = Pin<Box<dyn futures_util::Stream<Item = io::Result<Stream>> + Send>>;
+pub(super) type Incoming =
+    Pin<Box<dyn futures_util::Stream<Item = io::Result<Braked<Stream>>> + Send>>;
 
 /// Connections of a listener, which is closed when this is dropped.
 pub(super) fn incoming(listener: TcpListener, tls: Option<Arc<Tls>>) -> Incoming {
     let Some(tls) = tls else {
         let plain = TcpIncoming::from(listener).with_nodelay(Some(true));
-        return Box::pin(plain.map_ok(Stream::Plain));
+        return Box::pin(plain.map_ok(|stream| Braked::new(Stream::Plain(stream))));
     };
     let (ready, encrypted) = mpsc::channel(1);
     tokio::spawn(accept(listener, tls, ready));
     Box::pin(stream::unfold(encrypted, |mut encrypted| async move {
         let stream = encrypted.recv().await?;
-        Some((Ok(stream), encrypted))
+        Some((Ok(Braked::new(stream)), encrypted))
     }))
 }
 
