@@ -95,6 +95,52 @@ test("a numbered write that may have been applied stays unknown", () => {
   assert.throws(() => way.after(way.next(), final), (error: QuorumorError) => error.outcomeUnknown);
 });
 
+function lastOf(way: Course, error: QuorumorError): QuorumorError {
+  for (;;) {
+    try {
+      way.after(way.next(), error);
+    } catch (final) {
+      assert(final instanceof QuorumorError);
+      return final;
+    }
+  }
+}
+
+test("a registration that may have happened is never told as not applied", () => {
+  const elsewhere = () => told("NOT_LEADER", "not_applied", 50, { leader: "9", leader_address: "b:2" });
+  for (const lost of [new DeadlineExceeded("late"), new ContactLost("lost")]) {
+    // It was taken to the leader, whose answer never came: that another node had refused it before tells nothing.
+    const way = course("harmless", 200);
+    way.after(way.next(), elsewhere());
+    const final = lastOf(way, lost);
+    assert(final === lost && final.outcomeUnknown);
+    // Nor does a refusal that comes after.
+    const other = course("harmless");
+    other.after(other.next(), lost);
+    assert(lastOf(other, told("INVALID_ARGUMENT", "not_applied")).outcomeUnknown);
+  }
+});
+
+test("a registration in doubt stays within its tries", () => {
+  const way = course("harmless", 3_600_000);
+  let tries = 0;
+  const again = () => {
+    for (; tries < 100; ) {
+      tries += 1;
+      way.after(way.next(), new ContactLost("lost"));
+    }
+  };
+  assert.throws(again, ContactLost);
+  assert.equal(tries, 16);
+});
+
+test("a read that is lost tells what a node said", () => {
+  const way = course("read", 200);
+  const refused = told("NO_QUORUM", "not_applied", 10);
+  way.after(way.next(), refused);
+  assert.equal(lastOf(way, new DeadlineExceeded("late")), refused);
+});
+
 test("a spent budget refuses until calls are answered", () => {
   const budget = new Budget();
   assert.equal(Array.from({ length: 200 }, () => budget.spend()).filter(Boolean).length, 100);

@@ -38,8 +38,9 @@ class Client:
     - Every answer carries a receipt; errors carry one too, wherever a node made them.
     - The token of each receipt goes with the next request, so that the client reads its own writes and never goes back, at any
       node.
-    - A write is never applied twice by a retry. What was certainly not applied is tried again, within the deadline; what may have
-      been is returned as such, unless `exactly_once` numbers the writes in a session of the cluster (strong mode).
+    - A write of a key or a lease is never applied twice by a retry. What was certainly not applied is tried again, within the
+      deadline; what may have been is returned as such, unless `exactly_once` numbers the writes in a session of the cluster
+      (strong mode). Registering and taking out may be carried out twice, which is the same as once.
 
         with quorumor.Client(["127.0.0.1:7400", "127.0.0.1:7410"], mode="strong") as client:
             client.put("greeting", "hello")

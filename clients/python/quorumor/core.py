@@ -37,6 +37,10 @@ CHANNEL_OPTIONS: Sequence[Tuple[str, Union[int, str]]] = (
 )
 
 
+REPEATED_WRITES = (Kind.NUMBERED_WRITE, Kind.HARMLESS)
+"""What is sent again though it may have been carried out."""
+
+
 class Budget:
     """Keeps retries from multiplying an outage: each costs a token, each answered call gives a tenth of one back."""
 
@@ -166,11 +170,11 @@ def backoff(retries: RetryPolicy) -> Iterator[float]:
 
 
 def may_retry(error: QuorumorError, kind: Kind) -> bool:
-    """Whether the same call may be tried again: a write only if it was certainly not applied, or is numbered."""
+    """Whether the same call may be tried again: a write only if it was certainly not applied, is numbered, or harms nobody twice."""
     if kind is Kind.DESCRIBE or (kind is Kind.WRITE and error.certainty == "unknown"):
         return False
     if isinstance(error, NodeError):
-        settles = kind in (Kind.NUMBERED_WRITE, Kind.HARMLESS) and error.certainty == "unknown"
+        settles = kind in REPEATED_WRITES and error.certainty == "unknown"
         return error.reason != "FUTURE_REVISION" and (error.retry_after is not None or settles)
     return isinstance(error, (Unreachable, ContactLost, DeadlineExceeded))
 
@@ -227,8 +231,10 @@ class Course:
         core.learn_from_error(place, error, self._options)
         if isinstance(error, NodeError):
             self._told = error
-        if self._kind is Kind.NUMBERED_WRITE and error.certainty == "unknown" and self._doubt is None:
+        if self._kind in REPEATED_WRITES and error.certainty == "unknown" and self._doubt is None:
             self._doubt = error
+        # What became of a numbered write, its next answer tells: only the deadline ends its tries.
+        settles = self._kind is Kind.NUMBERED_WRITE and self._doubt is not None
         elsewhere = self._untried() is not None
         # A damaged node among others ends nothing.
         moves = elsewhere and error.reason == "DAMAGED" and error.certainty == "not_applied"
@@ -237,12 +243,12 @@ class Course:
         if is_redirect(error) and elsewhere and self._redirects_left > 0:
             self._redirects_left -= 1
             return 0.0
-        if self._doubt is None:
+        if not settles:
             self._tries_left -= 1
         # What a node asks for concerns that node: it holds once there is nobody else to ask.
         pause = max(next(self._backoff), (not elsewhere and error.retry_after) or 0.0)
         too_late = time.monotonic() + pause >= self._deadline
-        if too_late or not (self._doubt is not None or core.budget.spend()):
+        if too_late or not (settles or core.budget.spend()):
             raise self._final(error)
         return pause
 
@@ -252,13 +258,13 @@ class Course:
         return self._core.endpoints.next(self._want_leader, self._tried)
 
     def _final(self, error: QuorumorError) -> QuorumorError:
-        """What the caller is told: what a node said, rather than that another one can't be reached; and once a numbered write may
-        have been applied, that nothing is certain."""
+        """What the caller is told: what a node said, rather than that another one can't be reached; and once something that is sent
+        again may have been carried out, that nothing is certain."""
         if self._doubt is not None:
             if isinstance(error, NodeError):
                 error.certainty = "unknown"
             return error if error.certainty == "unknown" else self._doubt
-        reads = self._kind in (Kind.READ, Kind.HARMLESS)
+        reads = self._kind is Kind.READ
         silent = isinstance(error, Unreachable) or (reads and isinstance(error, (ContactLost, DeadlineExceeded)))
         return self._told if silent and self._told is not None else error
 

@@ -66,6 +66,44 @@ def test_a_numbered_write_that_may_have_been_applied_stays_unknown() -> None:
     assert final.value.certainty == "unknown"
 
 
+def test_a_registration_that_may_have_happened_is_never_told_as_not_applied() -> None:
+    elsewhere = told("NOT_LEADER", "not_applied", 0.05, leader="9", leader_address="b:2")
+    for lost in (DeadlineExceeded("late"), ContactLost("lost")):
+        # It was taken to the leader, whose answer never came: that another node had refused it before tells nothing.
+        way = course(Kind.HARMLESS, seconds=0.2)
+        way.after(way.next(), elsewhere)
+        with pytest.raises(QuorumorError) as final:
+            while True:
+                way.after(way.next(), lost)
+        assert final.value is lost and final.value.outcome_unknown
+        # Nor does a refusal that comes after.
+        way = course(Kind.HARMLESS)
+        way.after(way.next(), lost)
+        with pytest.raises(NodeError) as refused:
+            way.after(way.next(), told("INVALID_ARGUMENT", "not_applied", None))
+        assert refused.value.outcome_unknown
+
+
+def test_a_registration_in_doubt_stays_within_tries_and_budget() -> None:
+    way = course(Kind.HARMLESS, seconds=3600.0)
+    tries = 0
+    with pytest.raises(ContactLost):
+        while tries < 100:
+            tries += 1
+            way.after(way.next(), ContactLost("lost"))
+    assert tries == 16
+
+
+def test_a_read_that_is_lost_tells_what_a_node_said() -> None:
+    way = course(Kind.READ, seconds=0.2)
+    refused = told("NO_QUORUM", "not_applied", 0.01)
+    way.after(way.next(), refused)
+    with pytest.raises(NodeError) as final:
+        while True:
+            way.after(way.next(), DeadlineExceeded("late"))
+    assert final.value is refused
+
+
 def test_a_spent_budget_refuses_until_calls_are_answered() -> None:
     budget = Budget()
     assert sum(budget.spend() for _ in range(200)) == 100
