@@ -100,10 +100,13 @@ export class Course {
     return repeatable && this.#untried() !== undefined ? left / 2 : left;
   }
 
-  /** Learns from an error: milliseconds until the next try. Throws what the caller is told if there is none. */
-  after(place: number, error: QuorumorError): number {
+  /**
+   * Learns from an error of a request that carried this token: milliseconds until the next try. Throws what the caller is told if
+   * there is none.
+   */
+  after(place: number, error: QuorumorError, token: Uint8Array = new Uint8Array()): number {
     if (!isRedirect(error) && error.reason !== "OVERLOADED") this.core.endpoints.leave(place);
-    this.core.learnFromError(place, error, this.options);
+    this.core.learnFromError(place, error, this.options, token);
     if (error instanceof NodeError) this.#told = error;
     if (isRepeatedWrite(this.kind) && error.outcomeUnknown) this.#doubt ??= error;
     // What became of a numbered write, its next answer tells: only the deadline ends its tries.

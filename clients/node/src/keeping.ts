@@ -8,7 +8,7 @@
 import type { LeaseGranted } from "./answers.js";
 import type { Client } from "./client.js";
 import { QuorumorError } from "./errors.js";
-import type { CallOptions } from "./options.js";
+import { inBackground, type CallOptions } from "./options.js";
 import type { Health, Instance, RegisterAnswer } from "./registry.js";
 
 /** The pause after a failure, so that a dead cluster isn't hammered. */
@@ -119,6 +119,7 @@ export class Lease {
     granted: LeaseGranted,
     asked: number,
     readonly options: CallOptions,
+    private readonly end: () => Promise<void>,
     readonly ended: (lease: Lease) => void,
   ) {
     this.id = granted.leaseId;
@@ -147,7 +148,7 @@ export class Lease {
   async revoke(): Promise<void> {
     await this.close();
     try {
-      await this.client.revokeLease(this.id, this.options);
+      await this.end();
     } catch (error) {
       if (!(error instanceof QuorumorError) || error.reason !== "LEASE_NOT_FOUND") throw error;
     }
@@ -163,7 +164,7 @@ export class Lease {
     if (schedule.ranOut) return this.#losing("unconfirmed");
     const sent = performance.now();
     try {
-      const { ttlMs } = await this.client.keepAlive(this.id, { ...this.options, timeoutMs: schedule.patienceMs });
+      const { ttlMs } = await this.client.keepAlive(this.id, inBackground(this.options, schedule.patienceMs));
       if (ttlMs === undefined) return this.#losing("gone");
       schedule.confirmed(sent, ttlMs);
     } catch (error) {
@@ -191,6 +192,8 @@ export class Registration {
   error?: QuorumorError;
   readonly #keeper: Keeper;
   #output = "";
+  /** Of the answer that it was registered by last: whoever takes it out must have seen that. */
+  #token: Uint8Array;
 
   constructor(
     readonly client: Client,
@@ -201,9 +204,16 @@ export class Registration {
     /** The answer to the first registration. */
     readonly first: RegisterAnswer,
     asked: number,
+    private readonly end: (token: Uint8Array) => Promise<void>,
     readonly ended: (registration: Registration) => void,
   ) {
+    this.#token = first.receipt.token;
     this.#keeper = new Keeper(new Schedule(first.ttlMs, asked), () => this.#step());
+  }
+
+  /** Until when it is sure to be there, as `performance.now` counts. */
+  get until(): number {
+    return this.#keeper.schedule.until;
   }
 
   /** Tells how the instance is, with a sign of life at once. */
@@ -220,7 +230,7 @@ export class Registration {
     await this.#keeper.end();
     this.state = "left";
     this.ended(this);
-    await this.client.deregister(this.instance.service, this.instance.instanceId, this.options);
+    await this.end(this.#token);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -230,7 +240,7 @@ export class Registration {
   async #step(): Promise<void> {
     const { schedule } = this.#keeper;
     const sent = performance.now();
-    const options = { ...this.options, timeoutMs: schedule.patienceMs };
+    const options = inBackground(this.options, schedule.patienceMs);
     try {
       const leftMs = await this.#confirm(options);
       if (leftMs === undefined) {
@@ -260,6 +270,8 @@ export class Registration {
       return (await this.client.beat(instance.service, instance.instanceId, told)).ttlMs;
     }
     this.state = "returning";
-    return (await this.client.registerOnce(instance, { ...options, ttlMs: this.ttlMs, health })).ttlMs;
+    const { receipt, ttlMs } = await this.client.registerOnce(instance, { ...options, ttlMs: this.ttlMs, health });
+    this.#token = receipt.token;
+    return ttlMs;
   }
 }

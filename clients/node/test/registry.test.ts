@@ -117,7 +117,6 @@ for (const mode of ["strong", "eventual"] as const) {
       const registration = await client.register({ service: "hardy", instanceId: "h-1", address: "10.0.0.5" }, { ttlMs: 2_000 });
       const takenBy = Number(registration.first.receipt.nodeId);
       await cluster.kill(takenBy);
-      client.resetSession();
       await cluster.with(cluster.ids.filter((node) => node !== takenBy), {}, (other) =>
         eventually("it is found at the others", async () => (await found(other, "hardy")) === "h-1"),
       );

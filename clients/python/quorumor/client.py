@@ -10,9 +10,9 @@ import grpc
 
 from . import answers, calls, core, registry
 from .calls import Call, Kind
-from .errors import ContactLost, InvalidCall, QuorumorError, from_rpc
+from .errors import ContactLost, InvalidCall, QuorumorError, from_rpc, refuses_token
 from .keeping import Lease, Registration
-from .options import CallOptions, Mode
+from .options import CallOptions, Mode, in_background
 from .registry import Health, Instance, ServiceChange, ServiceInstance
 from .session import Number, Numbers
 from .v1 import registry_pb2, state_pb2
@@ -77,7 +77,7 @@ class Client:
                 pass  # What can't be told now goes by itself when its time is up.
         if self._core.numbering.current is not None:
             try:
-                self._run(calls.close_session(self._core.numbering.current.client_id), {"timeout": 1.0})
+                self._run(calls.close_session(self._core.numbering.current.client_id), in_background({}, 1.0))
             except QuorumorError:
                 pass  # It goes when its time is up.
         self._core.closed = True
@@ -330,6 +330,18 @@ class Client:
                 number.done()
         return self._run(call, options, None, deadline)
 
+    def _end(self, call: Call[A], options: CallOptions, token: bytes = b"") -> None:
+        """Ends what was kept alive. Of what the session has seen it demands this token: the rest may be gone for good."""
+        send = self._write if call.kind is Kind.WRITE else self._run
+        try:
+            answer = send(call, {**options, "token": token})
+        except QuorumorError as error:
+            if not refuses_token(error):
+                raise
+            answer = send(call, {**options, "token": b""})
+        receipt: answers.Receipt = answer.receipt  # type: ignore[attr-defined]
+        self._core.session.absorb(receipt)
+
     def _number(self, options: CallOptions, deadline: float) -> Optional[Number]:
         numbering = self._core.numbering
         known = self._core.options(options)
@@ -365,18 +377,19 @@ class Client:
         request = type(call.request)()
         request.CopyFrom(call.request)
         request.header.CopyFrom(self._core.header(known, number))
+        token = request.header.token
         while True:
             place = course.next()
             address = self._core.endpoints.addresses[place]
             try:
                 answer = call.read(self._send(call, request, place, course.try_timeout()))
             except grpc.RpcError as error:
-                pause = course.after(place, from_rpc(address, error))
+                pause = course.after(place, from_rpc(address, error), token)
             except InvalidCall:
                 raise
             except QuorumorError as error:
                 error.endpoint = address
-                pause = course.after(place, error)
+                pause = course.after(place, error, token)
             else:
                 receipt: answers.Receipt = answer.receipt  # type: ignore[attr-defined]
                 self._core.learn(place, receipt, known)

@@ -15,7 +15,7 @@ import grpc
 from .answers import Receipt, duration
 from .calls import Kind
 from .endpoints import Endpoints, Leader, is_loopback
-from .errors import ContactLost, DeadlineExceeded, InvalidCall, NodeError, QuorumorError, Unreachable
+from .errors import ContactLost, DeadlineExceeded, InvalidCall, NodeError, QuorumorError, Unreachable, refuses_token
 from .options import LEVELS, MODES, CallOptions, Level, Mode, RetryPolicy
 from .session import Number, Numbering, Session
 from .v1 import state_pb2 as pb
@@ -144,10 +144,12 @@ class Core:
         if "token" not in options:
             self.session.absorb(receipt)
 
-    def learn_from_error(self, place: int, error: QuorumorError, options: CallOptions) -> None:
-        """Takes in what an error tells."""
+    def learn_from_error(self, place: int, error: QuorumorError, options: CallOptions, token: bytes) -> None:
+        """Takes in what an error tells of a request that carried this token."""
         if error.receipt is not None:
             self.learn(place, error.receipt, options)
+        if "token" not in options and refuses_token(error):
+            self.session.forget(self.mode(options), token)
         if isinstance(error, NodeError) and error.leader is not None:
             term = error.receipt.term if error.receipt is not None else None
             self.endpoints.learn_leader(Leader(term or 0, error.leader, error.leader_address))
@@ -223,12 +225,13 @@ class Course:
         repeatable = self._kind not in (Kind.WRITE, Kind.DESCRIBE) and self._tries_left > 0
         return left / 2 if repeatable and self._untried() is not None else left
 
-    def after(self, place: int, error: QuorumorError) -> float:
-        """Learns from an error: seconds until the next try. Raises what the caller is told if there is none."""
+    def after(self, place: int, error: QuorumorError, token: bytes = b"") -> float:
+        """Learns from an error of a request that carried this token: seconds until the next try. Raises what the caller is told if
+        there is none."""
         core = self._core
         if not is_redirect(error) and error.reason != "OVERLOADED":
             core.endpoints.leave(place)
-        core.learn_from_error(place, error, self._options)
+        core.learn_from_error(place, error, self._options, token)
         if isinstance(error, NodeError):
             self._told = error
         if self._kind in REPEATED_WRITES and error.certainty == "unknown" and self._doubt is None:

@@ -10,10 +10,11 @@ import threading
 import time
 from typing import TYPE_CHECKING, Literal, Optional
 
+from . import calls
 from .answers import LeaseGranted
 from .errors import QuorumorError
-from .options import CallOptions
-from .registry import Health, Instance
+from .options import CallOptions, in_background
+from .registry import Health, Instance, deregister
 from .schedule import Schedule
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class Lease:
         """Stops the keep-alives, ends the lease and removes its keys."""
         self.close()
         try:
-            self._client.revoke_lease(self.id, **self._options)
+            self._client._end(calls.revoke_lease(self.id), self._options)
         except QuorumorError as error:
             if error.reason != "LEASE_NOT_FOUND":
                 raise
@@ -73,7 +74,7 @@ class Lease:
                 self._lose("unconfirmed")
                 return
             sent = time.monotonic()
-            options: CallOptions = {**self._options, "timeout": schedule.patience()}
+            options = in_background(self._options, schedule.patience())
             try:
                 left = self._client.keep_alive(self.id, **options).ttl
             except QuorumorError:
@@ -109,6 +110,8 @@ class Registration:
         self.first = client.register_once(instance, ttl=ttl, health=health, **options)
         """The answer to the first registration."""
         self._schedule = Schedule(self.first.ttl, asked)
+        self._token = self.first.receipt.token
+        """Of the answer that it was registered by last: whoever takes it out must have seen that."""
         self._wake = threading.Event()
         self._left = False
         client._keep(self)
@@ -137,7 +140,7 @@ class Registration:
         self._thread.join()
         self._client._forget(self)
         self.state = "left"
-        self._client.deregister(self.instance.service, self.instance.instance_id, **self._options)
+        self._client._end(deregister(self.instance.service, self.instance.instance_id), self._options, self._token)
 
     def _run(self) -> None:
         while self.state != "refused":
@@ -150,12 +153,13 @@ class Registration:
 
     def _step(self) -> None:
         schedule, sent = self._schedule, time.monotonic()
-        options: CallOptions = {**self._options, "timeout": schedule.patience()}
+        options = in_background(self._options, schedule.patience())
         instance = self.instance
         try:
             if self.state == "returning" or schedule.ran_out():
                 self.state = "returning"
                 answer = self._client.register_once(instance, ttl=self._asked_ttl, health=self._health, **options)
+                self._token = answer.receipt.token
                 left: Optional[float] = answer.ttl
             else:
                 left = self._client.beat(

@@ -118,7 +118,6 @@ def test_a_registration_outlives_the_node_that_took_it() -> None:
             with client.register(Instance("hardy", "h-1", "10.0.0.5"), ttl=2.0) as registration:
                 taken_by = registration.first.receipt.node_id
                 cluster.kill(taken_by)
-                client.reset_session()
                 others = [node for node in cluster.ids if node != taken_by]
                 with cluster.client(*others) as other:
                     eventually("it is found at the others", lambda: found(other, "hardy") == ["h-1"])

@@ -9,10 +9,11 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Literal, Optional
 
+from .. import calls
 from ..answers import LeaseGranted
 from ..errors import QuorumorError
-from ..options import CallOptions
-from ..registry import Health, Instance, RegisterAnswer
+from ..options import CallOptions, in_background
+from ..registry import Health, Instance, RegisterAnswer, deregister
 from ..schedule import Schedule
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class Lease:
         """Stops the keep-alives, ends the lease and removes its keys."""
         await self.close()
         try:
-            await self._client.revoke_lease(self.id, **self._options)
+            await self._client._end(calls.revoke_lease(self.id), self._options)
         except QuorumorError as error:
             if error.reason != "LEASE_NOT_FOUND":
                 raise
@@ -78,7 +79,7 @@ class Lease:
                 self._lose("unconfirmed")
                 return
             sent = time.monotonic()
-            options: CallOptions = {**self._options, "timeout": schedule.patience()}
+            options = in_background(self._options, schedule.patience())
             try:
                 left = (await self._client.keep_alive(self.id, **options)).ttl
             except QuorumorError:
@@ -120,6 +121,8 @@ class Registration:
         self._output = ""
         self._options = options
         self._schedule = Schedule(first.ttl, asked)
+        self._token = first.receipt.token
+        """Of the answer that it was registered by last: whoever takes it out must have seen that."""
         self._wake = asyncio.Event()
         client._keep(self)
         name = f"quorumor-{instance.service}-{instance.instance_id}"
@@ -144,7 +147,7 @@ class Registration:
         self.state = "left"
         await end(self._task)
         self._client._forget(self)
-        await self._client.deregister(self.instance.service, self.instance.instance_id, **self._options)
+        await self._client._end(deregister(self.instance.service, self.instance.instance_id), self._options, self._token)
 
     async def _run(self) -> None:
         while self.state != "refused":
@@ -158,12 +161,13 @@ class Registration:
 
     async def _step(self) -> None:
         schedule, sent = self._schedule, time.monotonic()
-        options: CallOptions = {**self._options, "timeout": schedule.patience()}
+        options = in_background(self._options, schedule.patience())
         instance, health = self.instance, self._health
         try:
             if self.state == "returning" or schedule.ran_out():
                 self.state = "returning"
                 answer = await self._client.register_once(instance, ttl=self._asked_ttl, health=health, **options)
+                self._token = answer.receipt.token
                 left: Optional[float] = answer.ttl
             else:
                 name = (instance.service, instance.instance_id)
