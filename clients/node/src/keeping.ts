@@ -9,19 +9,22 @@ import type { LeaseGranted } from "./answers.js";
 import type { Client } from "./client.js";
 import { QuorumorError } from "./errors.js";
 import { inBackground, type CallOptions } from "./options.js";
-import type { Health, Instance, RegisterAnswer } from "./registry.js";
+import { REFUSALS, type Health, type Instance, type RegisterAnswer } from "./registry.js";
 
-/** The pause after a failure, so that a dead cluster isn't hammered. */
+/** The pause after a failure, so that a dead cluster isn't hammered. Each next one doubles, with jitter, up to the interval. */
 const PAUSE_MS = 50;
+/** The longest pause after a failure, before jitter. */
+const PAUSE_MS_MAX = 2_000;
 /** The longest that one sign of life is waited for. */
 const PATIENCE_MS_MAX = 2_000;
 
 /** When the next sign of life is due: one a third of the TTL, but never past the middle of what is left. */
-class Schedule {
+export class Schedule {
   /** Until then it is sure to live, by the monotonic clock. */
   until: number;
   readonly #intervalMs: number;
   #next: number;
+  #pauseMs = PAUSE_MS;
 
   constructor(ttlMs: number, asked: number) {
     this.#intervalMs = ttlMs / 3;
@@ -52,10 +55,16 @@ class Schedule {
   confirmed(sent: number, leftMs: number): void {
     this.until = Math.max(this.until, sent + leftMs);
     this.#next = sent + Math.min(this.#intervalMs, (this.until - sent) / 2);
+    this.#pauseMs = PAUSE_MS;
   }
 
+  /** The last one failed: again soon, while it lives before the middle of what is left. */
   failed(): void {
-    this.#next = performance.now() + PAUSE_MS;
+    const now = performance.now();
+    const left = this.until - now;
+    const pause = this.#pauseMs * (1 + Math.random());
+    this.#pauseMs = Math.max(Math.min(this.#pauseMs * 2, this.#intervalMs, PAUSE_MS_MAX), PAUSE_MS);
+    this.#next = now + (left > 0 ? Math.min(pause, Math.max(left / 2, PAUSE_MS)) : pause);
   }
 }
 
@@ -255,7 +264,7 @@ export class Registration {
       if (!(error instanceof QuorumorError)) throw error;
       this.error = error;
       schedule.failed();
-      if (this.state === "returning" && !error.outcomeUnknown && error.reason === "INVALID_ARGUMENT") {
+      if (this.state === "returning" && REFUSALS.includes(error.reason)) {
         this.state = "refused";
         this.#keeper.stop();
       }

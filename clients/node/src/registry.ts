@@ -139,6 +139,17 @@ const HEALTH = { passing: "INSTANCE_HEALTH_PASSING", warning: "INSTANCE_HEALTH_W
 export const FILTERS = { usable: "HEALTH_FILTER_UNSPECIFIED", passing: "HEALTH_FILTER_PASSING", any: "HEALTH_FILTER_ANY" };
 const ZONE_RULES = { first: "ZONE_RULE_UNSPECIFIED", prefer: "ZONE_RULE_PREFER", require: "ZONE_RULE_REQUIRE" };
 
+/** Reasons for which the registry would refuse the same registration again, whatever becomes of the cluster. */
+export const REFUSALS = [
+  "INVALID_ARGUMENT",
+  "TOO_LARGE",
+  "PERMISSION_DENIED",
+  "UNAUTHENTICATED",
+  "MODE_NOT_SERVED",
+  "GUARANTEE_UNAVAILABLE",
+  "LEASE_NOT_FOUND",
+];
+
 function healthToWire(health: Health | undefined): string {
   return health ? HEALTH[health] : "INSTANCE_HEALTH_UNSPECIFIED";
 }

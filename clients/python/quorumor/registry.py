@@ -41,6 +41,20 @@ ZONE_RULES: dict[str, pb.ZoneRule] = {
 }
 
 
+REFUSALS = frozenset(
+    (
+        "INVALID_ARGUMENT",
+        "TOO_LARGE",
+        "PERMISSION_DENIED",
+        "UNAUTHENTICATED",
+        "MODE_NOT_SERVED",
+        "GUARANTEE_UNAVAILABLE",
+        "LEASE_NOT_FOUND",
+    )
+)
+"""Reasons for which the registry would refuse the same registration again, whatever becomes of the cluster."""
+
+
 def word(words: Mapping[Any, Any], name: str, value: Optional[str]) -> Any:
     """What a word stands for on the wire."""
     if value not in words:

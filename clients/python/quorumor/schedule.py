@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import random
 import time
 
 PAUSE_S = 0.05
-"""The pause after a failure, so that a dead cluster isn't hammered."""
+"""The pause after a failure, so that a dead cluster isn't hammered. Each next one doubles, with jitter, up to the interval."""
+
+PAUSE_S_MAX = 2.0
+"""The longest pause after a failure, before jitter."""
 
 PATIENCE_S_MAX = 2.0
 """The longest that one sign of life is waited for."""
@@ -19,6 +23,7 @@ class Schedule:
         self.until = asked + ttl
         """Until then it is sure to live, by the monotonic clock."""
         self._next = asked + self._interval
+        self._pause = PAUSE_S
 
     def pause(self) -> float:
         """Seconds until something is to be done."""
@@ -46,7 +51,13 @@ class Schedule:
         """One that was sent then was confirmed."""
         self.until = max(self.until, sent + left)
         self._next = sent + min(self._interval, (self.until - sent) / 2)
+        self._pause = PAUSE_S
 
     def failed(self) -> None:
-        """The last one failed: again soon."""
-        self._next = time.monotonic() + PAUSE_S
+        """The last one failed: again soon, while it lives before the middle of what is left."""
+        now = time.monotonic()
+        pause = self._pause * (1 + random.random())
+        self._pause = max(min(self._pause * 2, self._interval, PAUSE_S_MAX), PAUSE_S)
+        if now < self.until:
+            pause = min(pause, max((self.until - now) / 2, PAUSE_S))
+        self._next = now + pause

@@ -13,7 +13,7 @@ from .. import calls
 from ..answers import LeaseGranted
 from ..errors import QuorumorError
 from ..options import CallOptions, in_background
-from ..registry import Health, Instance, RegisterAnswer, deregister
+from ..registry import REFUSALS, Health, Instance, RegisterAnswer, deregister
 from ..schedule import Schedule
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ class Registration:
         except QuorumorError as error:
             self.error = error
             schedule.failed()
-            if self.state == "returning" and error.certainty == "not_applied" and error.reason == "INVALID_ARGUMENT":
+            if self.state == "returning" and error.reason in REFUSALS:
                 self.state = "refused"
             return
         if left is None:

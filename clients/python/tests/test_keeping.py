@@ -1,0 +1,140 @@
+"""When signs of life are given, and when no more: with a registry that answers as a test wants."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any, Callable, Optional
+
+import grpc
+import pytest
+from cluster import eventually
+from google.rpc import error_details_pb2
+from quorumor import Instance, NodeError, aio, keeping
+from quorumor.answers import Receipt, receipt_from_wire
+from quorumor.registry import REFUSALS, BeatAnswer, RegisterAnswer
+from quorumor.schedule import Schedule
+from quorumor.v1 import state_pb2
+
+WEB = Instance("web", "web-1", "10.0.0.5")
+
+
+def receipt() -> Receipt:
+    return receipt_from_wire(state_pb2.Receipt(mode=state_pb2.MODE_STRONG, node_id=1))
+
+
+def refusal(reason: str) -> NodeError:
+    info = error_details_pb2.ErrorInfo(reason=reason, metadata={"certainty": "not_applied"})
+    return NodeError("refused", "a:1", grpc.StatusCode.UNAVAILABLE, info)
+
+
+class Registry:
+    """What a registration asks of its client. `gone`: the next sign of life finds nothing; `refuses`: so do registrations then."""
+
+    def __init__(self, ttl: float) -> None:
+        self.ttl = ttl
+        self.gone = False
+        self.refuses: Optional[str] = None
+        self.registered = 0
+        self.told: list[Optional[str]] = []
+        self.held: Optional[Callable[[], None]] = None
+
+    def _keep(self, _: Any) -> None:
+        pass
+
+    _forget = _keep
+
+    def _end(self, *_: Any) -> None:
+        pass
+
+    def register_once(self, *_: Any, **__: Any) -> RegisterAnswer:
+        self.registered += 1
+        if self.refuses is not None and self.registered > 1:
+            raise refusal(self.refuses)
+        return RegisterAnswer(receipt(), None, self.ttl, True)
+
+    def beat(self, *_: Any, health: Optional[str], **__: Any) -> BeatAnswer:
+        self.told.append(health)
+        if self.held is not None:
+            held, self.held = self.held, None
+            held()
+        return BeatAnswer(receipt(), None if self.gone else self.ttl)
+
+
+class AioRegistry(Registry):
+    """The same for asyncio."""
+
+    async def register_once(self, *_: Any, **__: Any) -> RegisterAnswer:  # type: ignore[override]
+        return super().register_once()
+
+    async def beat(self, *_: Any, health: Optional[str], **__: Any) -> BeatAnswer:  # type: ignore[override]
+        answer = super().beat(health=health)
+        while self.held is not None:
+            await asyncio.sleep(0.001)
+        return answer
+
+    async def _end(self, *_: Any) -> None:  # type: ignore[override]
+        pass
+
+
+def register(registry: Any, instance: Instance = WEB) -> keeping.Registration:
+    return keeping.Registration(registry, instance, registry.ttl, None, {})
+
+
+async def aio_register(registry: Any, instance: Instance = WEB) -> aio.keeping.Registration:
+    first = await registry.register_once()
+    return aio.keeping.Registration(registry, instance, registry.ttl, None, {}, first, time.monotonic())
+
+
+def test_pauses_grow_after_failures_and_begin_anew_after_a_success() -> None:
+    schedule = Schedule(30.0, time.monotonic())
+    pauses = []
+    for _ in range(8):
+        schedule.failed()
+        pauses.append(schedule.pause())
+    assert pauses[0] <= 0.1 and pauses[-1] >= 1.9 and max(pauses) <= 4.0
+    schedule.confirmed(time.monotonic(), 30.0)
+    schedule.failed()
+    assert schedule.pause() <= 0.1
+
+
+def test_no_pause_passes_the_middle_of_what_is_left() -> None:
+    schedule = Schedule(3.0, time.monotonic() - 2.0)
+    for _ in range(8):
+        schedule.failed()
+        assert schedule.pause() <= 0.5
+    assert not schedule.ran_out()
+
+
+@pytest.mark.parametrize("reason", sorted(REFUSALS))
+def test_a_registration_that_is_refused_for_good_is_not_tried_again(reason: str) -> None:
+    registry = Registry(30.0)
+    registry.gone, registry.refuses = True, reason
+    with register(registry) as registration:
+        registration.tell("passing")
+        registration._thread.join(30)
+        assert not registration._thread.is_alive() and registration.state == "refused"
+        assert registry.registered == 2 and registration.error is not None and registration.error.reason == reason
+
+
+def test_asyncio_does_not_try_again_what_is_refused_for_good() -> None:
+    async def story() -> None:
+        registry = AioRegistry(30.0)
+        registry.gone, registry.refuses = True, "PERMISSION_DENIED"
+        async with await aio_register(registry) as registration:
+            registration.tell("passing")
+            await asyncio.wait_for(asyncio.shield(registration._task), 30)
+            assert registration.state == "refused" and registry.registered == 2
+
+    asyncio.run(story())
+
+
+def test_a_registration_that_is_refused_for_now_is_tried_ever_more_rarely() -> None:
+    registry = Registry(30.0)
+    registry.gone, registry.refuses = True, "NO_QUORUM"
+    with register(registry) as registration:
+        registration.tell("passing")
+        eventually("it was tried some times", lambda: registry.registered > 5)
+        assert registration.state == "returning" and registration._schedule._pause >= 16 * 0.05
+        registry.refuses, registry.gone = None, False
+        eventually("it is back", lambda: registration.state == "registered")
