@@ -91,7 +91,8 @@ class Keeper {
     if (this.ended) return;
     this.#timer = setTimeout(() => {
       this.#running = this.#running.then(async () => {
-        if (!this.ended) await this.step();
+        // Another step may have come first.
+        if (!this.ended && this.schedule.pauseMs === 0) await this.step();
         this.plan();
       });
     }, this.schedule.pauseMs);
@@ -201,6 +202,8 @@ export class Registration {
   error?: QuorumorError;
   readonly #keeper: Keeper;
   #output = "";
+  /** No sign of life has told that yet. */
+  #news = false;
   /** Of the answer that it was registered by last: whoever takes it out must have seen that. */
   #token: Uint8Array;
 
@@ -229,6 +232,7 @@ export class Registration {
   tell(health: Health, output = ""): void {
     this.health = health;
     this.#output = output;
+    this.#news = true;
     this.#keeper.schedule.now();
     this.#keeper.plan();
   }
@@ -260,6 +264,8 @@ export class Registration {
       this.state = "registered";
       this.error = undefined;
       schedule.confirmed(sent, leftMs);
+      // It was told while this one was under way, or by a registration, which has no words for it.
+      if (this.#news) schedule.now();
     } catch (error) {
       if (!(error instanceof QuorumorError)) throw error;
       this.error = error;
@@ -276,6 +282,7 @@ export class Registration {
     const { instance, health } = this;
     if (this.state !== "returning" && !this.#keeper.schedule.ranOut) {
       const told = { ...options, health, output: this.#output };
+      this.#news = false;
       return (await this.client.beat(instance.service, instance.instanceId, told)).ttlMs;
     }
     this.state = "returning";

@@ -48,6 +48,20 @@ class Registry {
   }
 }
 
+test("what is told during a sign of life goes out after it", async () => {
+  // The next sign of life would be due in a hundred seconds, and a test is patient for sixty.
+  const registry = new Registry(300_000);
+  const registration = await registry.register();
+  let goOn = () => {};
+  registry.held = new Promise((resolve) => (goOn = resolve));
+  registration.tell("passing");
+  await eventually("it has begun", () => registry.told.length > 0);
+  registration.tell("critical", "the disk is full");
+  goOn();
+  await eventually("that goes out too", () => registry.told.join() === "passing,critical");
+  await registration.close();
+});
+
 test("pauses grow after failures, and begin anew after a success", () => {
   const schedule = new Schedule(30_000, performance.now());
   const pauses = Array.from({ length: 8 }, () => {

@@ -103,8 +103,9 @@ class Registration:
         """Why the last sign of life, or the last try to return, failed."""
         self._client = client
         self._asked_ttl = ttl
-        self._health = health
-        self._output = ""
+        self._told = (health, "")
+        self._news = False
+        """No sign of life has told that yet."""
         self._options = options
         asked = time.monotonic()
         self.first = client.register_once(instance, ttl=ttl, health=health, **options)
@@ -127,7 +128,8 @@ class Registration:
 
     def tell(self, health: Health, output: str = "") -> None:
         """Tells how the instance is, with a sign of life at once."""
-        self._health, self._output = health, output
+        self._told = (health, output)
+        self._news = True
         self._schedule.now()
         self._wake.set()
 
@@ -158,13 +160,15 @@ class Registration:
         try:
             if self.state == "returning" or schedule.ran_out():
                 self.state = "returning"
-                answer = self._client.register_once(instance, ttl=self._asked_ttl, health=self._health, **options)
+                answer = self._client.register_once(instance, ttl=self._asked_ttl, health=self._told[0], **options)
                 self._token = answer.receipt.token
                 left: Optional[float] = answer.ttl
             else:
-                left = self._client.beat(
-                    instance.service, instance.instance_id, health=self._health, output=self._output, **options
-                ).ttl
+                # In this order: what is told from here on is news again.
+                self._news = False
+                health, output = self._told
+                name = (instance.service, instance.instance_id)
+                left = self._client.beat(*name, health=health, output=output, **options).ttl
         except QuorumorError as error:
             self.error = error
             schedule.failed()
@@ -178,3 +182,6 @@ class Registration:
             return
         self.state, self.error = "registered", None
         schedule.confirmed(sent, left)
+        # It was told while this one was under way, or by a registration, which has no words for it.
+        if self._news:
+            schedule.now()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from typing import Any, Callable, Optional
 
@@ -62,15 +63,19 @@ class Registry:
 
 
 class AioRegistry(Registry):
-    """The same for asyncio."""
+    """The same for asyncio. Signs of life are answered while `answers` is set."""
+
+    def __init__(self, ttl: float) -> None:
+        super().__init__(ttl)
+        self.answers = asyncio.Event()
+        self.answers.set()
 
     async def register_once(self, *_: Any, **__: Any) -> RegisterAnswer:  # type: ignore[override]
         return super().register_once()
 
     async def beat(self, *_: Any, health: Optional[str], **__: Any) -> BeatAnswer:  # type: ignore[override]
         answer = super().beat(health=health)
-        while self.held is not None:
-            await asyncio.sleep(0.001)
+        await self.answers.wait()
         return answer
 
     async def _end(self, *_: Any) -> None:  # type: ignore[override]
@@ -84,6 +89,40 @@ def register(registry: Any, instance: Instance = WEB) -> keeping.Registration:
 async def aio_register(registry: Any, instance: Instance = WEB) -> aio.keeping.Registration:
     first = await registry.register_once()
     return aio.keeping.Registration(registry, instance, registry.ttl, None, {}, first, time.monotonic())
+
+
+def test_what_is_told_during_a_sign_of_life_goes_out_after_it() -> None:
+    # The next sign of life would be due in a hundred seconds, and a test is patient for sixty.
+    registry = Registry(300.0)
+    begun, go_on = threading.Event(), threading.Event()
+    with register(registry) as registration:
+
+        def held() -> None:
+            begun.set()
+            assert go_on.wait(30)
+
+        registry.held = held
+        registration.tell("passing")
+        assert begun.wait(30)
+        registration.tell("critical", "the disk is full")
+        go_on.set()
+        eventually("that goes out too", lambda: registry.told == ["passing", "critical"])
+
+
+def test_asyncio_tells_after_a_sign_of_life_what_came_during_it() -> None:
+    async def story() -> None:
+        registry = AioRegistry(300.0)
+        async with await aio_register(registry) as registration:
+            registry.answers.clear()
+            registration.tell("passing")
+            while not registry.told:
+                await asyncio.sleep(0.001)
+            registration.tell("critical", "the disk is full")
+            registry.answers.set()
+            while registry.told != ["passing", "critical"]:
+                await asyncio.sleep(0.001)
+
+    asyncio.run(asyncio.wait_for(story(), 60))
 
 
 def test_pauses_grow_after_failures_and_begin_anew_after_a_success() -> None:

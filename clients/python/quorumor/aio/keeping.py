@@ -117,8 +117,9 @@ class Registration:
         """The answer to the first registration."""
         self._client = client
         self._asked_ttl = ttl
-        self._health = health
-        self._output = ""
+        self._told = (health, "")
+        self._news = False
+        """No sign of life has told that yet."""
         self._options = options
         self._schedule = Schedule(first.ttl, asked)
         self._token = first.receipt.token
@@ -136,7 +137,8 @@ class Registration:
 
     def tell(self, health: Health, output: str = "") -> None:
         """Tells how the instance is, with a sign of life at once."""
-        self._health, self._output = health, output
+        self._told = (health, output)
+        self._news = True
         self._schedule.now()
         self._wake.set()
 
@@ -162,7 +164,7 @@ class Registration:
     async def _step(self) -> None:
         schedule, sent = self._schedule, time.monotonic()
         options = in_background(self._options, schedule.patience())
-        instance, health = self.instance, self._health
+        instance, (health, output) = self.instance, self._told
         try:
             if self.state == "returning" or schedule.ran_out():
                 self.state = "returning"
@@ -171,7 +173,8 @@ class Registration:
                 left: Optional[float] = answer.ttl
             else:
                 name = (instance.service, instance.instance_id)
-                beat = await self._client.beat(*name, health=health, output=self._output, **options)
+                self._news = False
+                beat = await self._client.beat(*name, health=health, output=output, **options)
                 left = beat.ttl
         except QuorumorError as error:
             self.error = error
@@ -185,3 +188,6 @@ class Registration:
             return
         self.state, self.error = "registered", None
         schedule.confirmed(sent, left)
+        # It was told while this one was under way, or by a registration, which has no words for it.
+        if self._news:
+            schedule.now()
