@@ -9,7 +9,7 @@ import type { LeaseGranted } from "./answers.js";
 import type { Client } from "./client.js";
 import { QuorumorError } from "./errors.js";
 import { inBackground, type CallOptions } from "./options.js";
-import { REFUSALS, type Health, type Instance, type RegisterAnswer } from "./registry.js";
+import { awaitedMs, REFUSALS, type Health, type Instance, type RegisterAnswer } from "./registry.js";
 
 /** The pause after a failure, so that a dead cluster isn't hammered. Each next one doubles, with jitter, up to the interval. */
 const PAUSE_MS = 50;
@@ -18,7 +18,10 @@ const PAUSE_MS_MAX = 2_000;
 /** The longest that one sign of life is waited for. */
 const PATIENCE_MS_MAX = 2_000;
 
-/** When the next sign of life is due: one a third of the TTL, but never past the middle of what is left. */
+/**
+ * When the next sign of life is due: one a third of the TTL, or twice in the time within which a word is awaited, but never past the
+ * middle of what is left.
+ */
 export class Schedule {
   /** Until then it is sure to live, by the monotonic clock. */
   until: number;
@@ -26,8 +29,8 @@ export class Schedule {
   #next: number;
   #pauseMs = PAUSE_MS;
 
-  constructor(ttlMs: number, asked: number) {
-    this.#intervalMs = ttlMs / 3;
+  constructor(ttlMs: number, asked: number, awaited = Infinity) {
+    this.#intervalMs = Math.min(ttlMs / 3, awaited / 2);
     this.until = asked + ttlMs;
     this.#next = asked + this.#intervalMs;
   }
@@ -52,10 +55,16 @@ export class Schedule {
     this.#next = performance.now();
   }
 
+  /** One that was sent then was confirmed. */
   confirmed(sent: number, leftMs: number): void {
+    this.renewed(sent, leftMs);
+    this.#pauseMs = PAUSE_MS;
+  }
+
+  /** It was registered again then. Pauses begin anew only once a sign of life has found it. */
+  renewed(sent: number, leftMs: number): void {
     this.until = Math.max(this.until, sent + leftMs);
     this.#next = sent + Math.min(this.#intervalMs, (this.until - sent) / 2);
-    this.#pauseMs = PAUSE_MS;
   }
 
   /** The last one failed: again soon, while it lives before the middle of what is left. */
@@ -202,8 +211,8 @@ export class Registration {
   error?: QuorumorError;
   readonly #keeper: Keeper;
   #output = "";
-  /** No sign of life has told that yet. */
-  #news = false;
+  /** No sign of life has told that yet. A TTL check counts an instance as critical until one has. */
+  #news: boolean;
   /** Of the answer that it was registered by last: whoever takes it out must have seen that. */
   #token: Uint8Array;
 
@@ -220,7 +229,11 @@ export class Registration {
     readonly ended: (registration: Registration) => void,
   ) {
     this.#token = first.receipt.token;
-    this.#keeper = new Keeper(new Schedule(first.ttlMs, asked), () => this.#step());
+    const awaited = awaitedMs(instance);
+    this.#news = awaited !== undefined;
+    const schedule = new Schedule(first.ttlMs, asked, awaited);
+    if (this.#news) schedule.now();
+    this.#keeper = new Keeper(schedule, () => this.#step());
   }
 
   /** Until when it is sure to be there, as `performance.now` counts. */
@@ -258,12 +271,13 @@ export class Registration {
       const leftMs = await this.#confirm(options);
       if (leftMs === undefined) {
         this.state = "returning";
-        schedule.now();
+        schedule.failed();
         return;
       }
+      if (this.state === "returning") schedule.renewed(sent, leftMs);
+      else schedule.confirmed(sent, leftMs);
       this.state = "registered";
       this.error = undefined;
-      schedule.confirmed(sent, leftMs);
       // It was told while this one was under way, or by a registration, which has no words for it.
       if (this.#news) schedule.now();
     } catch (error) {
@@ -288,6 +302,7 @@ export class Registration {
     this.state = "returning";
     const { receipt, ttlMs } = await this.client.registerOnce(instance, { ...options, ttlMs: this.ttlMs, health });
     this.#token = receipt.token;
+    this.#news ||= awaitedMs(instance) !== undefined;
     return ttlMs;
   }
 }

@@ -7,7 +7,7 @@ import { eventually } from "./cluster.js";
 import { NodeError, type CallOptions, type Client, type Health, type Instance, type KeptAnswer, type RegisterAnswer } from "../src/index.js";
 import { receiptFromWire } from "../src/answers.js";
 import { Registration, Schedule } from "../src/keeping.js";
-import { REFUSALS } from "../src/registry.js";
+import { awaitedMs, REFUSALS } from "../src/registry.js";
 import { decode } from "../src/wire.js";
 
 const WEB = { service: "web", instanceId: "web-1", address: "10.0.0.5" };
@@ -81,6 +81,35 @@ test("no pause passes the middle of what is left", () => {
     assert(schedule.pauseMs <= 500);
   }
   assert(!schedule.ranOut);
+});
+
+test("signs of life come twice in the time of a TTL check", () => {
+  const now = performance.now();
+  const tcp = { checkId: "port", tcp: {}, intervalMs: 1_000 };
+  assert.equal(awaitedMs({ ...WEB, checks: [tcp] }), undefined);
+  assert.equal(awaitedMs({ ...WEB, checks: [tcp, { checkId: "slow", ttl: {}, intervalMs: 20_000 }, { checkId: "word", ttl: {}, intervalMs: 5_000 }] }), 5_000);
+  assert.equal(awaitedMs({ ...WEB, checks: [{ checkId: "word", ttl: {} }] }), 10_000);
+  for (const [awaited, interval] of [[undefined, 10_000], [5_000, 2_500], [60_000, 10_000]] as const) {
+    const schedule = new Schedule(30_000, now, awaited);
+    // Only what has passed since may lack.
+    assert(schedule.pauseMs <= interval && schedule.pauseMs > interval - 1_000);
+  }
+});
+
+test("a TTL check hears of an instance at once and after each return", async () => {
+  // Nothing else would be due within the patience of a test.
+  const registry = new Registry(600_000);
+  const registration = await registry.register({ ...WEB, checks: [{ checkId: "word", ttl: {}, intervalMs: 200_000 }] });
+  await eventually("it is told at once", () => registry.told.length === 1);
+  registry.gone = true;
+  registration.tell("warning");
+  // Nobody finds it though it was registered again: no reason to hurry, and it is four pauses of 50 ms and twice as much each.
+  const began = performance.now();
+  await eventually("it is registered again", () => registry.registered > 4);
+  assert(performance.now() - began >= 750);
+  registry.gone = false;
+  await eventually("and told again", () => registry.told.length > 2 && registration.state === "registered");
+  await registration.close();
 });
 
 for (const reason of REFUSALS) {

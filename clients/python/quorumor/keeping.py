@@ -104,13 +104,15 @@ class Registration:
         self._client = client
         self._asked_ttl = ttl
         self._told = (health, "")
-        self._news = False
-        """No sign of life has told that yet."""
+        self._news = instance.awaited is not None
+        """No sign of life has told that yet. A TTL check counts an instance as critical until one has."""
         self._options = options
         asked = time.monotonic()
         self.first = client.register_once(instance, ttl=ttl, health=health, **options)
         """The answer to the first registration."""
-        self._schedule = Schedule(self.first.ttl, asked)
+        self._schedule = Schedule(self.first.ttl, asked, instance.awaited)
+        if self._news:
+            self._schedule.now()
         self._token = self.first.receipt.token
         """Of the answer that it was registered by last: whoever takes it out must have seen that."""
         self._wake = threading.Event()
@@ -162,6 +164,7 @@ class Registration:
                 self.state = "returning"
                 answer = self._client.register_once(instance, ttl=self._asked_ttl, health=self._told[0], **options)
                 self._token = answer.receipt.token
+                self._news = self._news or instance.awaited is not None
                 left: Optional[float] = answer.ttl
             else:
                 # In this order: what is told from here on is news again.
@@ -177,11 +180,10 @@ class Registration:
             return
         if left is None:
             self.state = "returning"
-            schedule.now()
-            self._wake.set()
+            schedule.failed()
             return
+        (schedule.renewed if self.state == "returning" else schedule.confirmed)(sent, left)
         self.state, self.error = "registered", None
-        schedule.confirmed(sent, left)
         # It was told while this one was under way, or by a registration, which has no words for it.
         if self._news:
             schedule.now()

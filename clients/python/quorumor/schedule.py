@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from typing import Optional
 
 PAUSE_S = 0.05
 """The pause after a failure, so that a dead cluster isn't hammered. Each next one doubles, with jitter, up to the interval."""
@@ -16,10 +17,10 @@ PATIENCE_S_MAX = 2.0
 
 
 class Schedule:
-    """One a third of the TTL, but never past the middle of what is left."""
+    """One a third of the TTL, or twice in the time within which a word is awaited, but never past the middle of what is left."""
 
-    def __init__(self, ttl: float, asked: float) -> None:
-        self._interval = ttl / 3
+    def __init__(self, ttl: float, asked: float, awaited: Optional[float] = None) -> None:
+        self._interval = ttl / 3 if awaited is None else min(ttl / 3, awaited / 2)
         self.until = asked + ttl
         """Until then it is sure to live, by the monotonic clock."""
         self._next = asked + self._interval
@@ -49,9 +50,13 @@ class Schedule:
 
     def confirmed(self, sent: float, left: float) -> None:
         """One that was sent then was confirmed."""
+        self.renewed(sent, left)
+        self._pause = PAUSE_S
+
+    def renewed(self, sent: float, left: float) -> None:
+        """It was registered again then. Pauses begin anew only once a sign of life has found it."""
         self.until = max(self.until, sent + left)
         self._next = sent + min(self._interval, (self.until - sent) / 2)
-        self._pause = PAUSE_S
 
     def failed(self) -> None:
         """The last one failed: again soon, while it lives before the middle of what is left."""

@@ -9,6 +9,7 @@ from typing import Any, Callable, Optional
 
 import grpc
 import pytest
+import quorumor
 from cluster import eventually
 from google.rpc import error_details_pb2
 from quorumor import Instance, NodeError, aio, keeping
@@ -16,6 +17,7 @@ from quorumor.answers import Receipt, receipt_from_wire
 from quorumor.registry import REFUSALS, BeatAnswer, RegisterAnswer
 from quorumor.schedule import Schedule
 from quorumor.v1 import state_pb2
+from quorumor.v1.registry_pb2 import HealthCheck, TtlCheck
 
 WEB = Instance("web", "web-1", "10.0.0.5")
 
@@ -143,6 +145,44 @@ def test_no_pause_passes_the_middle_of_what_is_left() -> None:
         schedule.failed()
         assert schedule.pause() <= 0.5
     assert not schedule.ran_out()
+
+
+def test_signs_of_life_come_twice_in_the_time_of_a_ttl_check() -> None:
+    now = time.monotonic()
+    tcp = quorumor.tcp_check("port", interval=1.0)
+    silent = Instance("web", "web-1", "10.0.0.5", checks=[tcp])
+    told = Instance("web", "web-1", "10.0.0.5", checks=[tcp, quorumor.ttl_check("slow", 20.0), quorumor.ttl_check("word", 5.0)])
+    plain = Instance("web", "web-1", "10.0.0.5", checks=[HealthCheck(ttl=TtlCheck())])
+    assert (silent.awaited, told.awaited, plain.awaited) == (None, 5.0, 10.0)
+    for awaited, interval in ((None, 10.0), (5.0, 2.5), (60.0, 10.0)):
+        schedule = Schedule(30.0, now, awaited)
+        assert schedule._next == pytest.approx(now + interval)
+        schedule.confirmed(now + 1.0, 30.0)
+        assert schedule._next == pytest.approx(now + 1.0 + interval)
+
+
+def test_a_ttl_check_hears_of_an_instance_at_once_and_after_each_return() -> None:
+    instance = Instance("web", "web-1", "10.0.0.5", checks=[quorumor.ttl_check("word", 200.0)])
+    # Nothing else would be due within the patience of a test.
+    registry = Registry(600.0)
+    with register(registry, instance) as registration:
+        eventually("it is told at once", lambda: len(registry.told) == 1)
+        registry.gone = True
+        registration.tell("warning")
+        # Nobody finds it though it was registered again: no reason to hurry.
+        eventually("it is registered again", lambda: registry.registered > 4)
+        assert registration._schedule._pause >= 8 * 0.05
+        registry.gone = False
+        eventually("and told again", lambda: registry.told[2:] and registration.state == "registered")
+
+    async def story() -> None:
+        registry = AioRegistry(600.0)
+        async with await aio_register(registry, instance) as registration:
+            while not registry.told:
+                await asyncio.sleep(0.001)
+            assert registration.state == "registered"
+
+    asyncio.run(asyncio.wait_for(story(), 60))
 
 
 @pytest.mark.parametrize("reason", sorted(REFUSALS))

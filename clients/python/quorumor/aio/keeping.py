@@ -118,10 +118,12 @@ class Registration:
         self._client = client
         self._asked_ttl = ttl
         self._told = (health, "")
-        self._news = False
-        """No sign of life has told that yet."""
+        self._news = instance.awaited is not None
+        """No sign of life has told that yet. A TTL check counts an instance as critical until one has."""
         self._options = options
-        self._schedule = Schedule(first.ttl, asked)
+        self._schedule = Schedule(first.ttl, asked, instance.awaited)
+        if self._news:
+            self._schedule.now()
         self._token = first.receipt.token
         """Of the answer that it was registered by last: whoever takes it out must have seen that."""
         self._wake = asyncio.Event()
@@ -170,6 +172,7 @@ class Registration:
                 self.state = "returning"
                 answer = await self._client.register_once(instance, ttl=self._asked_ttl, health=health, **options)
                 self._token = answer.receipt.token
+                self._news = self._news or instance.awaited is not None
                 left: Optional[float] = answer.ttl
             else:
                 name = (instance.service, instance.instance_id)
@@ -184,10 +187,10 @@ class Registration:
             return
         if left is None:
             self.state = "returning"
-            schedule.now()
+            schedule.failed()
             return
+        (schedule.renewed if self.state == "returning" else schedule.confirmed)(sent, left)
         self.state, self.error = "registered", None
-        schedule.confirmed(sent, left)
         # It was told while this one was under way, or by a registration, which has no words for it.
         if self._news:
             schedule.now()
