@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from typing import TYPE_CHECKING, Any, Iterator, Optional, Protocol, Sequence, TypeVar
 
 import grpc
@@ -56,6 +57,8 @@ class Client:
         self._opening = threading.Lock()
         self._channels: dict[str, grpc.Channel] = {}
         self._background: set[Ended] = set()
+        # A watch that its reader has left goes, which ends it.
+        self._watches: weakref.WeakSet[Watch[Any, Any]] = weakref.WeakSet()
         self._stop = threading.Event()
 
     def __enter__(self) -> Client:
@@ -69,7 +72,7 @@ class Client:
         if self._core.closed:
             return
         with self._lock:
-            background = list(self._background)
+            background = [*self._watches, *self._background]
         for ended in background:
             try:
                 ended.close()
@@ -419,6 +422,10 @@ class Client:
         metadata = self._core.metadata(self._core.endpoints.addresses[place])
         send, read = type(request).SerializeToString, resuming.response.FromString  # type: ignore[attr-defined]
         return self._channel(place).unary_stream(resuming.path, send, read)(request, metadata=metadata)
+
+    def _follow(self, watch: Watch[Any, Any]) -> None:
+        with self._lock:
+            self._watches.add(watch)
 
     def _keep(self, ended: Ended) -> None:
         with self._lock:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import weakref
 from typing import TYPE_CHECKING, Any, AsyncIterator, Optional, Protocol, Sequence, TypeVar
 
 import grpc
@@ -46,6 +47,8 @@ class Client:
         self._opening = asyncio.Lock()
         self._channels: dict[str, grpc.aio.Channel] = {}
         self._background: set[Ended] = set()
+        # A watch that its reader has left goes, which ends it.
+        self._watches: weakref.WeakSet[Watch[Any, Any]] = weakref.WeakSet()
 
     async def __aenter__(self) -> Client:
         return self
@@ -58,7 +61,7 @@ class Client:
         if self._core.closed:
             return
         # In a row, though each could hang for a call's timeout: the second one knows already who doesn't answer.
-        for ended in tuple(self._background):
+        for ended in (*self._watches, *self._background):
             try:
                 await ended.close()
             except QuorumorError:
@@ -408,6 +411,9 @@ class Client:
         metadata = self._core.metadata(self._core.endpoints.addresses[place])
         send, read = type(request).SerializeToString, resuming.response.FromString  # type: ignore[attr-defined]
         return self._channel(place).unary_stream(resuming.path, send, read)(request, metadata=metadata)
+
+    def _follow(self, watch: Watch[Any, Any]) -> None:
+        self._watches.add(watch)
 
     def _keep(self, ended: Ended) -> None:
         self._background.add(ended)
