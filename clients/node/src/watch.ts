@@ -147,7 +147,10 @@ export class Watch<S, C> implements AsyncIterableIterator<WatchStep<S, C>> {
     // A cursor says where to go on. What the session has seen elsewhere may be gone for good.
     if (this.cursor.length > 0) header.token = new Uint8Array();
     this.#token = header.token;
-    const message = { ...request, startRevision, cursor: this.cursor, header };
+    const linearizable = this.options.level === undefined || this.options.level === "linearizable";
+    // A node that was cut off from the others would go on as if no instance changed any more.
+    const endOnLeaderLost = service === "RegistryService" && linearizable && this.core.mode(this.options) === "strong";
+    const message = { ...request, startRevision, cursor: this.cursor, header, endOnLeaderLost };
     const metadata = this.core.metadata(this.core.endpoints.addresses[this.#place]!);
     const stream = channel.makeServerStreamRequest(path, requestSerialize, responseDeserialize, message, metadata);
     // An error that comes when nobody reads, after a cancel, is of no interest.

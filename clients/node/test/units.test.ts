@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
+import { Readable } from "node:stream";
 import { test } from "node:test";
 import { status } from "@grpc/grpc-js";
 import { Core } from "../src/core.js";
@@ -9,6 +10,9 @@ import { Budget, Course, mayRetry, type Kind } from "../src/course.js";
 import { isLoopback } from "../src/endpoints.js";
 import { ContactLost, DeadlineExceeded, InvalidCall, NodeError, QuorumorError, Unreachable } from "../src/errors.js";
 import { ANSWERS_MAX, Numbers } from "../src/session.js";
+import type { CallOptions, ClientOptions } from "../src/options.js";
+import { Watch } from "../src/watch.js";
+import { decode as decodeWire, type Wire } from "../src/wire.js";
 import { crc32c, decode, encode, EVENTUAL, merge, STRONG } from "../src/tokens.js";
 
 test("the proto files are those of the checkout", () => {
@@ -139,6 +143,35 @@ test("a read that is lost tells what a node said", () => {
   const refused = told("NO_QUORUM", "not_applied", 10);
   way.after(way.next(), refused);
   assert.equal(lastOf(way, new DeadlineExceeded("late")), refused);
+});
+
+test("a watch of services leaves a node that lost its leader", async () => {
+  const open = async (options: Partial<ClientOptions>, call: CallOptions = {}) => {
+    const core = new Core({ endpoints: ["a:1", "b:2", "c:3"], ...options });
+    const asked: { place: number; message: Wire }[] = [];
+    core.connected = async (place) => {
+      const makeServerStreamRequest = (_: string, __: unknown, ___: unknown, message: Wire) => {
+        const cursor = Buffer.from(`${asked.push({ place, message })}`);
+        const steps = (async function* () {
+          yield { step: "snapshot", snapshot: { instances: [], complete: true }, cursor, receipt: decodeWire("quorumor.v1.Receipt", new Uint8Array()) };
+          throw told("LEADER_LOST", "not_applied", 1);
+        })();
+        return Object.assign(Readable.from(steps), { cancel: () => {} });
+      };
+      return { makeServerStreamRequest } as never;
+    };
+    const watched = { service: "RegistryService", method: "WatchService", request: { service: "web" }, entries: () => [], changes: () => [] } as const;
+    const watch = new Watch(core, watched, core.options(call), () => {});
+    for (let step = 0; step < 2; step += 1) await watch.next();
+    watch.close();
+    return asked;
+  };
+  const [first, second] = await open({ mode: "strong" });
+  assert.deepEqual([first?.message.endOnLeaderLost, second?.message.endOnLeaderLost], [true, true]);
+  assert.notEqual(first?.place, second?.place);
+  assert.equal(second?.message.cursor.toString(), "1");
+  assert.equal((await open({ mode: "eventual" }))[0]?.message.endOnLeaderLost, false);
+  assert.equal((await open({ mode: "strong" }, { level: "local" }))[0]?.message.endOnLeaderLost, false);
 });
 
 test("a spent budget refuses until calls are answered", () => {

@@ -16,6 +16,7 @@ from .calls import Kind
 from .core import Core, backoff, may_retry
 from .errors import InvalidCall, QuorumorError, refuses_token
 from .options import CallOptions
+from .v1 import registry_pb2
 from .v1 import state_pb2 as pb
 
 S = TypeVar("S")
@@ -139,6 +140,10 @@ class Resuming(Generic[S, C]):
         self._token = request.header.token
         if (self.cursor or self._begun) and isinstance(request, pb.WatchRequest):
             request.start_revision = 0
+        if isinstance(request, registry_pb2.WatchServiceRequest):
+            # A node that was cut off from the others would go on as if nothing changed any more.
+            linearizable = self._options.get("level") in (None, "linearizable")
+            request.end_on_leader_lost = linearizable and self._core.mode(self._options) == "strong"
         return request
 
     def pick(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Optional
+from typing import Any, Optional
 
 import grpc
 import pytest
@@ -12,6 +12,9 @@ from quorumor.calls import Kind
 from quorumor.core import Budget, Core, Course, may_retry
 from quorumor.errors import ContactLost, DeadlineExceeded, InvalidCall, NodeError, QuorumorError, Unreachable
 from quorumor.options import Mode
+from quorumor.registry import read_services
+from quorumor.v1 import registry_pb2
+from quorumor.watching import Resuming
 
 
 def told(reason: str, certainty: str, retry_after: Optional[float], **metadata: str) -> NodeError:
@@ -102,6 +105,25 @@ def test_a_read_that_is_lost_tells_what_a_node_said() -> None:
         while True:
             way.after(way.next(), DeadlineExceeded("late"))
     assert final.value is refused
+
+
+def test_a_watch_of_services_leaves_a_node_that_lost_its_leader() -> None:
+    def resuming(mode: Mode, **options: Any) -> Resuming[Any, Any]:
+        core = Core(["a:1", "b:2", "c:3"], mode=mode)
+        method, request = "RegistryService/WatchService", registry_pb2.WatchServiceRequest(service="web")
+        return Resuming(core, method, request, registry_pb2.WatchServiceResponse, read_services, options)  # type: ignore[arg-type]
+
+    watch = resuming("strong")
+    assert watch.request().end_on_leader_lost
+    assert not resuming("eventual").request().end_on_leader_lost
+    assert not resuming("strong", level="local").request().end_on_leader_lost
+    cut_off = watch.pick()
+    watch.take(cut_off, registry_pb2.WatchServiceResponse(snapshot={"complete": True}, cursor=b"here"))
+    asked = set()
+    for _ in range(2):
+        assert watch.broke(cut_off, told("LEADER_LOST", "not_applied", 0.2)) < 60.0
+        asked.add(watch.pick())
+    assert cut_off not in asked and len(asked) == 2 and watch.request().cursor == b"here"
 
 
 def test_a_spent_budget_refuses_until_calls_are_answered() -> None:
