@@ -271,7 +271,7 @@ export class Registration {
       const leftMs = await this.#confirm(options);
       if (leftMs === undefined) {
         this.state = "returning";
-        schedule.failed();
+        this.#unheard();
         return;
       }
       if (this.state === "returning") schedule.renewed(sent, leftMs);
@@ -283,12 +283,18 @@ export class Registration {
     } catch (error) {
       if (!(error instanceof QuorumorError)) throw error;
       this.error = error;
-      schedule.failed();
+      this.#unheard();
       if (this.state === "returning" && REFUSALS.includes(error.reason)) {
         this.state = "refused";
         this.#keeper.stop();
       }
     }
+  }
+
+  /** Nobody heard what it told of itself. */
+  #unheard(): void {
+    this.#news = true;
+    this.#keeper.schedule.failed();
   }
 
   /** How long it lives then; undefined if it is gone. */

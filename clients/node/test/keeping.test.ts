@@ -62,6 +62,17 @@ test("what is told during a sign of life goes out after it", async () => {
   await registration.close();
 });
 
+test("what nobody heard is told again after a return", async () => {
+  const registry = new Registry(300_000);
+  registry.gone = true;
+  const registration = await registry.register();
+  registration.tell("warning", "busy");
+  await eventually("it is registered again", () => registry.registered >= 2);
+  registry.gone = false;
+  await eventually("that is told again", () => registry.told.length > 1 && registration.state === "registered");
+  await registration.close();
+});
+
 test("pauses grow after failures, and begin anew after a success", () => {
   const schedule = new Schedule(30_000, performance.now());
   const pauses = Array.from({ length: 8 }, () => {

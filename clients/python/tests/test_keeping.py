@@ -127,6 +127,17 @@ def test_asyncio_tells_after_a_sign_of_life_what_came_during_it() -> None:
     asyncio.run(asyncio.wait_for(story(), 60))
 
 
+def test_what_nobody_heard_is_told_again_after_a_return() -> None:
+    registry = Registry(300.0)
+    registry.gone = True
+
+    with register(registry) as registration:
+        registration.tell("warning", "busy")
+        eventually("it is registered again", lambda: registry.registered >= 2)
+        registry.gone = False
+        eventually("that is told again", lambda: registry.told[1:] and registration.state == "registered")
+
+
 def test_pauses_grow_after_failures_and_begin_anew_after_a_success() -> None:
     schedule = Schedule(30.0, time.monotonic())
     pauses = []

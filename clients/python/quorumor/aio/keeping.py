@@ -181,16 +181,21 @@ class Registration:
                 left = beat.ttl
         except QuorumorError as error:
             self.error = error
-            schedule.failed()
+            self._unheard()
             if self.state == "returning" and error.reason in REFUSALS:
                 self.state = "refused"
             return
         if left is None:
             self.state = "returning"
-            schedule.failed()
+            self._unheard()
             return
         (schedule.renewed if self.state == "returning" else schedule.confirmed)(sent, left)
         self.state, self.error = "registered", None
         # It was told while this one was under way, or by a registration, which has no words for it.
         if self._news:
             schedule.now()
+
+    def _unheard(self) -> None:
+        """Nobody heard what it told of itself."""
+        self._news = True
+        self._schedule.failed()
