@@ -17,7 +17,7 @@ import {
   type PutAnswer,
   type TxnAnswer,
 } from "./answers.js";
-import { Core, receiptOf } from "./core.js";
+import { Core, receiptOf, type Call } from "./core.js";
 import { fromStatus, QuorumorError } from "./errors.js";
 import { Lease, Registration } from "./keeping.js";
 import { expectedToWire, rangeToWire, type Compare, type Expected, type KeyRange, type Op } from "./operations.js";
@@ -25,6 +25,12 @@ import type { CallOptions, ClientOptions, Mode } from "./options.js";
 import * as registry from "./registry.js";
 import { eventFromWire, Watch, type WatchEvent } from "./watch.js";
 import { bytes, duration, millis, word, type Wire } from "./wire.js";
+
+/** The end of a lease. */
+function revocation(leaseId: bigint): Call<Answer> {
+  const read = (wire: Wire) => ({ receipt: receiptOf(wire) });
+  return { method: "LeaseRevoke", kind: "write", request: { leaseId: String(leaseId) }, read };
+}
 
 interface Closable {
   close(): void | Promise<void>;
@@ -35,8 +41,9 @@ interface Closable {
  *
  * - Every answer carries a receipt; errors carry one too, wherever a node made them.
  * - The token of each receipt goes with the next request, so that the client reads its own writes and never goes back, at any node.
- * - A write is never applied twice by a retry. What was certainly not applied is tried again, within the deadline; what may have
- *   been is returned as such, unless `exactlyOnce` numbers the writes in a session of the cluster (strong mode).
+ * - A write of a key or a lease is never applied twice by a retry. What was certainly not applied is tried again, within the
+ *   deadline; what may have been is returned as such, unless `exactlyOnce` numbers the writes in a session of the cluster
+ *   (strong mode). Registering and taking out may be carried out twice, which is the same as once.
  */
 export class Client {
   readonly #core: Core;
@@ -179,15 +186,15 @@ export class Client {
 
   /** Ends a lease and removes its keys. */
   revokeLease(leaseId: bigint, options: CallOptions = {}): Promise<Answer> {
-    const read = (wire: Wire) => ({ receipt: receiptOf(wire) });
-    return this.#core.write({ method: "LeaseRevoke", kind: "write", request: { leaseId: String(leaseId) }, read }, options);
+    return this.#core.write(revocation(leaseId), options);
   }
 
   /** Grants a lease and keeps it alive in the background. */
   async lease(ttlMs: number, options: CallOptions = {}): Promise<Lease> {
     const asked = performance.now();
     const granted = await this.grantLease(ttlMs, options);
-    return this.#keep(new Lease(this, granted, asked, options, this.#forget));
+    const end = () => this.#core.end(revocation(granted.leaseId), options);
+    return this.#keep(new Lease(this, granted, asked, options, end, this.#forget));
   }
 
   /** Tells what a node is: one of the endpoints, or the one that `endpoint` names. */
@@ -210,7 +217,8 @@ export class Client {
     const { ttlMs, health, ...rest } = options;
     const asked = performance.now();
     const first = await this.registerOnce(instance, options);
-    return this.#keep(new Registration(this, instance, ttlMs, health, rest, first, asked, this.#forget));
+    const end = (token: Uint8Array) => this.#core.end(registry.deregister(instance.service, instance.instanceId), rest, token);
+    return this.#keep(new Registration(this, instance, ttlMs, health, rest, first, asked, end, this.#forget));
   }
 
   /** Registers an instance, or replaces its registration, which nobody keeps alive by itself. */

@@ -5,7 +5,7 @@ import { Client as Channel, connectivityState, credentials, Metadata, type CallO
 import { receiptFromWire, type Answer, type Receipt } from "./answers.js";
 import { Budget, Course, type Kind } from "./course.js";
 import { Endpoints, isLoopback } from "./endpoints.js";
-import { ContactLost, fromService, InvalidCall, NodeError, QuorumorError, Unreachable } from "./errors.js";
+import { ContactLost, fromService, InvalidCall, NodeError, QuorumorError, refusesToken, Unreachable } from "./errors.js";
 import { badWord, type CallOptions, type ClientOptions, type Mode, type RetryPolicy } from "./options.js";
 import { Numbering, Numbers, Session, type WriteNumber } from "./session.js";
 import { duration, method, type Wire } from "./wire.js";
@@ -103,9 +103,10 @@ export class Core {
     if (options.token === undefined) this.session.absorb(receipt);
   }
 
-  /** Takes in what an error tells. */
-  learnFromError(place: number, error: QuorumorError, options: CallOptions): void {
+  /** Takes in what an error tells of a request that carried this token. */
+  learnFromError(place: number, error: QuorumorError, options: CallOptions, token: Uint8Array): void {
     if (error.receipt) this.learn(place, error.receipt, options);
+    if (options.token === undefined && refusesToken(error)) this.session.forget(this.mode(options), token);
     if (error instanceof NodeError && error.leader !== undefined) {
       this.endpoints.learnLeader({ term: error.receipt?.term ?? 0n, nodeId: error.leader, address: error.leaderAddress });
     }
@@ -125,7 +126,7 @@ export class Core {
         return answer;
       } catch (error) {
         if (error instanceof InvalidCall) throw error;
-        await this.wait(course.after(place, fromService(this.endpoints.addresses[place]!, error)));
+        await this.wait(course.after(place, fromService(this.endpoints.addresses[place]!, error), request.header.token));
       }
     }
   }
@@ -148,6 +149,19 @@ export class Core {
       }
     }
     return this.run(call, options, undefined, until);
+  }
+
+  /** Ends what was kept alive. Of what the session has seen it demands this token: the rest may be gone for good. */
+  async end(call: Call<Answer>, options: CallOptions, token: Uint8Array = new Uint8Array()): Promise<void> {
+    const send = (given: Uint8Array) => {
+      const known = { ...options, token: given };
+      return call.kind === "write" ? this.write(call, known) : this.run(call, known);
+    };
+    const again = (error: unknown) => {
+      if (!(error instanceof QuorumorError) || !refusesToken(error)) throw error;
+      return send(new Uint8Array());
+    };
+    this.session.absorb((await send(token).catch(again)).receipt);
   }
 
   /** Waits, unless the client is closed meanwhile. */
@@ -196,7 +210,7 @@ export class Core {
       const request = { clientId: String(numbers.clientId) };
       const call = { method: "CloseSession", kind: "harmless" as const, request, read: (wire: Wire) => wire };
       // Else it goes when its time is up.
-      await this.#send(call, { ...request, header: this.header(this.options({})) }, this.endpoints.next(true, []) ?? 0, 1_000).catch(() => {});
+      await this.#send(call, { ...request, header: this.header(this.options({ token: new Uint8Array() })) }, this.endpoints.next(true, []) ?? 0, 1_000).catch(() => {});
     }
     this.closing.abort();
     for (const channel of this.#channels.values()) channel.close();

@@ -34,11 +34,16 @@ export function* backoff(retries: RetryPolicy): Generator<number, never> {
   for (let ms = retries.delayMinMs; ; ms = Math.min(ms * 2, retries.delayMaxMs)) yield ms * (1 + Math.random());
 }
 
-/** Whether the same call may be tried again: a write only if it was certainly not applied, or is numbered. */
+/** Whether it is sent again though it may have been carried out. */
+function isRepeatedWrite(kind: Kind): boolean {
+  return kind === "numbered" || kind === "harmless";
+}
+
+/** Whether the same call may be tried again: a write only if it was certainly not applied, is numbered, or harms nobody twice. */
 export function mayRetry(error: QuorumorError, kind: Kind): boolean {
   if (kind === "describe" || (kind === "write" && error.outcomeUnknown)) return false;
   if (error instanceof NodeError) {
-    const settles = (kind === "numbered" || kind === "harmless") && error.outcomeUnknown;
+    const settles = isRepeatedWrite(kind) && error.outcomeUnknown;
     return error.reason !== "FUTURE_REVISION" && (error.retryAfterMs !== undefined || settles);
   }
   return error instanceof Unreachable || error instanceof ContactLost || error instanceof DeadlineExceeded;
@@ -65,7 +70,7 @@ export class Course {
   #redirectsLeft = REDIRECTS_MAX;
   /** The last error that a node gave, which tells more than that another one can't be reached. */
   #told?: QuorumorError;
-  /** The first error of a numbered write that may have been applied: from here on nothing is certain but an answer. */
+  /** The first error of something that is sent again though it may have been carried out: from here on only an answer is certain. */
   #doubt?: QuorumorError;
 
   constructor(
@@ -95,12 +100,17 @@ export class Course {
     return repeatable && this.#untried() !== undefined ? left / 2 : left;
   }
 
-  /** Learns from an error: milliseconds until the next try. Throws what the caller is told if there is none. */
-  after(place: number, error: QuorumorError): number {
+  /**
+   * Learns from an error of a request that carried this token: milliseconds until the next try. Throws what the caller is told if
+   * there is none.
+   */
+  after(place: number, error: QuorumorError, token: Uint8Array = new Uint8Array()): number {
     if (!isRedirect(error) && error.reason !== "OVERLOADED") this.core.endpoints.leave(place);
-    this.core.learnFromError(place, error, this.options);
+    this.core.learnFromError(place, error, this.options, token);
     if (error instanceof NodeError) this.#told = error;
-    if (this.kind === "numbered" && error.outcomeUnknown) this.#doubt ??= error;
+    if (isRepeatedWrite(this.kind) && error.outcomeUnknown) this.#doubt ??= error;
+    // What became of a numbered write, its next answer tells: only the deadline ends its tries.
+    const settles = this.kind === "numbered" && this.#doubt !== undefined;
     const elsewhere = this.#untried() !== undefined;
     // A damaged node among others ends nothing.
     const moves = elsewhere && error.reason === "DAMAGED" && !error.outcomeUnknown && this.kind !== "describe";
@@ -109,11 +119,11 @@ export class Course {
       this.#redirectsLeft -= 1;
       return 0;
     }
-    if (this.#doubt === undefined) this.#triesLeft -= 1;
+    if (!settles) this.#triesLeft -= 1;
     // What a node asks for concerns that node: it holds once there is nobody else to ask.
     const ms = Math.max(this.#backoff.next().value, elsewhere ? 0 : (error.retryAfterMs ?? 0));
     const tooLate = performance.now() + ms >= this.until;
-    if (tooLate || !(this.#doubt !== undefined || this.core.budget.spend())) throw this.#final(error);
+    if (tooLate || !(settles || this.core.budget.spend())) throw this.#final(error);
     return ms;
   }
 
@@ -127,9 +137,8 @@ export class Course {
       if (error instanceof NodeError) error.certainty = "unknown";
       return error.outcomeUnknown ? error : this.#doubt;
     }
-    const reads = this.kind === "read" || this.kind === "harmless";
     const lost = error instanceof ContactLost || error instanceof DeadlineExceeded;
-    const silent = error instanceof Unreachable || (reads && lost);
+    const silent = error instanceof Unreachable || (this.kind === "read" && lost);
     return (silent ? this.#told : undefined) ?? error;
   }
 }

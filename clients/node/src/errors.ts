@@ -35,6 +35,9 @@ export class QuorumorError extends Error {
 
 /** A node answered with an error, and said what became of the write. */
 export class NodeError extends QuorumorError {
+  /** INVALID_ARGUMENT: which field of the request. */
+  field?: string;
+
   constructor(
     message: string,
     reason: string,
@@ -99,6 +102,12 @@ export class InvalidCall extends QuorumorError {
   }
 }
 
+/** Whether the session token is of data that were replaced, of another cluster or of none: it is refused for good. */
+export function refusesToken(error: QuorumorError): boolean {
+  const ofToken = error instanceof NodeError && error.field === "token";
+  return error.reason === "EPOCH_CHANGED" || (error.reason === "INVALID_ARGUMENT" && ofToken);
+}
+
 /** Reads a failed call. What no node explained is unknown. */
 export function fromService(endpoint: string, error: unknown): QuorumorError {
   if (error instanceof QuorumorError) {
@@ -129,16 +138,20 @@ export function fromStatus(bytes: Uint8Array, endpoint: string): QuorumorError {
   let told: QuorumorError = new BadAnswer(`${endpoint} gave no reason: ${status.message}`, endpoint);
   let retryAfterMs: number | undefined;
   let receipt: Receipt | undefined;
+  let field: string | undefined;
   for (const { typeUrl, value } of status.details) {
     const name = typeUrl.slice(typeUrl.lastIndexOf("/") + 1);
     if (name === "google.rpc.ErrorInfo") {
       const info = decode(name, value);
       if (info.domain === DOMAIN) told = new NodeError(status.message, info.reason, endpoint, status.code, info.metadata);
+    } else if (name === "google.rpc.BadRequest") {
+      field = decode(name, value).fieldViolations[0]?.field;
     } else if (name === "google.rpc.RetryInfo") {
       retryAfterMs = millis(decode(name, value).retryDelay);
     } else if (name === "quorumor.v1.Receipt") {
       receipt = receiptFromWire(decode(name, value));
     }
   }
+  if (told instanceof NodeError) told.field = field;
   return Object.assign(told, { retryAfterMs, receipt });
 }

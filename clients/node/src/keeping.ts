@@ -8,23 +8,29 @@
 import type { LeaseGranted } from "./answers.js";
 import type { Client } from "./client.js";
 import { QuorumorError } from "./errors.js";
-import type { CallOptions } from "./options.js";
-import type { Health, Instance, RegisterAnswer } from "./registry.js";
+import { inBackground, type CallOptions } from "./options.js";
+import { awaitedMs, REFUSALS, type Health, type Instance, type RegisterAnswer } from "./registry.js";
 
-/** The pause after a failure, so that a dead cluster isn't hammered. */
+/** The pause after a failure, so that a dead cluster isn't hammered. Each next one doubles, with jitter, up to the interval. */
 const PAUSE_MS = 50;
+/** The longest pause after a failure, before jitter. */
+const PAUSE_MS_MAX = 2_000;
 /** The longest that one sign of life is waited for. */
 const PATIENCE_MS_MAX = 2_000;
 
-/** When the next sign of life is due: one a third of the TTL, but never past the middle of what is left. */
-class Schedule {
+/**
+ * When the next sign of life is due: one a third of the TTL, or twice in the time within which a word is awaited, but never past the
+ * middle of what is left.
+ */
+export class Schedule {
   /** Until then it is sure to live, by the monotonic clock. */
   until: number;
   readonly #intervalMs: number;
   #next: number;
+  #pauseMs = PAUSE_MS;
 
-  constructor(ttlMs: number, asked: number) {
-    this.#intervalMs = ttlMs / 3;
+  constructor(ttlMs: number, asked: number, awaited = Infinity) {
+    this.#intervalMs = Math.min(ttlMs / 3, awaited / 2);
     this.until = asked + ttlMs;
     this.#next = asked + this.#intervalMs;
   }
@@ -49,13 +55,25 @@ class Schedule {
     this.#next = performance.now();
   }
 
+  /** One that was sent then was confirmed. */
   confirmed(sent: number, leftMs: number): void {
+    this.renewed(sent, leftMs);
+    this.#pauseMs = PAUSE_MS;
+  }
+
+  /** It was registered again then. Pauses begin anew only once a sign of life has found it. */
+  renewed(sent: number, leftMs: number): void {
     this.until = Math.max(this.until, sent + leftMs);
     this.#next = sent + Math.min(this.#intervalMs, (this.until - sent) / 2);
   }
 
+  /** The last one failed: again soon, while it lives before the middle of what is left. */
   failed(): void {
-    this.#next = performance.now() + PAUSE_MS;
+    const now = performance.now();
+    const left = this.until - now;
+    const pause = this.#pauseMs * (1 + Math.random());
+    this.#pauseMs = Math.max(Math.min(this.#pauseMs * 2, this.#intervalMs, PAUSE_MS_MAX), PAUSE_MS);
+    this.#next = now + (left > 0 ? Math.min(pause, Math.max(left / 2, PAUSE_MS)) : pause);
   }
 }
 
@@ -82,7 +100,8 @@ class Keeper {
     if (this.ended) return;
     this.#timer = setTimeout(() => {
       this.#running = this.#running.then(async () => {
-        if (!this.ended) await this.step();
+        // Another step may have come first.
+        if (!this.ended && this.schedule.pauseMs === 0) await this.step();
         this.plan();
       });
     }, this.schedule.pauseMs);
@@ -119,6 +138,7 @@ export class Lease {
     granted: LeaseGranted,
     asked: number,
     readonly options: CallOptions,
+    private readonly end: () => Promise<void>,
     readonly ended: (lease: Lease) => void,
   ) {
     this.id = granted.leaseId;
@@ -147,7 +167,7 @@ export class Lease {
   async revoke(): Promise<void> {
     await this.close();
     try {
-      await this.client.revokeLease(this.id, this.options);
+      await this.end();
     } catch (error) {
       if (!(error instanceof QuorumorError) || error.reason !== "LEASE_NOT_FOUND") throw error;
     }
@@ -163,7 +183,7 @@ export class Lease {
     if (schedule.ranOut) return this.#losing("unconfirmed");
     const sent = performance.now();
     try {
-      const { ttlMs } = await this.client.keepAlive(this.id, { ...this.options, timeoutMs: schedule.patienceMs });
+      const { ttlMs } = await this.client.keepAlive(this.id, inBackground(this.options, schedule.patienceMs));
       if (ttlMs === undefined) return this.#losing("gone");
       schedule.confirmed(sent, ttlMs);
     } catch (error) {
@@ -191,6 +211,10 @@ export class Registration {
   error?: QuorumorError;
   readonly #keeper: Keeper;
   #output = "";
+  /** No sign of life has told that yet. A TTL check counts an instance as critical until one has. */
+  #news: boolean;
+  /** Of the answer that it was registered by last: whoever takes it out must have seen that. */
+  #token: Uint8Array;
 
   constructor(
     readonly client: Client,
@@ -201,15 +225,27 @@ export class Registration {
     /** The answer to the first registration. */
     readonly first: RegisterAnswer,
     asked: number,
+    private readonly end: (token: Uint8Array) => Promise<void>,
     readonly ended: (registration: Registration) => void,
   ) {
-    this.#keeper = new Keeper(new Schedule(first.ttlMs, asked), () => this.#step());
+    this.#token = first.receipt.token;
+    const awaited = awaitedMs(instance);
+    this.#news = awaited !== undefined;
+    const schedule = new Schedule(first.ttlMs, asked, awaited);
+    if (this.#news) schedule.now();
+    this.#keeper = new Keeper(schedule, () => this.#step());
+  }
+
+  /** Until when it is sure to be there, as `performance.now` counts. */
+  get until(): number {
+    return this.#keeper.schedule.until;
   }
 
   /** Tells how the instance is, with a sign of life at once. */
   tell(health: Health, output = ""): void {
     this.health = health;
     this.#output = output;
+    this.#news = true;
     this.#keeper.schedule.now();
     this.#keeper.plan();
   }
@@ -220,7 +256,7 @@ export class Registration {
     await this.#keeper.end();
     this.state = "left";
     this.ended(this);
-    await this.client.deregister(this.instance.service, this.instance.instanceId, this.options);
+    await this.end(this.#token);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -230,26 +266,35 @@ export class Registration {
   async #step(): Promise<void> {
     const { schedule } = this.#keeper;
     const sent = performance.now();
-    const options = { ...this.options, timeoutMs: schedule.patienceMs };
+    const options = inBackground(this.options, schedule.patienceMs);
     try {
       const leftMs = await this.#confirm(options);
       if (leftMs === undefined) {
         this.state = "returning";
-        schedule.now();
+        this.#unheard();
         return;
       }
+      if (this.state === "returning") schedule.renewed(sent, leftMs);
+      else schedule.confirmed(sent, leftMs);
       this.state = "registered";
       this.error = undefined;
-      schedule.confirmed(sent, leftMs);
+      // It was told while this one was under way, or by a registration, which has no words for it.
+      if (this.#news) schedule.now();
     } catch (error) {
       if (!(error instanceof QuorumorError)) throw error;
       this.error = error;
-      schedule.failed();
-      if (this.state === "returning" && !error.outcomeUnknown && error.reason === "INVALID_ARGUMENT") {
+      this.#unheard();
+      if (this.state === "returning" && REFUSALS.includes(error.reason)) {
         this.state = "refused";
         this.#keeper.stop();
       }
     }
+  }
+
+  /** Nobody heard what it told of itself. */
+  #unheard(): void {
+    this.#news = true;
+    this.#keeper.schedule.failed();
   }
 
   /** How long it lives then; undefined if it is gone. */
@@ -257,9 +302,13 @@ export class Registration {
     const { instance, health } = this;
     if (this.state !== "returning" && !this.#keeper.schedule.ranOut) {
       const told = { ...options, health, output: this.#output };
+      this.#news = false;
       return (await this.client.beat(instance.service, instance.instanceId, told)).ttlMs;
     }
     this.state = "returning";
-    return (await this.client.registerOnce(instance, { ...options, ttlMs: this.ttlMs, health })).ttlMs;
+    const { receipt, ttlMs } = await this.client.registerOnce(instance, { ...options, ttlMs: this.ttlMs, health });
+    this.#token = receipt.token;
+    this.#news ||= awaitedMs(instance) !== undefined;
+    return ttlMs;
   }
 }

@@ -38,6 +38,14 @@ export interface CallOptions {
   requestId?: string;
 }
 
+/**
+ * Options of a call that nobody waits for. It sends no token: what the session has seen may be gone for good, and what is kept alive
+ * would go with it.
+ */
+export function inBackground(options: CallOptions, timeoutMs: number): CallOptions {
+  return { ...options, token: new Uint8Array(), timeoutMs };
+}
+
 /** How often and how fast a call is tried again, always within its deadline. */
 export interface RetryPolicy {
   /** Tries in all, the first included. 1 means no retries. */

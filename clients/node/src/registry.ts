@@ -19,7 +19,7 @@ export type Health = "passing" | "warning" | "critical";
 export interface HealthCheck {
   /** Names it within the instance. */
   checkId: string;
-  /** The instance itself tells its health. */
+  /** The instance itself tells its health, at least each interval. A registration does, by its signs of life and by `tell`. */
   ttl?: Record<string, never>;
   /** A TCP connection is opened, to the instance's own address if none is named. */
   tcp?: { address?: string };
@@ -138,6 +138,26 @@ const HEALTH = { passing: "INSTANCE_HEALTH_PASSING", warning: "INSTANCE_HEALTH_W
 /** Health filters on the wire. */
 export const FILTERS = { usable: "HEALTH_FILTER_UNSPECIFIED", passing: "HEALTH_FILTER_PASSING", any: "HEALTH_FILTER_ANY" };
 const ZONE_RULES = { first: "ZONE_RULE_UNSPECIFIED", prefer: "ZONE_RULE_PREFER", require: "ZONE_RULE_REQUIRE" };
+
+/** From one check to the next where a check doesn't say. */
+const CHECK_INTERVAL_MS = 10_000;
+
+/** Milliseconds within which an instance must tell its health, by the most impatient of its TTL checks; undefined without one. */
+export function awaitedMs(instance: Instance): number | undefined {
+  const told = (instance.checks ?? []).filter(({ ttl }) => ttl !== undefined).map(({ intervalMs }) => intervalMs ?? CHECK_INTERVAL_MS);
+  return told.length > 0 ? Math.min(...told) : undefined;
+}
+
+/** Reasons for which the registry would refuse the same registration again, whatever becomes of the cluster. */
+export const REFUSALS = [
+  "INVALID_ARGUMENT",
+  "TOO_LARGE",
+  "PERMISSION_DENIED",
+  "UNAUTHENTICATED",
+  "MODE_NOT_SERVED",
+  "GUARANTEE_UNAVAILABLE",
+  "LEASE_NOT_FOUND",
+];
 
 function healthToWire(health: Health | undefined): string {
   return health ? HEALTH[health] : "INSTANCE_HEALTH_UNSPECIFIED";

@@ -3,7 +3,7 @@
 import { randomBytes } from "node:crypto";
 import type { Receipt } from "./answers.js";
 import type { Mode } from "./options.js";
-import { merge } from "./tokens.js";
+import { merge, sameEpoch } from "./tokens.js";
 
 /** Writes of one session that the cluster keeps answers of. */
 export const ANSWERS_MAX = 1024;
@@ -32,6 +32,11 @@ export class Session {
   /** Forgets what was seen, in both modes. */
   reset(): void {
     this.#tokens.clear();
+  }
+
+  /** Forgets what was seen in the data that this token speaks of, which a node refused for good. What was seen since stays. */
+  forget(mode: Mode | undefined, refused: Uint8Array): void {
+    if (mode !== undefined && sameEpoch(this.token(mode), refused)) this.#tokens.delete(mode);
   }
 
   /** Takes in what an answer has shown. Answers come in any order, so the token never goes back. */

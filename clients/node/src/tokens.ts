@@ -48,6 +48,12 @@ export function merge(old: Uint8Array, next: Uint8Array): Uint8Array {
   return position.size <= ROWS_MAX ? encode({ ...left, position }) : next;
 }
 
+/** Whether two tokens speak of the same data: whoever refuses one for good refuses both. */
+export function sameEpoch(one: Uint8Array, other: Uint8Array): boolean {
+  const [left, right] = [decode(one), decode(other)];
+  return Buffer.compare(one, other) === 0 || (left !== undefined && right !== undefined && sameData(left, right));
+}
+
 function sameData(left: Token, right: Token): boolean {
   return left.mode === right.mode && left.cluster === right.cluster && left.epoch === right.epoch;
 }

@@ -10,7 +10,7 @@ import type { ClientReadableStream } from "@grpc/grpc-js";
 import { entryFromWire, versionFromWire, type Entry, type Receipt, type Version } from "./answers.js";
 import { receiptOf, type Core, type KnownOptions } from "./core.js";
 import { backoff, mayRetry, wantsLeader } from "./course.js";
-import { ContactLost, fromService, InvalidCall, type QuorumorError } from "./errors.js";
+import { ContactLost, fromService, InvalidCall, refusesToken, type QuorumorError } from "./errors.js";
 import { method, type Wire } from "./wire.js";
 
 /** Tries at the node that a cursor belongs to, before another one is asked. */
@@ -70,6 +70,7 @@ export class Watch<S, C> implements AsyncIterableIterator<WatchStep<S, C>> {
   #place = 0;
   #home?: number;
   #begun = false;
+  #token: Uint8Array = new Uint8Array();
   #outage?: Outage;
   /** The changes so far of a revision that comes in several messages: given once it is whole. */
   #parts: C[] = [];
@@ -142,7 +143,14 @@ export class Watch<S, C> implements AsyncIterableIterator<WatchStep<S, C>> {
     const { path, requestSerialize, responseDeserialize } = method(service, name);
     const channel = await this.core.connected(this.#place, this.options.timeoutMs);
     const startRevision = this.cursor.length > 0 || this.#begun ? 0 : request.startRevision;
-    const message = { ...request, startRevision, cursor: this.cursor, header: this.core.header(this.options) };
+    const header = this.core.header(this.options);
+    // A cursor says where to go on. What the session has seen elsewhere may be gone for good.
+    if (this.cursor.length > 0) header.token = new Uint8Array();
+    this.#token = header.token;
+    const linearizable = this.options.level === undefined || this.options.level === "linearizable";
+    // A node that was cut off from the others would go on as if no instance changed any more.
+    const endOnLeaderLost = service === "RegistryService" && linearizable && this.core.mode(this.options) === "strong";
+    const message = { ...request, startRevision, cursor: this.cursor, header, endOnLeaderLost };
     const metadata = this.core.metadata(this.core.endpoints.addresses[this.#place]!);
     const stream = channel.makeServerStreamRequest(path, requestSerialize, responseDeserialize, message, metadata);
     // An error that comes when nobody reads, after a cancel, is of no interest.
@@ -224,10 +232,12 @@ export class Watch<S, C> implements AsyncIterableIterator<WatchStep<S, C>> {
   #broke(error: QuorumorError): number {
     if (error instanceof InvalidCall) throw error;
     this.core.endpoints.leave(this.#place);
-    this.core.learnFromError(this.#place, error, this.options);
+    this.core.learnFromError(this.#place, error, this.options, this.#token);
     this.#parts = [];
     const { retries, watchPatienceMs } = this.core;
-    if (retries.attemptsMax <= 1 || !mayRetry(error, "read")) throw error;
+    // The session's token, which is forgotten now, ends no watch that had begun.
+    const goesOn = this.#home !== undefined && this.options.token === undefined && refusesToken(error);
+    if (retries.attemptsMax <= 1 || !(goesOn || mayRetry(error, "read"))) throw error;
     this.#outage ??= { since: performance.now(), tried: [], homeTries: 0, pauses: backoff(retries) };
     const ms = this.#outage.pauses.next().value;
     if (performance.now() + ms > this.#outage.since + watchPatienceMs) throw error;

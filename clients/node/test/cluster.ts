@@ -11,6 +11,8 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { setTimeout as pause } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
+import { credentials, loadPackageDefinition } from "@grpc/grpc-js";
+import { loadSync } from "@grpc/proto-loader";
 import { Client, QuorumorError, type ClientOptions, type Mode } from "../src/index.js";
 
 const ROOT = fileURLToPath(new URL("../../../../", import.meta.url));
@@ -231,6 +233,20 @@ export class Cluster {
     return this.with(this.ids, {}, async (client) => {
       return Number(await eventually("a leader is known", async () => (await client.get("no such key")).receipt.leader));
     });
+  }
+
+  /** Raises the epoch of the data, as a migration does at its end. That is no call of the client. */
+  async advanceEpoch(): Promise<void> {
+    const includeDirs = [join(ROOT, "proto")];
+    const loaded = loadPackageDefinition(loadSync("quorumor/v1/cluster.proto", { includeDirs }));
+    // eslint-disable-next-line @typescript-eslint/no-explicit-any
+    const { ClusterService } = (loaded as any).quorumor.v1;
+    const service = new ClusterService(this.endpoints.get(1), credentials.createInsecure());
+    await new Promise<void>((resolve, reject) => {
+      const request = { header: { mode: `MODE_${this.mode.toUpperCase()}` } };
+      service.AdvanceEpoch(request, (error: Error | null) => (error ? reject(error) : resolve()));
+    });
+    service.close();
   }
 
   #arguments(node: number): string[] {

@@ -85,6 +85,19 @@ for (const mode of ["strong", "eventual"] as const) {
       await registration.close();
     });
 
+    test("a TTL check stays passing under a longer TTL", async () => {
+      const checks = [{ checkId: "word", ttl: {}, intervalMs: 3_000 }];
+      const registration = await client.register({ service: "worded", instanceId: "w-1", address: "10.0.0.5", checks }, { ttlMs: 60_000 });
+      const health = async () => (await client.discover("worded", { health: "any" })).instances[0]?.checks.find(({ checkId }) => checkId === "word")?.health;
+      await eventually("its first word is heard", async () => (await health()) === "passing");
+      const heard = registration.until;
+      await eventually("two intervals have passed", async () => {
+        assert.equal(await health(), "passing");
+        return registration.until > heard + 2 * 3_000;
+      });
+      await registration.close();
+    });
+
     test("a watch tells who comes and goes", async () => {
       await client.registerOnce({ service: "seen", instanceId: "s-1", address: "10.0.0.1" }, { ttlMs: 60_000 });
       const watch = client.watchService("seen");
@@ -117,7 +130,6 @@ for (const mode of ["strong", "eventual"] as const) {
       const registration = await client.register({ service: "hardy", instanceId: "h-1", address: "10.0.0.5" }, { ttlMs: 2_000 });
       const takenBy = Number(registration.first.receipt.nodeId);
       await cluster.kill(takenBy);
-      client.resetSession();
       await cluster.with(cluster.ids.filter((node) => node !== takenBy), {}, (other) =>
         eventually("it is found at the others", async () => (await found(other, "hardy")) === "h-1"),
       );

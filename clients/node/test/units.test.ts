@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
+import { Readable } from "node:stream";
 import { test } from "node:test";
 import { status } from "@grpc/grpc-js";
 import { Core } from "../src/core.js";
@@ -9,6 +10,9 @@ import { Budget, Course, mayRetry, type Kind } from "../src/course.js";
 import { isLoopback } from "../src/endpoints.js";
 import { ContactLost, DeadlineExceeded, InvalidCall, NodeError, QuorumorError, Unreachable } from "../src/errors.js";
 import { ANSWERS_MAX, Numbers } from "../src/session.js";
+import type { CallOptions, ClientOptions } from "../src/options.js";
+import { Watch } from "../src/watch.js";
+import { decode as decodeWire, type Wire } from "../src/wire.js";
 import { crc32c, decode, encode, EVENTUAL, merge, STRONG } from "../src/tokens.js";
 
 test("the proto files are those of the checkout", () => {
@@ -93,6 +97,81 @@ test("a numbered write that may have been applied stays unknown", () => {
   way.after(way.next(), new ContactLost("lost"));
   const final = told("INVALID_ARGUMENT", "not_applied");
   assert.throws(() => way.after(way.next(), final), (error: QuorumorError) => error.outcomeUnknown);
+});
+
+function lastOf(way: Course, error: QuorumorError): QuorumorError {
+  for (;;) {
+    try {
+      way.after(way.next(), error);
+    } catch (final) {
+      assert(final instanceof QuorumorError);
+      return final;
+    }
+  }
+}
+
+test("a registration that may have happened is never told as not applied", () => {
+  const elsewhere = () => told("NOT_LEADER", "not_applied", 50, { leader: "9", leader_address: "b:2" });
+  for (const lost of [new DeadlineExceeded("late"), new ContactLost("lost")]) {
+    // It was taken to the leader, whose answer never came: that another node had refused it before tells nothing.
+    const way = course("harmless", 200);
+    way.after(way.next(), elsewhere());
+    const final = lastOf(way, lost);
+    assert(final === lost && final.outcomeUnknown);
+    // Nor does a refusal that comes after.
+    const other = course("harmless");
+    other.after(other.next(), lost);
+    assert(lastOf(other, told("INVALID_ARGUMENT", "not_applied")).outcomeUnknown);
+  }
+});
+
+test("a registration in doubt stays within its tries", () => {
+  const way = course("harmless", 3_600_000);
+  let tries = 0;
+  const again = () => {
+    for (; tries < 100; ) {
+      tries += 1;
+      way.after(way.next(), new ContactLost("lost"));
+    }
+  };
+  assert.throws(again, ContactLost);
+  assert.equal(tries, 16);
+});
+
+test("a read that is lost tells what a node said", () => {
+  const way = course("read", 200);
+  const refused = told("NO_QUORUM", "not_applied", 10);
+  way.after(way.next(), refused);
+  assert.equal(lastOf(way, new DeadlineExceeded("late")), refused);
+});
+
+test("a watch of services leaves a node that lost its leader", async () => {
+  const open = async (options: Partial<ClientOptions>, call: CallOptions = {}) => {
+    const core = new Core({ endpoints: ["a:1", "b:2", "c:3"], ...options });
+    const asked: { place: number; message: Wire }[] = [];
+    core.connected = async (place) => {
+      const makeServerStreamRequest = (_: string, __: unknown, ___: unknown, message: Wire) => {
+        const cursor = Buffer.from(`${asked.push({ place, message })}`);
+        const steps = (async function* () {
+          yield { step: "snapshot", snapshot: { instances: [], complete: true }, cursor, receipt: decodeWire("quorumor.v1.Receipt", new Uint8Array()) };
+          throw told("LEADER_LOST", "not_applied", 1);
+        })();
+        return Object.assign(Readable.from(steps), { cancel: () => {} });
+      };
+      return { makeServerStreamRequest } as never;
+    };
+    const watched = { service: "RegistryService", method: "WatchService", request: { service: "web" }, entries: () => [], changes: () => [] } as const;
+    const watch = new Watch(core, watched, core.options(call), () => {});
+    for (let step = 0; step < 2; step += 1) await watch.next();
+    watch.close();
+    return asked;
+  };
+  const [first, second] = await open({ mode: "strong" });
+  assert.deepEqual([first?.message.endOnLeaderLost, second?.message.endOnLeaderLost], [true, true]);
+  assert.notEqual(first?.place, second?.place);
+  assert.equal(second?.message.cursor.toString(), "1");
+  assert.equal((await open({ mode: "eventual" }))[0]?.message.endOnLeaderLost, false);
+  assert.equal((await open({ mode: "strong" }, { level: "local" }))[0]?.message.endOnLeaderLost, false);
 });
 
 test("a spent budget refuses until calls are answered", () => {

@@ -49,6 +49,7 @@ from .registry import (
     grpc_check,
     http_check,
     tcp_check,
+    ttl_check,
 )
 from .watch import Watch
 from .watching import WatchEvent, WatchItem
@@ -102,4 +103,5 @@ __all__ = [
     "grpc_check",
     "http_check",
     "tcp_check",
+    "ttl_check",
 ]

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from typing import TYPE_CHECKING, Any, Iterator, Optional, Protocol, Sequence, TypeVar
 
 import grpc
 
 from . import answers, calls, core, registry
 from .calls import Call, Kind
-from .errors import ContactLost, InvalidCall, QuorumorError, from_rpc
+from .errors import ContactLost, InvalidCall, QuorumorError, from_rpc, refuses_token
 from .keeping import Lease, Registration
-from .options import CallOptions, Mode
+from .options import CallOptions, Mode, in_background
 from .registry import Health, Instance, ServiceChange, ServiceInstance
 from .session import Number, Numbers
 from .v1 import registry_pb2, state_pb2
@@ -38,8 +39,9 @@ class Client:
     - Every answer carries a receipt; errors carry one too, wherever a node made them.
     - The token of each receipt goes with the next request, so that the client reads its own writes and never goes back, at any
       node.
-    - A write is never applied twice by a retry. What was certainly not applied is tried again, within the deadline; what may have
-      been is returned as such, unless `exactly_once` numbers the writes in a session of the cluster (strong mode).
+    - A write of a key or a lease is never applied twice by a retry. What was certainly not applied is tried again, within the
+      deadline; what may have been is returned as such, unless `exactly_once` numbers the writes in a session of the cluster
+      (strong mode). Registering and taking out may be carried out twice, which is the same as once.
 
         with quorumor.Client(["127.0.0.1:7400", "127.0.0.1:7410"], mode="strong") as client:
             client.put("greeting", "hello")
@@ -55,6 +57,8 @@ class Client:
         self._opening = threading.Lock()
         self._channels: dict[str, grpc.Channel] = {}
         self._background: set[Ended] = set()
+        # A watch that its reader has left goes, which ends it.
+        self._watches: weakref.WeakSet[Watch[Any, Any]] = weakref.WeakSet()
         self._stop = threading.Event()
 
     def __enter__(self) -> Client:
@@ -68,7 +72,7 @@ class Client:
         if self._core.closed:
             return
         with self._lock:
-            background = list(self._background)
+            background = [*self._watches, *self._background]
         for ended in background:
             try:
                 ended.close()
@@ -76,7 +80,7 @@ class Client:
                 pass  # What can't be told now goes by itself when its time is up.
         if self._core.numbering.current is not None:
             try:
-                self._run(calls.close_session(self._core.numbering.current.client_id), {"timeout": 1.0})
+                self._run(calls.close_session(self._core.numbering.current.client_id), in_background({}, 1.0))
             except QuorumorError:
                 pass  # It goes when its time is up.
         self._core.closed = True
@@ -329,6 +333,18 @@ class Client:
                 number.done()
         return self._run(call, options, None, deadline)
 
+    def _end(self, call: Call[A], options: CallOptions, token: bytes = b"") -> None:
+        """Ends what was kept alive. Of what the session has seen it demands this token: the rest may be gone for good."""
+        send = self._write if call.kind is Kind.WRITE else self._run
+        try:
+            answer = send(call, {**options, "token": token})
+        except QuorumorError as error:
+            if not refuses_token(error):
+                raise
+            answer = send(call, {**options, "token": b""})
+        receipt: answers.Receipt = answer.receipt  # type: ignore[attr-defined]
+        self._core.session.absorb(receipt)
+
     def _number(self, options: CallOptions, deadline: float) -> Optional[Number]:
         numbering = self._core.numbering
         known = self._core.options(options)
@@ -364,18 +380,19 @@ class Client:
         request = type(call.request)()
         request.CopyFrom(call.request)
         request.header.CopyFrom(self._core.header(known, number))
+        token = request.header.token
         while True:
             place = course.next()
             address = self._core.endpoints.addresses[place]
             try:
                 answer = call.read(self._send(call, request, place, course.try_timeout()))
             except grpc.RpcError as error:
-                pause = course.after(place, from_rpc(address, error))
+                pause = course.after(place, from_rpc(address, error), token)
             except InvalidCall:
                 raise
             except QuorumorError as error:
                 error.endpoint = address
-                pause = course.after(place, error)
+                pause = course.after(place, error, token)
             else:
                 receipt: answers.Receipt = answer.receipt  # type: ignore[attr-defined]
                 self._core.learn(place, receipt, known)
@@ -405,6 +422,10 @@ class Client:
         metadata = self._core.metadata(self._core.endpoints.addresses[place])
         send, read = type(request).SerializeToString, resuming.response.FromString  # type: ignore[attr-defined]
         return self._channel(place).unary_stream(resuming.path, send, read)(request, metadata=metadata)
+
+    def _follow(self, watch: Watch[Any, Any]) -> None:
+        with self._lock:
+            self._watches.add(watch)
 
     def _keep(self, ended: Ended) -> None:
         with self._lock:

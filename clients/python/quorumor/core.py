@@ -15,7 +15,7 @@ import grpc
 from .answers import Receipt, duration
 from .calls import Kind
 from .endpoints import Endpoints, Leader, is_loopback
-from .errors import ContactLost, DeadlineExceeded, InvalidCall, NodeError, QuorumorError, Unreachable
+from .errors import ContactLost, DeadlineExceeded, InvalidCall, NodeError, QuorumorError, Unreachable, refuses_token
 from .options import LEVELS, MODES, CallOptions, Level, Mode, RetryPolicy
 from .session import Number, Numbering, Session
 from .v1 import state_pb2 as pb
@@ -35,6 +35,10 @@ CHANNEL_OPTIONS: Sequence[Tuple[str, Union[int, str]]] = (
     ("grpc.service_config_disable_resolution", 1),
     ("grpc.use_local_subchannel_pool", 1),
 )
+
+
+REPEATED_WRITES = (Kind.NUMBERED_WRITE, Kind.HARMLESS)
+"""What is sent again though it may have been carried out."""
 
 
 class Budget:
@@ -140,10 +144,12 @@ class Core:
         if "token" not in options:
             self.session.absorb(receipt)
 
-    def learn_from_error(self, place: int, error: QuorumorError, options: CallOptions) -> None:
-        """Takes in what an error tells."""
+    def learn_from_error(self, place: int, error: QuorumorError, options: CallOptions, token: bytes) -> None:
+        """Takes in what an error tells of a request that carried this token."""
         if error.receipt is not None:
             self.learn(place, error.receipt, options)
+        if "token" not in options and refuses_token(error):
+            self.session.forget(self.mode(options), token)
         if isinstance(error, NodeError) and error.leader is not None:
             term = error.receipt.term if error.receipt is not None else None
             self.endpoints.learn_leader(Leader(term or 0, error.leader, error.leader_address))
@@ -166,11 +172,11 @@ def backoff(retries: RetryPolicy) -> Iterator[float]:
 
 
 def may_retry(error: QuorumorError, kind: Kind) -> bool:
-    """Whether the same call may be tried again: a write only if it was certainly not applied, or is numbered."""
+    """Whether the same call may be tried again: a write only if it was certainly not applied, is numbered, or harms nobody twice."""
     if kind is Kind.DESCRIBE or (kind is Kind.WRITE and error.certainty == "unknown"):
         return False
     if isinstance(error, NodeError):
-        settles = kind in (Kind.NUMBERED_WRITE, Kind.HARMLESS) and error.certainty == "unknown"
+        settles = kind in REPEATED_WRITES and error.certainty == "unknown"
         return error.reason != "FUTURE_REVISION" and (error.retry_after is not None or settles)
     return isinstance(error, (Unreachable, ContactLost, DeadlineExceeded))
 
@@ -219,16 +225,19 @@ class Course:
         repeatable = self._kind not in (Kind.WRITE, Kind.DESCRIBE) and self._tries_left > 0
         return left / 2 if repeatable and self._untried() is not None else left
 
-    def after(self, place: int, error: QuorumorError) -> float:
-        """Learns from an error: seconds until the next try. Raises what the caller is told if there is none."""
+    def after(self, place: int, error: QuorumorError, token: bytes = b"") -> float:
+        """Learns from an error of a request that carried this token: seconds until the next try. Raises what the caller is told if
+        there is none."""
         core = self._core
         if not is_redirect(error) and error.reason != "OVERLOADED":
             core.endpoints.leave(place)
-        core.learn_from_error(place, error, self._options)
+        core.learn_from_error(place, error, self._options, token)
         if isinstance(error, NodeError):
             self._told = error
-        if self._kind is Kind.NUMBERED_WRITE and error.certainty == "unknown" and self._doubt is None:
+        if self._kind in REPEATED_WRITES and error.certainty == "unknown" and self._doubt is None:
             self._doubt = error
+        # What became of a numbered write, its next answer tells: only the deadline ends its tries.
+        settles = self._kind is Kind.NUMBERED_WRITE and self._doubt is not None
         elsewhere = self._untried() is not None
         # A damaged node among others ends nothing.
         moves = elsewhere and error.reason == "DAMAGED" and error.certainty == "not_applied"
@@ -237,12 +246,12 @@ class Course:
         if is_redirect(error) and elsewhere and self._redirects_left > 0:
             self._redirects_left -= 1
             return 0.0
-        if self._doubt is None:
+        if not settles:
             self._tries_left -= 1
         # What a node asks for concerns that node: it holds once there is nobody else to ask.
         pause = max(next(self._backoff), (not elsewhere and error.retry_after) or 0.0)
         too_late = time.monotonic() + pause >= self._deadline
-        if too_late or not (self._doubt is not None or core.budget.spend()):
+        if too_late or not (settles or core.budget.spend()):
             raise self._final(error)
         return pause
 
@@ -252,13 +261,13 @@ class Course:
         return self._core.endpoints.next(self._want_leader, self._tried)
 
     def _final(self, error: QuorumorError) -> QuorumorError:
-        """What the caller is told: what a node said, rather than that another one can't be reached; and once a numbered write may
-        have been applied, that nothing is certain."""
+        """What the caller is told: what a node said, rather than that another one can't be reached; and once something that is sent
+        again may have been carried out, that nothing is certain."""
         if self._doubt is not None:
             if isinstance(error, NodeError):
                 error.certainty = "unknown"
             return error if error.certainty == "unknown" else self._doubt
-        reads = self._kind in (Kind.READ, Kind.HARMLESS)
+        reads = self._kind is Kind.READ
         silent = isinstance(error, Unreachable) or (reads and isinstance(error, (ContactLost, DeadlineExceeded)))
         return self._told if silent and self._told is not None else error
 

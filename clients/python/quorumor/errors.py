@@ -56,6 +56,8 @@ class NodeError(QuorumorError):
         self.reason = info.reason
         self.metadata: Mapping[str, str] = dict(info.metadata)
         self.certainty = "not_applied" if self.metadata.get("certainty") == "not_applied" else "unknown"
+        self.field = ""
+        """INVALID_ARGUMENT: which field of the request."""
 
     @property
     def leader(self) -> Optional[int]:
@@ -106,6 +108,12 @@ class InvalidCall(QuorumorError):
     certainty: Certainty = "not_applied"
 
 
+def refuses_token(error: QuorumorError) -> bool:
+    """Whether the session token is of data that were replaced, of another cluster or of none: it is refused for good."""
+    of_token = isinstance(error, NodeError) and error.field == "token"
+    return error.reason == "EPOCH_CHANGED" or (error.reason == "INVALID_ARGUMENT" and of_token)
+
+
 def from_rpc(endpoint: str, error: Any) -> QuorumorError:
     """Reads a failed call (`grpc.RpcError` of either kind)."""
     code, message = error.code(), error.details() or ""
@@ -135,13 +143,16 @@ def from_status_bytes(endpoint: str, data: bytes) -> QuorumorError:
 
 def _from_status(endpoint: str, status: status_pb2.Status) -> QuorumorError:
     info, retry, receipt = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo(), pb.Receipt()
+    bad = error_details_pb2.BadRequest()
     told: QuorumorError = BadAnswer(f"{endpoint} gave no reason: {status.message}", endpoint)
     for detail in status.details:
         if detail.Unpack(info) and info.domain == DOMAIN:
             code = next((code for code in grpc.StatusCode if code.value[0] == status.code), grpc.StatusCode.UNKNOWN)
             told = NodeError(status.message, endpoint, code, info)
     for detail in status.details:
-        if detail.Unpack(retry):
+        if isinstance(told, NodeError) and detail.Unpack(bad) and bad.field_violations:
+            told.field = bad.field_violations[0].field
+        elif detail.Unpack(retry):
             told.retry_after = seconds(retry.retry_delay)
         elif detail.Unpack(receipt):
             told.receipt = receipt_from_wire(receipt)

@@ -10,10 +10,11 @@ import threading
 import time
 from typing import TYPE_CHECKING, Literal, Optional
 
+from . import calls
 from .answers import LeaseGranted
 from .errors import QuorumorError
-from .options import CallOptions
-from .registry import Health, Instance
+from .options import CallOptions, in_background
+from .registry import REFUSALS, Health, Instance, deregister
 from .schedule import Schedule
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class Lease:
         """Stops the keep-alives, ends the lease and removes its keys."""
         self.close()
         try:
-            self._client.revoke_lease(self.id, **self._options)
+            self._client._end(calls.revoke_lease(self.id), self._options)
         except QuorumorError as error:
             if error.reason != "LEASE_NOT_FOUND":
                 raise
@@ -73,7 +74,7 @@ class Lease:
                 self._lose("unconfirmed")
                 return
             sent = time.monotonic()
-            options: CallOptions = {**self._options, "timeout": schedule.patience()}
+            options = in_background(self._options, schedule.patience())
             try:
                 left = self._client.keep_alive(self.id, **options).ttl
             except QuorumorError:
@@ -102,13 +103,18 @@ class Registration:
         """Why the last sign of life, or the last try to return, failed."""
         self._client = client
         self._asked_ttl = ttl
-        self._health = health
-        self._output = ""
+        self._told = (health, "")
+        self._news = instance.awaited is not None
+        """No sign of life has told that yet. A TTL check counts an instance as critical until one has."""
         self._options = options
         asked = time.monotonic()
         self.first = client.register_once(instance, ttl=ttl, health=health, **options)
         """The answer to the first registration."""
-        self._schedule = Schedule(self.first.ttl, asked)
+        self._schedule = Schedule(self.first.ttl, asked, instance.awaited)
+        if self._news:
+            self._schedule.now()
+        self._token = self.first.receipt.token
+        """Of the answer that it was registered by last: whoever takes it out must have seen that."""
         self._wake = threading.Event()
         self._left = False
         client._keep(self)
@@ -124,7 +130,8 @@ class Registration:
 
     def tell(self, health: Health, output: str = "") -> None:
         """Tells how the instance is, with a sign of life at once."""
-        self._health, self._output = health, output
+        self._told = (health, output)
+        self._news = True
         self._schedule.now()
         self._wake.set()
 
@@ -137,7 +144,7 @@ class Registration:
         self._thread.join()
         self._client._forget(self)
         self.state = "left"
-        self._client.deregister(self.instance.service, self.instance.instance_id, **self._options)
+        self._client._end(deregister(self.instance.service, self.instance.instance_id), self._options, self._token)
 
     def _run(self) -> None:
         while self.state != "refused":
@@ -150,27 +157,38 @@ class Registration:
 
     def _step(self) -> None:
         schedule, sent = self._schedule, time.monotonic()
-        options: CallOptions = {**self._options, "timeout": schedule.patience()}
+        options = in_background(self._options, schedule.patience())
         instance = self.instance
         try:
             if self.state == "returning" or schedule.ran_out():
                 self.state = "returning"
-                answer = self._client.register_once(instance, ttl=self._asked_ttl, health=self._health, **options)
+                answer = self._client.register_once(instance, ttl=self._asked_ttl, health=self._told[0], **options)
+                self._token = answer.receipt.token
+                self._news = self._news or instance.awaited is not None
                 left: Optional[float] = answer.ttl
             else:
-                left = self._client.beat(
-                    instance.service, instance.instance_id, health=self._health, output=self._output, **options
-                ).ttl
+                # In this order: what is told from here on is news again.
+                self._news = False
+                health, output = self._told
+                name = (instance.service, instance.instance_id)
+                left = self._client.beat(*name, health=health, output=output, **options).ttl
         except QuorumorError as error:
             self.error = error
-            schedule.failed()
-            if self.state == "returning" and error.certainty == "not_applied" and error.reason == "INVALID_ARGUMENT":
+            self._unheard()
+            if self.state == "returning" and error.reason in REFUSALS:
                 self.state = "refused"
             return
         if left is None:
             self.state = "returning"
-            schedule.now()
-            self._wake.set()
+            self._unheard()
             return
+        (schedule.renewed if self.state == "returning" else schedule.confirmed)(sent, left)
         self.state, self.error = "registered", None
-        schedule.confirmed(sent, left)
+        # It was told while this one was under way, or by a registration, which has no words for it.
+        if self._news:
+            schedule.now()
+
+    def _unheard(self) -> None:
+        """Nobody heard what it told of itself."""
+        self._news = True
+        self._schedule.failed()

@@ -47,6 +47,12 @@ class CallOptions(TypedDict, total=False):
     """The caller's name for the request, for logs."""
 
 
+def in_background(options: CallOptions, timeout: float) -> CallOptions:
+    """Options of a call that nobody waits for. It sends no token: what the session has seen may be gone for good, and what is kept
+    alive would go with it."""
+    return {**options, "token": b"", "timeout": timeout}
+
+
 @dataclass(frozen=True)
 class RetryPolicy:
     """How often and how fast a call is tried again, always within its deadline."""

@@ -41,6 +41,24 @@ ZONE_RULES: dict[str, pb.ZoneRule] = {
 }
 
 
+REFUSALS = frozenset(
+    (
+        "INVALID_ARGUMENT",
+        "TOO_LARGE",
+        "PERMISSION_DENIED",
+        "UNAUTHENTICATED",
+        "MODE_NOT_SERVED",
+        "GUARANTEE_UNAVAILABLE",
+        "LEASE_NOT_FOUND",
+    )
+)
+"""Reasons for which the registry would refuse the same registration again, whatever becomes of the cluster."""
+
+
+CHECK_INTERVAL_S = 10.0
+"""From one check to the next where a check doesn't say."""
+
+
 def word(words: Mapping[Any, Any], name: str, value: Optional[str]) -> Any:
     """What a word stands for on the wire."""
     if value not in words:
@@ -71,6 +89,13 @@ class Instance:
     node_id: int = 0
     """The node that took the registration; set by it."""
 
+    @property
+    def awaited(self) -> Optional[float]:
+        """Seconds within which it must tell its health, by the most impatient of its TTL checks; None without one."""
+        ttl = [check for check in self.checks if check.WhichOneof("kind") == "ttl"]
+        told = (seconds(check.interval) if check.HasField("interval") else CHECK_INTERVAL_S for check in ttl)
+        return min(told, default=None)
+
     def to_wire(self) -> pb.Instance:
         """As a message."""
         after = self.deregister_critical_after
@@ -88,17 +113,22 @@ class Instance:
         )
 
 
-def tcp_check(check_id: str, address: str = "", interval: float = 10.0) -> pb.HealthCheck:
+def ttl_check(check_id: str, interval: float = CHECK_INTERVAL_S) -> pb.HealthCheck:
+    """The instance itself tells its health, at least so often. A registration does, by its signs of life and by `tell`."""
+    return pb.HealthCheck(check_id=check_id, ttl=pb.TtlCheck(), interval=duration(interval))
+
+
+def tcp_check(check_id: str, address: str = "", interval: float = CHECK_INTERVAL_S) -> pb.HealthCheck:
     """A TCP connection is opened, to the instance's own address if none is named."""
     return pb.HealthCheck(check_id=check_id, tcp=pb.TcpCheck(address=address), interval=duration(interval))
 
 
-def http_check(check_id: str, url: str, interval: float = 10.0) -> pb.HealthCheck:
+def http_check(check_id: str, url: str, interval: float = CHECK_INTERVAL_S) -> pb.HealthCheck:
     """An HTTP request is sent: 2xx is passing, 429 is warning."""
     return pb.HealthCheck(check_id=check_id, http=pb.HttpCheck(url=url), interval=duration(interval))
 
 
-def grpc_check(check_id: str, service: str = "", interval: float = 10.0) -> pb.HealthCheck:
+def grpc_check(check_id: str, service: str = "", interval: float = CHECK_INTERVAL_S) -> pb.HealthCheck:
     """The gRPC health service of the instance is asked."""
     return pb.HealthCheck(check_id=check_id, grpc=pb.GrpcCheck(service=service), interval=duration(interval))
 

@@ -47,6 +47,12 @@ class Session:
         with self._lock:
             self._tokens.clear()
 
+    def forget(self, mode: Optional[Mode], refused: bytes) -> None:
+        """Forgets what was seen in the data that this token speaks of, which a node refused for good. What was seen since stays."""
+        with self._lock:
+            if mode and tokens.same_epoch(self._tokens.get(mode, b""), refused):
+                self._tokens.pop(mode, None)
+
     def absorb(self, receipt: Receipt) -> None:
         """Takes in what an answer has shown. Answers come in any order, so the token never goes back."""
         if receipt.token:

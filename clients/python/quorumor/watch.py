@@ -19,7 +19,7 @@ C = TypeVar("C")
 
 
 class Watch(Generic[S, C]):
-    """A running watch. Iterating gives its steps; `close`, from any thread, ends the iteration."""
+    """A running watch. Iterating gives its steps; `close`, from any thread, ends the iteration, as does the end of its `with` block."""
 
     def __init__(self, client: Client, resuming: Resuming[S, C]) -> None:
         self._client = client
@@ -28,7 +28,7 @@ class Watch(Generic[S, C]):
         self._stream: Any = None
         self._place = 0
         self._stop = threading.Event()
-        client._keep(self)
+        client._follow(self)
 
     @property
     def cursor(self) -> bytes:
@@ -56,7 +56,11 @@ class Watch(Generic[S, C]):
         self._stop.set()
         if self._stream is not None:
             self._stream.cancel()
-        self._client._forget(self)
+
+    def __del__(self) -> None:
+        # Left unclosed, as by a `break`: nobody can read it any more, so its stream needn't stay open at the node.
+        if self._stream is not None:
+            self._stream.cancel()
 
     def _step(self) -> None:
         failed: Optional[QuorumorError] = None

@@ -14,8 +14,9 @@ from typing import Any, Callable, Generic, Iterator, Literal, Optional, TypeVar
 from .answers import Entry, Receipt, Version, entry_from_wire, receipt_from_wire, version_from_wire
 from .calls import Kind
 from .core import Core, backoff, may_retry
-from .errors import InvalidCall, QuorumorError
+from .errors import InvalidCall, QuorumorError, refuses_token
 from .options import CallOptions
+from .v1 import registry_pb2
 from .v1 import state_pb2 as pb
 
 S = TypeVar("S")
@@ -120,6 +121,7 @@ class Resuming(Generic[S, C]):
         self._read = read
         self._options = core.options(options)
         self.cursor: bytes = request.cursor
+        self._token = b""
         self._begun = False
         self._home: Optional[int] = None
         self._outage: Optional[Outage] = None
@@ -132,8 +134,16 @@ class Resuming(Generic[S, C]):
         request.CopyFrom(self._request)
         request.header.CopyFrom(self._core.header(self._options))
         request.cursor = self.cursor
+        if self.cursor:
+            # It says where to go on. What the session has seen elsewhere may be gone for good.
+            request.header.token = b""
+        self._token = request.header.token
         if (self.cursor or self._begun) and isinstance(request, pb.WatchRequest):
             request.start_revision = 0
+        if isinstance(request, registry_pb2.WatchServiceRequest):
+            # A node that was cut off from the others would go on as if nothing changed any more.
+            linearizable = self._options.get("level") in (None, "linearizable")
+            request.end_on_leader_lost = linearizable and self._core.mode(self._options) == "strong"
         return request
 
     def pick(self) -> int:
@@ -185,9 +195,11 @@ class Resuming(Generic[S, C]):
         if isinstance(error, InvalidCall):
             raise error
         core.endpoints.leave(place)
-        core.learn_from_error(place, error, self._options)
+        core.learn_from_error(place, error, self._options, self._token)
         self._parts = ()
-        if core.closed or core.retries.attempts_max <= 1 or not may_retry(error, Kind.READ):
+        # The session's token, which is forgotten now, ends no watch that had begun.
+        goes_on = self._home is not None and "token" not in self._options and refuses_token(error)
+        if core.closed or core.retries.attempts_max <= 1 or not (goes_on or may_retry(error, Kind.READ)):
             raise error
         if self._outage is None:
             self._outage = Outage(core)

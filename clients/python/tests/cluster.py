@@ -21,7 +21,10 @@ from typing import Any, Callable, Optional, TypeVar
 # gRPC's own handlers at a fork can break the child before it becomes a node.
 os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "false"
 
+import grpc  # noqa: E402
 import quorumor  # noqa: E402
+from quorumor.options import MODES  # noqa: E402
+from quorumor.v1 import state_pb2  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[3]
 BINARY = os.environ.get("QUORUMOR_BIN", str(ROOT / "target" / "debug" / "quorumor"))
@@ -259,6 +262,14 @@ class Cluster:
         """The leader's id, in strong mode."""
         with self.client() as client:
             return eventually("a leader is known", lambda: client.get("no such key").receipt.leader)
+
+    def advance_epoch(self) -> None:
+        """Raises the epoch of the data, as a migration does at its end. That is no call of the client: its request is a header."""
+        header = state_pb2.RequestHeader(mode=MODES[self.mode]).SerializeToString()
+        with grpc.insecure_channel(self.endpoints[1]) as channel:
+            method = "/quorumor.v1.ClusterService/AdvanceEpoch"
+            advance = channel.unary_unary(method, request_serializer=None, response_deserializer=None)
+            advance(bytes([0x0A, len(header)]) + header, timeout=PATIENCE_S)
 
     def _serves(self, node: int) -> bool:
         with self.client(node, timeout=1.0) as client:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from typing import Any, Awaitable, Callable, TypeVar
 
 import pytest
@@ -108,6 +109,32 @@ def test_leases_and_watches_end_with_the_client(either: Cluster) -> None:
             await client.lease(10.0)
             assert tasks()
         assert not tasks()
+
+    asyncio.run(story())
+
+
+def test_a_watch_that_is_left_by_a_break_ends_at_the_node(either: Cluster) -> None:
+    async def story() -> None:
+        streams: list[Any] = []
+        async with either.aio_client() as client:
+            opened = client._open
+            client._open = lambda *of: streams.append(opened(*of)) or streams[-1]  # type: ignore[func-returns-value,method-assign]
+            async for item in client.watch("left/"):
+                if item.complete:
+                    break
+            gc.collect()
+            assert len(streams) == 1
+
+            async def ended() -> bool:
+                return bool(streams[0].done())
+
+            await eventually("its stream is ended", ended)
+            assert not list(client._watches)
+            watch = client.watch("left/")
+            await watch.__anext__()
+            gc.collect()
+            assert list(client._watches) == [watch] and not streams[-1].done()
+        assert streams[-1].done()
 
     asyncio.run(story())
 

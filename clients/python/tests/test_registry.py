@@ -78,6 +78,24 @@ def test_a_check_is_done_by_the_node(either: Cluster) -> None:
             assert found(client, "checked") == []
 
 
+def test_a_ttl_check_stays_passing_under_a_longer_ttl(either: Cluster) -> None:
+    word = quorumor.ttl_check("word", interval=3.0)
+    with either.client() as client:
+        with client.register(Instance("worded", "w-1", "10.0.0.5", checks=[word]), ttl=60.0) as registration:
+
+            def health() -> str:
+                return client.discover("worded", health="any").instances[0].checks["word"][0]
+
+            eventually("its first word is heard", lambda: health() == "passing")
+            heard = registration._schedule.until
+
+            def told() -> bool:
+                assert health() == "passing"
+                return registration._schedule.until > heard + 2 * 3.0
+
+            eventually("two intervals have passed", told)
+
+
 def test_a_watch_tells_who_comes_and_goes(either: Cluster) -> None:
     with either.client() as client:
         client.register_once(Instance("seen", "s-1", "10.0.0.1"), ttl=60.0)
@@ -118,7 +136,6 @@ def test_a_registration_outlives_the_node_that_took_it() -> None:
             with client.register(Instance("hardy", "h-1", "10.0.0.5"), ttl=2.0) as registration:
                 taken_by = registration.first.receipt.node_id
                 cluster.kill(taken_by)
-                client.reset_session()
                 others = [node for node in cluster.ids if node != taken_by]
                 with cluster.client(*others) as other:
                     eventually("it is found at the others", lambda: found(other, "hardy") == ["h-1"])

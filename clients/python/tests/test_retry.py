@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Optional
+from typing import Any, Optional
 
 import grpc
 import pytest
@@ -12,6 +12,9 @@ from quorumor.calls import Kind
 from quorumor.core import Budget, Core, Course, may_retry
 from quorumor.errors import ContactLost, DeadlineExceeded, InvalidCall, NodeError, QuorumorError, Unreachable
 from quorumor.options import Mode
+from quorumor.registry import read_services
+from quorumor.v1 import registry_pb2
+from quorumor.watching import Resuming
 
 
 def told(reason: str, certainty: str, retry_after: Optional[float], **metadata: str) -> NodeError:
@@ -64,6 +67,63 @@ def test_a_numbered_write_that_may_have_been_applied_stays_unknown() -> None:
     with pytest.raises(QuorumorError) as final:
         way.after(way.next(), told("INVALID_ARGUMENT", "not_applied", None))
     assert final.value.certainty == "unknown"
+
+
+def test_a_registration_that_may_have_happened_is_never_told_as_not_applied() -> None:
+    elsewhere = told("NOT_LEADER", "not_applied", 0.05, leader="9", leader_address="b:2")
+    for lost in (DeadlineExceeded("late"), ContactLost("lost")):
+        # It was taken to the leader, whose answer never came: that another node had refused it before tells nothing.
+        way = course(Kind.HARMLESS, seconds=0.2)
+        way.after(way.next(), elsewhere)
+        with pytest.raises(QuorumorError) as final:
+            while True:
+                way.after(way.next(), lost)
+        assert final.value is lost and final.value.outcome_unknown
+        # Nor does a refusal that comes after.
+        way = course(Kind.HARMLESS)
+        way.after(way.next(), lost)
+        with pytest.raises(NodeError) as refused:
+            way.after(way.next(), told("INVALID_ARGUMENT", "not_applied", None))
+        assert refused.value.outcome_unknown
+
+
+def test_a_registration_in_doubt_stays_within_tries_and_budget() -> None:
+    way = course(Kind.HARMLESS, seconds=3600.0)
+    tries = 0
+    with pytest.raises(ContactLost):
+        while tries < 100:
+            tries += 1
+            way.after(way.next(), ContactLost("lost"))
+    assert tries == 16
+
+
+def test_a_read_that_is_lost_tells_what_a_node_said() -> None:
+    way = course(Kind.READ, seconds=0.2)
+    refused = told("NO_QUORUM", "not_applied", 0.01)
+    way.after(way.next(), refused)
+    with pytest.raises(NodeError) as final:
+        while True:
+            way.after(way.next(), DeadlineExceeded("late"))
+    assert final.value is refused
+
+
+def test_a_watch_of_services_leaves_a_node_that_lost_its_leader() -> None:
+    def resuming(mode: Mode, **options: Any) -> Resuming[Any, Any]:
+        core = Core(["a:1", "b:2", "c:3"], mode=mode)
+        method, request = "RegistryService/WatchService", registry_pb2.WatchServiceRequest(service="web")
+        return Resuming(core, method, request, registry_pb2.WatchServiceResponse, read_services, options)  # type: ignore[arg-type]
+
+    watch = resuming("strong")
+    assert watch.request().end_on_leader_lost
+    assert not resuming("eventual").request().end_on_leader_lost
+    assert not resuming("strong", level="local").request().end_on_leader_lost
+    cut_off = watch.pick()
+    watch.take(cut_off, registry_pb2.WatchServiceResponse(snapshot={"complete": True}, cursor=b"here"))
+    asked = set()
+    for _ in range(2):
+        assert watch.broke(cut_off, told("LEADER_LOST", "not_applied", 0.2)) < 60.0
+        asked.add(watch.pick())
+    assert cut_off not in asked and len(asked) == 2 and watch.request().cursor == b"here"
 
 
 def test_a_spent_budget_refuses_until_calls_are_answered() -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Iterator, Optional
+import gc
+from typing import Any, Iterator, Optional
 
-from cluster import Cluster
+from cluster import Cluster, eventually
 from quorumor import Client, Entry, WatchEvent, WatchItem
 
 
@@ -58,6 +59,29 @@ def test_a_cursor_that_leads_nowhere_says_resync(eventual: Cluster) -> None:
             first = next(iter(foreign))
             assert first.kind == "resync" and first.reason == "FOREIGN_CURSOR"
             snapshot(foreign)
+
+
+def test_a_watch_that_is_left_by_a_break_ends_at_the_node(either: Cluster) -> None:
+    streams: list[Any] = []
+    with either.client() as client:
+        opened = client._open
+        client._open = lambda *of: streams.append(opened(*of)) or streams[-1]  # type: ignore[func-returns-value,method-assign]
+        for item in client.watch("left/"):
+            if item.complete:
+                break
+        for change in client.watch_service("left"):
+            if change.complete:
+                break
+        gc.collect()
+        assert len(streams) == 2
+        eventually("both streams are ended", lambda: not any(stream.is_active() for stream in streams))
+        assert not list(client._watches)
+        # One that is read stays.
+        watch = client.watch("left/")
+        snapshot(watch)
+        gc.collect()
+        assert list(client._watches) == [watch] and streams[-1].is_active()
+    assert not streams[-1].is_active()
 
 
 def test_a_watch_survives_the_death_of_its_node_without_a_gap() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import weakref
 from typing import TYPE_CHECKING, Any, AsyncIterator, Optional, Protocol, Sequence, TypeVar
 
 import grpc
@@ -11,8 +12,8 @@ import grpc.aio
 
 from .. import answers, calls, core, registry
 from ..calls import Call, Kind
-from ..errors import ContactLost, InvalidCall, QuorumorError, from_rpc
-from ..options import CallOptions, Mode
+from ..errors import ContactLost, InvalidCall, QuorumorError, from_rpc, refuses_token
+from ..options import CallOptions, Mode, in_background
 from ..registry import Health, Instance, ServiceChange, ServiceInstance
 from ..session import Number, Numbers
 from ..v1 import registry_pb2, state_pb2
@@ -46,6 +47,8 @@ class Client:
         self._opening = asyncio.Lock()
         self._channels: dict[str, grpc.aio.Channel] = {}
         self._background: set[Ended] = set()
+        # A watch that its reader has left goes, which ends it.
+        self._watches: weakref.WeakSet[Watch[Any, Any]] = weakref.WeakSet()
 
     async def __aenter__(self) -> Client:
         return self
@@ -58,14 +61,14 @@ class Client:
         if self._core.closed:
             return
         # In a row, though each could hang for a call's timeout: the second one knows already who doesn't answer.
-        for ended in tuple(self._background):
+        for ended in (*self._watches, *self._background):
             try:
                 await ended.close()
             except QuorumorError:
                 pass  # What can't be told now goes by itself when its time is up.
         if self._core.numbering.current is not None:
             try:
-                await self._run(calls.close_session(self._core.numbering.current.client_id), {"timeout": 1.0})
+                await self._run(calls.close_session(self._core.numbering.current.client_id), in_background({}, 1.0))
             except QuorumorError:
                 pass  # It goes when its time is up.
         self._core.closed = True
@@ -319,6 +322,18 @@ class Client:
                 number.done()
         return await self._run(call, options, None, deadline)
 
+    async def _end(self, call: Call[A], options: CallOptions, token: bytes = b"") -> None:
+        """Ends what was kept alive. Of what the session has seen it demands this token: the rest may be gone for good."""
+        send = self._write if call.kind is Kind.WRITE else self._run
+        try:
+            answer = await send(call, {**options, "token": token})
+        except QuorumorError as error:
+            if not refuses_token(error):
+                raise
+            answer = await send(call, {**options, "token": b""})
+        receipt: answers.Receipt = answer.receipt  # type: ignore[attr-defined]
+        self._core.session.absorb(receipt)
+
     async def _number(self, options: CallOptions, deadline: float) -> Optional[Number]:
         numbering = self._core.numbering
         known = self._core.options(options)
@@ -355,18 +370,19 @@ class Client:
         request = type(call.request)()
         request.CopyFrom(call.request)
         request.header.CopyFrom(self._core.header(known, number))
+        token = request.header.token
         while True:
             place = course.next()
             address = self._core.endpoints.addresses[place]
             try:
                 answer = call.read(await self._send(call, request, place, course.try_timeout()))
             except grpc.aio.AioRpcError as error:
-                pause = course.after(place, from_rpc(address, error))
+                pause = course.after(place, from_rpc(address, error), token)
             except InvalidCall:
                 raise
             except QuorumorError as error:
                 error.endpoint = address
-                pause = course.after(place, error)
+                pause = course.after(place, error, token)
             else:
                 receipt: answers.Receipt = answer.receipt  # type: ignore[attr-defined]
                 self._core.learn(place, receipt, known)
@@ -395,6 +411,9 @@ class Client:
         metadata = self._core.metadata(self._core.endpoints.addresses[place])
         send, read = type(request).SerializeToString, resuming.response.FromString  # type: ignore[attr-defined]
         return self._channel(place).unary_stream(resuming.path, send, read)(request, metadata=metadata)
+
+    def _follow(self, watch: Watch[Any, Any]) -> None:
+        self._watches.add(watch)
 
     def _keep(self, ended: Ended) -> None:
         self._background.add(ended)

@@ -9,10 +9,11 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Literal, Optional
 
+from .. import calls
 from ..answers import LeaseGranted
 from ..errors import QuorumorError
-from ..options import CallOptions
-from ..registry import Health, Instance, RegisterAnswer
+from ..options import CallOptions, in_background
+from ..registry import REFUSALS, Health, Instance, RegisterAnswer, deregister
 from ..schedule import Schedule
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class Lease:
         """Stops the keep-alives, ends the lease and removes its keys."""
         await self.close()
         try:
-            await self._client.revoke_lease(self.id, **self._options)
+            await self._client._end(calls.revoke_lease(self.id), self._options)
         except QuorumorError as error:
             if error.reason != "LEASE_NOT_FOUND":
                 raise
@@ -78,7 +79,7 @@ class Lease:
                 self._lose("unconfirmed")
                 return
             sent = time.monotonic()
-            options: CallOptions = {**self._options, "timeout": schedule.patience()}
+            options = in_background(self._options, schedule.patience())
             try:
                 left = (await self._client.keep_alive(self.id, **options)).ttl
             except QuorumorError:
@@ -116,10 +117,15 @@ class Registration:
         """The answer to the first registration."""
         self._client = client
         self._asked_ttl = ttl
-        self._health = health
-        self._output = ""
+        self._told = (health, "")
+        self._news = instance.awaited is not None
+        """No sign of life has told that yet. A TTL check counts an instance as critical until one has."""
         self._options = options
-        self._schedule = Schedule(first.ttl, asked)
+        self._schedule = Schedule(first.ttl, asked, instance.awaited)
+        if self._news:
+            self._schedule.now()
+        self._token = first.receipt.token
+        """Of the answer that it was registered by last: whoever takes it out must have seen that."""
         self._wake = asyncio.Event()
         client._keep(self)
         name = f"quorumor-{instance.service}-{instance.instance_id}"
@@ -133,7 +139,8 @@ class Registration:
 
     def tell(self, health: Health, output: str = "") -> None:
         """Tells how the instance is, with a sign of life at once."""
-        self._health, self._output = health, output
+        self._told = (health, output)
+        self._news = True
         self._schedule.now()
         self._wake.set()
 
@@ -144,7 +151,7 @@ class Registration:
         self.state = "left"
         await end(self._task)
         self._client._forget(self)
-        await self._client.deregister(self.instance.service, self.instance.instance_id, **self._options)
+        await self._client._end(deregister(self.instance.service, self.instance.instance_id), self._options, self._token)
 
     async def _run(self) -> None:
         while self.state != "refused":
@@ -158,26 +165,37 @@ class Registration:
 
     async def _step(self) -> None:
         schedule, sent = self._schedule, time.monotonic()
-        options: CallOptions = {**self._options, "timeout": schedule.patience()}
-        instance, health = self.instance, self._health
+        options = in_background(self._options, schedule.patience())
+        instance, (health, output) = self.instance, self._told
         try:
             if self.state == "returning" or schedule.ran_out():
                 self.state = "returning"
                 answer = await self._client.register_once(instance, ttl=self._asked_ttl, health=health, **options)
+                self._token = answer.receipt.token
+                self._news = self._news or instance.awaited is not None
                 left: Optional[float] = answer.ttl
             else:
                 name = (instance.service, instance.instance_id)
-                beat = await self._client.beat(*name, health=health, output=self._output, **options)
+                self._news = False
+                beat = await self._client.beat(*name, health=health, output=output, **options)
                 left = beat.ttl
         except QuorumorError as error:
             self.error = error
-            schedule.failed()
-            if self.state == "returning" and error.certainty == "not_applied" and error.reason == "INVALID_ARGUMENT":
+            self._unheard()
+            if self.state == "returning" and error.reason in REFUSALS:
                 self.state = "refused"
             return
         if left is None:
             self.state = "returning"
-            schedule.now()
+            self._unheard()
             return
+        (schedule.renewed if self.state == "returning" else schedule.confirmed)(sent, left)
         self.state, self.error = "registered", None
-        schedule.confirmed(sent, left)
+        # It was told while this one was under way, or by a registration, which has no words for it.
+        if self._news:
+            schedule.now()
+
+    def _unheard(self) -> None:
+        """Nobody heard what it told of itself."""
+        self._news = True
+        self._schedule.failed()

@@ -20,7 +20,7 @@ C = TypeVar("C")
 
 
 class Watch(Generic[S, C]):
-    """A running watch. Iterating gives its steps; `close` ends the iteration."""
+    """A running watch. Iterating gives its steps; `close` ends the iteration, as does the end of its `async with` block."""
 
     def __init__(self, client: Client, resuming: Resuming[S, C]) -> None:
         self._client = client
@@ -29,7 +29,8 @@ class Watch(Generic[S, C]):
         self._stream: Any = None
         self._place = 0
         self._stop = asyncio.Event()
-        client._keep(self)
+        self._loop: Optional[asyncio.AbstractEventLoop] = None
+        client._follow(self)
 
     @property
     def cursor(self) -> bytes:
@@ -57,7 +58,12 @@ class Watch(Generic[S, C]):
         self._stop.set()
         if self._stream is not None:
             self._stream.cancel()
-        self._client._forget(self)
+
+    def __del__(self) -> None:
+        # Left unclosed, as by a `break`: nobody can read it any more, so its stream needn't stay open at the node. It may be any
+        # thread that collects it.
+        if self._stream is not None and self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._stream.cancel)
 
     async def _step(self) -> None:
         failed: Optional[QuorumorError] = None
@@ -65,6 +71,7 @@ class Watch(Generic[S, C]):
         try:
             if self._stream is None:
                 self._place = self._resuming.pick()
+                self._loop = asyncio.get_running_loop()
                 self._stream = self._client._open(self._resuming, self._place)
             address = self._client._core.endpoints.addresses[self._place]
             message = await self._stream.read()
