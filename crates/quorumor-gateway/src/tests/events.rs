@@ -184,6 +184,24 @@ async fn an_error_is_the_last_event() {
 }
 
 #[tokio::test]
+async fn a_step_that_json_can_not_show_is_an_error() {
+    let service = "RegistryService/WatchService";
+    let fake = Fake::default();
+    fake.tell(service, &instances::unshowable());
+    ask(&fake, "GET /v1/services/web/watch")
+        .await
+        .problem(500, "INTERNAL");
+    let fake = Fake::default();
+    fake.tell(service, &pb::WatchServiceResponse::default());
+    fake.tell(service, &instances::unshowable());
+    let answer = ask(&fake, "GET /v1/services/web/watch").await;
+    let events = events(&answer);
+    let names: Vec<&str> = events.iter().map(|(name, ..)| name.as_str()).collect();
+    assert_eq!(names, ["progress", "error"]);
+    assert_eq!(events[1].2["reason"], "INTERNAL");
+}
+
+#[tokio::test]
 async fn a_stream_begins_though_nothing_comes_yet() {
     let fake = Fake::default();
     fake.keep_streams_open();
