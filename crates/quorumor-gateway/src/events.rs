@@ -87,8 +87,15 @@ fn event(step: &DynamicMessage, resume: Resume) -> Result<Event, Problem> {
         .data(to_json(step)?.to_string());
     Ok(match id(step, resume) {
         Some(id) => event.id(id),
+        None if begins_anew(step) => event.id(""),
         None => event,
     })
+}
+
+/// Whether what was seen before is void: who loses the stream here must start from the beginning, and an empty id makes a browser
+/// forget the last one. Behind a part of a change the last one is still where to go on from.
+fn begins_anew(step: &DynamicMessage) -> bool {
+    matches!(name(step).as_str(), "resync" | "snapshot")
 }
 
 fn last(problem: &Problem) -> Event {
