@@ -24,13 +24,18 @@ static PROBES: Semaphore = Semaphore::const_new(PROBES_MAX);
 /// What came of a check, in words.
 pub(crate) type Outcome = (InstanceHealth, String);
 
-/// Carries out a check that asks over the network; `None` for one that waits for the instance's own word. Never fails: that is an
-/// outcome too.
+/// Carries out a check that asks over the network. Never fails: that is an outcome too. Its time begins once it has a place: that
+/// this node has much to ask says nothing of the instance.
 pub(crate) async fn probe(
     instance: &pb::Instance,
     check: &pb::HealthCheck,
     timeout: Duration,
-) -> Option<Outcome> {
+) -> Outcome {
+    let _place = PROBES.acquire().await.expect("it is never closed");
+    asked(instance, check, timeout).await
+}
+
+async fn asked(instance: &pb::Instance, check: &pb::HealthCheck, timeout: Duration) -> Outcome {
     let own = host_port(&instance.address, instance.port);
     let target = |named: &str| {
         if named.is_empty() {
@@ -40,24 +45,18 @@ pub(crate) async fn probe(
         }
     };
     let asked = async {
-        let _place = PROBES.acquire().await.ok()?;
-        match check.kind.as_ref()? {
-            Kind::Ttl(_) => None,
-            Kind::Tcp(tcp) => Some(connect(&target(&tcp.address)).await),
-            Kind::Http(http) => Some(ask_http(http, &own).await),
-            Kind::Grpc(grpc) => Some(ask_grpc(&target(&grpc.address), &grpc.service).await),
+        match &check.kind {
+            Some(Kind::Tcp(tcp)) => connect(&target(&tcp.address)).await,
+            Some(Kind::Http(http)) => ask_http(http, &own).await,
+            Some(Kind::Grpc(grpc)) => ask_grpc(&target(&grpc.address), &grpc.service).await,
+            Some(Kind::Ttl(_)) | None => Err("there is nothing to ask".to_owned()),
         }
     };
-    match tokio::time::timeout(timeout, asked).await {
-        Ok(answered) => {
-            let outcome = answered?;
-            Some(outcome.unwrap_or_else(|why| (InstanceHealth::Critical, why)))
-        }
-        Err(_) => {
-            let why = format!("no answer within {} ms", timeout.as_millis());
-            Some((InstanceHealth::Critical, why))
-        }
-    }
+    let late = || Err(format!("no answer within {} ms", timeout.as_millis()));
+    let answered = tokio::time::timeout(timeout, asked).await;
+    answered
+        .unwrap_or_else(|_| late())
+        .unwrap_or_else(|why| (InstanceHealth::Critical, why))
 }
 
 /// An address with its port, IPv6 in brackets.
@@ -165,4 +164,32 @@ fn causes(error: &dyn std::error::Error) -> String {
         under = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn waiting_for_a_place_is_no_failure_of_the_instance() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let check = pb::HealthCheck {
+            kind: Some(Kind::Tcp(pb::TcpCheck {
+                address: address.to_string(),
+            })),
+            ..pb::HealthCheck::default()
+        };
+        let all = u32::try_from(PROBES_MAX).unwrap();
+        let busy = PROBES.acquire_many(all).await.unwrap();
+        let timeout = Duration::from_millis(300);
+        let instance = pb::Instance::default();
+        let mut waiting = pin!(probe(&instance, &check, timeout));
+        let early = tokio::time::timeout(2 * timeout, &mut waiting).await;
+        assert!(early.is_err(), "it ended without a place: {early:?}");
+        drop(busy);
+        assert_eq!(waiting.await.0, InstanceHealth::Passing);
+    }
 }
