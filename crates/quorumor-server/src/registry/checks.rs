@@ -4,15 +4,14 @@
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use parking_lot::Mutex;
 use quorumor_core::{
-    Command, Compare, CompareTarget, Health, LeaseAction, LeaseId, Operation, Relation, Reply,
-    Request, RequestId, Txn, Version,
+    Command, Compare, CompareTarget, Health, LeaseAction, Operation, Relation, Reply, Request,
+    RequestId, Txn, Version,
 };
 use quorumor_proto::entry::version_to_wire;
 use quorumor_proto::pb;
@@ -23,17 +22,20 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::instance::{self, awaits, awaits_word, shortened};
+use super::instance::{self, awaits, awaits_word};
 use super::naming::{Name, Part, range};
-use super::record::Record;
-use super::stored::{Found, instances, value_of};
+use super::stored::{Found, instances};
 use crate::handle::Handle;
 
+mod findings;
 mod pace;
 mod probe;
+mod renewal;
 mod word;
 
+use findings::Findings;
 use pace::Course;
+use renewal::Renewal;
 use word::Words;
 
 /// How often the view is searched for instances that nobody told of: after a start, or after a restore.
@@ -42,8 +44,6 @@ const SEARCH_INTERVAL: Duration = Duration::from_secs(10);
 const START_INTERVAL: Duration = Duration::from_millis(100);
 /// How long a write of an outcome, or a keep-alive, may take.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(3);
-/// A lease is kept alive so many times within its life.
-const RENEWALS: u64 = 3;
 /// The longest that a task sleeps before it looks whether its instance is still there.
 const LOOK_MS_MAX: u64 = 5_000;
 /// The shortest pause, whatever is due.
@@ -180,7 +180,7 @@ async fn watch(handle: Handle, name: Name, rung: Arc<Notify>) {
             .filter(|watchman| watchman.version == seen.found.version)
         else {
             // It looks again before its first step: a word that came before it listened must not be missed.
-            watchman = Some(Watchman::new(&handle, &seen.found));
+            watchman = Some(Watchman::new(&handle, &seen));
             continue;
         };
         if watchman.step(&handle, &seen).await.is_none() {
@@ -234,8 +234,8 @@ struct Watchman {
 }
 
 impl Watchman {
-    fn new(handle: &Handle, found: &Found) -> Self {
-        let now = now_ms(handle);
+    fn new(handle: &Handle, seen: &Seen) -> Self {
+        let (now, found) = (now_ms(handle), &seen.found);
         let findings = Findings::new(handle, found);
         let checks = found.instance.checks.iter();
         let course = |check: &pb::HealthCheck| {
@@ -245,7 +245,7 @@ impl Watchman {
         Self {
             version: found.version.clone(),
             courses: checks.filter(|it| !awaits(it)).map(course).collect(),
-            words: Words::new(handle, found, &findings),
+            words: Words::new(handle, seen, &findings),
             renewal: Renewal::new(found, now),
             findings,
             critical_since_ms: None,
@@ -327,103 +327,6 @@ impl Watchman {
             "took out an instance that was critical for too long"
         );
         None
-    }
-}
-
-/// What was found of an instance. Its task is the only writer of that, and knows it before the view does.
-struct Findings {
-    record: Record,
-}
-
-impl Findings {
-    fn new(handle: &Handle, found: &Found) -> Self {
-        let mut record = found.checks.clone().unwrap_or_default();
-        record.said_by = handle.node().as_u64();
-        let known = |result: &pb::CheckResult| {
-            let mut checks = found.instance.checks.iter();
-            checks.any(|check| check.check_id == result.check_id)
-        };
-        record.checks.retain(known);
-        Self { record }
-    }
-
-    /// How a check stands; `None` before its first outcome.
-    fn of(&self, check_id: &str) -> Option<InstanceHealth> {
-        let mut checks = self.record.checks.iter();
-        let known = checks.find(|known| known.check_id == check_id);
-        known.map(pb::CheckResult::health)
-    }
-
-    fn tell(&mut self, handle: &Handle, check_id: &str, health: InstanceHealth, output: &str) {
-        let wall_ms = handle.clock().now().wall_ms;
-        self.record
-            .tell(check_id, health, shortened(output), wall_ms);
-    }
-
-    /// Writes it down unless it stands there. What fails is made good by the next step, which sees that it differs.
-    async fn write(&self, handle: &Handle, found: &Found) {
-        let known = found.checks.as_ref();
-        let stands = known.map_or(self.record.checks.is_empty(), |known| {
-            known.checks == self.record.checks && known.flapping == self.record.flapping
-        });
-        if stands {
-            return;
-        }
-        let Ok(value) = value_of(&self.record) else {
-            return;
-        };
-        let put = Operation::Put {
-            key: found.name.key(Part::Checks),
-            value,
-            context: None,
-            lease: found.lease,
-        };
-        if let Ok(command) = Command::write(vec![put], None) {
-            ask(handle, command).await;
-        }
-    }
-}
-
-/// When the lease of the instance's own is kept alive next. One that the caller gave is the caller's: what else lives by it must
-/// end with the caller, whatever the checks say.
-struct Renewal {
-    lease: Option<LeaseId>,
-    every_ms: u64,
-    due_ms: u64,
-}
-
-impl Renewal {
-    fn new(found: &Found, now_ms: u64) -> Self {
-        let lease = found.lease.filter(|_| found.stored.owns_lease);
-        Self {
-            due_ms: if lease.is_some() { now_ms } else { u64::MAX },
-            lease,
-            every_ms: (found.stored.ttl_ms / RENEWALS).max(1),
-        }
-    }
-
-    async fn renew(&mut self, handle: &Handle) {
-        let now = now_ms(handle);
-        let Some(id) = self.lease.filter(|_| self.due_ms <= now) else {
-            return;
-        };
-        let kept = ask(handle, Command::Lease(LeaseAction::KeepAlive { id })).await;
-        // A keep-alive that failed is tried again soon; if the lease is gone, so is the instance, which the next look shows.
-        let pause = if kept.is_some() {
-            self.every_ms
-        } else {
-            (self.every_ms / 10).max(PAUSE_MS_MIN)
-        };
-        self.due_ms = now_ms(handle) + pause;
-    }
-
-    async fn go_on(&mut self, handle: &Handle) -> Infallible {
-        loop {
-            let pause = self.due_ms.saturating_sub(now_ms(handle));
-            let pause = pause.clamp(PAUSE_MS_MIN, LOOK_MS_MAX);
-            tokio::time::sleep(Duration::from_millis(pause)).await;
-            self.renew(handle).await;
-        }
     }
 }
 

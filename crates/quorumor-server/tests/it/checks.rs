@@ -12,7 +12,7 @@ use crate::registry::{
     beat, discover, instance, keep, listed, register, registering, registry, seconds, stands,
     status, three,
 };
-use crate::support::Cluster;
+use crate::support::{Cluster, eventually};
 
 const PASSING: InstanceHealth = InstanceHealth::Passing;
 const WARNING: InstanceHealth = InstanceHealth::Warning;
@@ -152,7 +152,7 @@ async fn silence_counts(mode: &str) {
         ..registering(instance, 60)
     };
     // Whoever registers anew has a whole interval again, and stands as before meanwhile.
-    register(&mut stub, passing(awaited("again", 60))).await;
+    register(&mut stub, registering(awaited("again", 60), 60)).await;
     keep(&mut stub, beat("web", "again", PASSING)).await;
     let before = stands(&cluster, 1, ("web", "again"), PASSING).await;
     register(&mut stub, passing(awaited("again", 60))).await;
@@ -179,6 +179,34 @@ async fn silence_counts_after_the_interval_in_strong_mode() {
 #[tokio::test(flavor = "multi_thread")]
 async fn silence_counts_after_the_interval_in_eventual_mode() {
     silence_counts("eventual").await;
+}
+
+/// The last word of one that fell silent lies in the state that the node finds when it starts.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_makes_no_word_of_an_old_one() {
+    let mut cluster = Cluster::start("strong", 1).await;
+    cluster.leader().await;
+    let mut stub = registry(&cluster, 1);
+    for (id, interval) in [("silent", 1), ("alive", 60)] {
+        register(&mut stub, registering(awaited(id, interval), 60)).await;
+        keep(&mut stub, beat("web", id, PASSING)).await;
+        stands(&cluster, 1, ("web", id), PASSING).await;
+    }
+    let before = stands(&cluster, 1, ("web", "silent"), CRITICAL).await;
+    cluster.stop_node(1).await;
+    cluster.start_node(1).await;
+    cluster.leader().await;
+    // That checks go on is told by one that gives its word.
+    let mut stub = registry(&cluster, 1);
+    keep(&mut stub, beat("web", "alive", WARNING)).await;
+    eventually("its word is judged", || async {
+        let status = status(&mut registry(&cluster, 1), "web", "alive").await?;
+        (word(&status).health() == WARNING).then_some(())
+    })
+    .await;
+    let after = status(&mut stub, "web", "silent").await.unwrap();
+    assert_eq!(word(&after), word(&before));
+    cluster.shutdown().await;
 }
 
 /// A lock may live by the same lease: who holds it must be able to die.

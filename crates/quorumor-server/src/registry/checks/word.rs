@@ -8,13 +8,13 @@ use quorumor_core::{Key, KeyRange};
 use quorumor_proto::pb;
 use quorumor_proto::pb::InstanceHealth;
 
+use super::findings::Findings;
 use super::pace::{Standing, interval_ms};
-use super::{Findings, PAUSE_MS_MIN, Seen, now_ms};
+use super::{LOOK_MS_MAX, PAUSE_MS_MIN, Seen, now_ms};
 use crate::handle::Handle;
 use crate::registry::instance::awaits;
 use crate::registry::naming::Part;
 use crate::registry::record::Record;
-use crate::registry::stored::Found;
 use crate::watch::Subscription;
 
 /// What a word may be late on its way beyond the interval: a part of it, and no less than this.
@@ -74,8 +74,8 @@ impl Awaited {
 }
 
 impl Words {
-    pub(super) fn new(handle: &Handle, found: &Found, findings: &Findings) -> Self {
-        let now = now_ms(handle);
+    pub(super) fn new(handle: &Handle, seen: &Seen, findings: &Findings) -> Self {
+        let (now, found) = (now_ms(handle), &seen.found);
         let awaited = |check: &pb::HealthCheck| {
             // A registration that says how it is counts until silence does.
             let said = match found.stored.initial() {
@@ -96,10 +96,13 @@ impl Words {
         let checks = found.instance.checks.iter();
         let awaited: Vec<Awaited> = checks.filter(|it| awaits(it)).map(awaited).collect();
         let told = found.name.key(Part::Told);
+        // When this node starts it finds a word that it judged in its life before.
+        let told_ms = found.told.as_ref().map_or(0, |told| told.told_ms);
+        let judged = told_ms <= findings.record.told_ms;
         Self {
             bell: (!awaited.is_empty()).then(|| listen(handle, &told)),
             awaited,
-            last: None,
+            last: seen.word.clone().filter(|_| judged),
             told,
         }
     }
@@ -136,7 +139,7 @@ impl Words {
     ) -> Infallible {
         loop {
             let silent_ms = self.due_ms().saturating_sub(now_ms(handle));
-            let pause = Duration::from_millis(silent_ms.clamp(PAUSE_MS_MIN, super::LOOK_MS_MAX));
+            let pause = Duration::from_millis(silent_ms.clamp(PAUSE_MS_MIN, LOOK_MS_MAX));
             tokio::select! {
                 () = self.heard(handle) => {}
                 () = tokio::time::sleep(pause) => {}
