@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use super::instance::{self, awaits, awaits_word};
 use super::naming::{Name, Part, range};
 use super::stored::{Found, instances};
+use crate::config::CheckTargets;
 use crate::handle::Handle;
 
 mod findings;
@@ -64,10 +65,16 @@ impl Doorbell {
     }
 }
 
-/// Runs the checks of one mode until `leave`.
-pub(crate) async fn run(handle: Handle, doorbell: Doorbell, leave: CancellationToken) {
+/// Runs the checks of one mode until `leave`. They go nowhere but to these targets.
+pub(crate) async fn run(
+    handle: Handle,
+    doorbell: Doorbell,
+    targets: Arc<CheckTargets>,
+    leave: CancellationToken,
+) {
     let mut watches = Watches {
         handle,
+        targets,
         tasks: JoinSet::new(),
         watched: Arc::default(),
     };
@@ -99,6 +106,7 @@ pub(crate) async fn run(handle: Handle, doorbell: Doorbell, leave: CancellationT
 /// The tasks of one mode.
 struct Watches {
     handle: Handle,
+    targets: Arc<CheckTargets>,
     tasks: JoinSet<()>,
     watched: Arc<Mutex<Watched>>,
 }
@@ -141,7 +149,8 @@ impl Watches {
             watched: Arc::clone(&self.watched),
             name: name.clone(),
         };
-        let watching = watch(self.handle.clone(), name.clone(), rung);
+        let targets = Arc::clone(&self.targets);
+        let watching = watch(self.handle.clone(), name.clone(), targets, rung);
         self.tasks.spawn(async move {
             let _forgotten = forgotten;
             watching.await;
@@ -169,7 +178,7 @@ fn is_mine(handle: &Handle, found: &Found) -> bool {
 }
 
 /// One instance's checks, until it is somebody else's business.
-async fn watch(handle: Handle, name: Name, rung: Arc<Notify>) {
+async fn watch(handle: Handle, name: Name, targets: Arc<CheckTargets>, rung: Arc<Notify>) {
     let mut watchman: Option<Watchman> = None;
     while let Some(seen) = Seen::of(&handle, &name) {
         if !is_mine(&handle, &seen.found) {
@@ -180,7 +189,7 @@ async fn watch(handle: Handle, name: Name, rung: Arc<Notify>) {
             .filter(|watchman| watchman.version == seen.found.version)
         else {
             // It looks again before its first step: a word that came before it listened must not be missed.
-            watchman = Some(Watchman::new(&handle, &seen));
+            watchman = Some(Watchman::new(&handle, &seen, Arc::clone(&targets)));
             continue;
         };
         if watchman.step(&handle, &seen).await.is_none() {
@@ -223,6 +232,7 @@ impl Seen {
 /// The state of one instance's checks.
 struct Watchman {
     version: pb::Version,
+    targets: Arc<CheckTargets>,
     /// The checks that ask over the network.
     courses: Vec<Course>,
     /// Those that wait for its own word.
@@ -234,7 +244,7 @@ struct Watchman {
 }
 
 impl Watchman {
-    fn new(handle: &Handle, seen: &Seen) -> Self {
+    fn new(handle: &Handle, seen: &Seen, targets: Arc<CheckTargets>) -> Self {
         let (now, found) = (now_ms(handle), &seen.found);
         let findings = Findings::new(handle, found);
         let checks = found.instance.checks.iter();
@@ -244,6 +254,7 @@ impl Watchman {
         };
         Self {
             version: found.version.clone(),
+            targets,
             courses: checks.filter(|it| !awaits(it)).map(course).collect(),
             words: Words::new(handle, seen, &findings),
             renewal: Renewal::new(found, now),
@@ -275,7 +286,7 @@ impl Watchman {
         }
         let due = self.courses.iter().filter(|course| course.due_ms <= now);
         let probes: Vec<_> = due
-            .map(|course| course.probe(&seen.found.instance))
+            .map(|course| course.probe(&seen.found.instance, &self.targets))
             .collect();
         // A check that takes its time must not cost the instance its lease, or hold up its word.
         let outcomes = tokio::select! {

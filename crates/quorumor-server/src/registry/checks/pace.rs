@@ -7,6 +7,7 @@ use quorumor_proto::pb::InstanceHealth;
 use quorumor_proto::request::parse_millis;
 
 use super::probe;
+use crate::config::CheckTargets;
 
 /// How much longer the pauses of a check become that goes on failing, at most.
 const BACK_OFF_MAX: u32 = 4;
@@ -100,8 +101,13 @@ impl Course {
     }
 
     /// Carries the check out.
-    pub(crate) async fn probe(&self, instance: &pb::Instance) -> probe::Outcome {
-        probe::probe(instance, &self.check, self.timeout).await
+    pub(crate) async fn probe(
+        &self,
+        instance: &pb::Instance,
+        targets: &CheckTargets,
+    ) -> probe::Outcome {
+        let asker = probe::Asker { instance, targets };
+        asker.probe(&self.check, self.timeout).await
     }
 
     /// Takes an outcome; what the check amounts to now.
