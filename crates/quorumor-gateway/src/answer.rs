@@ -34,7 +34,7 @@ pub(crate) async fn message(
     route: &Route,
     asked: &Asked,
 ) -> Result<Response, Problem> {
-    Ok(shown(&unary(caller, route, asked).await?))
+    shown(&unary(caller, route, asked).await?)
 }
 
 /// The answer as JSON, with 404 if it says that nothing was found.
@@ -43,7 +43,7 @@ pub(crate) async fn found(
     route: &Route,
     asked: &Asked,
 ) -> Result<Response, Problem> {
-    Ok(shown_if_found(&unary(caller, route, asked).await?))
+    shown_if_found(&unary(caller, route, asked).await?)
 }
 
 /// An entry as JSON, or its value alone.
@@ -55,7 +55,7 @@ pub(crate) async fn entry(
     let answer = unary(caller, route, asked).await?;
     let got: pb::GetResponse = typed(&answer)?;
     let (true, Some(entry)) = (asked.raw, got.entry) else {
-        return Ok(shown_if_found(&answer));
+        return shown_if_found(&answer);
     };
     let mut response = Response::new(Body::from(entry.value));
     let headers = response.headers_mut();
@@ -96,7 +96,10 @@ pub(crate) async fn lease_beat(
         let why = format!("there is no lease {} any more", kept.lease_id);
         return Err(Problem::gone("LEASE_NOT_FOUND", &why, receipt));
     }
-    Ok(json_with_receipt(without_status(to_json(&answer)), receipt))
+    Ok(json_with_receipt(
+        without_status(to_json(&answer)?),
+        receipt,
+    ))
 }
 
 /// What became of one sign of life of one instance.
@@ -121,9 +124,9 @@ pub(crate) async fn instance_beat(
         let why = "the instance isn't registered any more: register it again";
         return Err(Problem::gone("INSTANCE_NOT_FOUND", why, receipt));
     }
-    let result = to_json(&answer)["results"][0].take();
-    let mut body = without_status(result);
-    body["receipt"] = to_json(&answer)["receipt"].take();
+    let mut whole = to_json(&answer)?;
+    let mut body = without_status(whole["results"][0].take());
+    body["receipt"] = whole["receipt"].take();
     Ok(json_with_receipt(body, receipt))
 }
 
@@ -139,7 +142,7 @@ pub(crate) async fn beats(
     if !kept.status.is_empty() {
         return Err(Problem::from_part(&kept.status, receipt));
     }
-    let mut body = without_status(to_json(&answer));
+    let mut body = without_status(to_json(&answer)?);
     for (at, result) in kept.results.iter().enumerate() {
         let mut shown = without_status(body["results"][at].take());
         if !result.status.is_empty() {
@@ -158,17 +161,20 @@ fn without_status(mut body: Value) -> Value {
     body
 }
 
-fn shown_if_found(answer: &DynamicMessage) -> Response {
-    let mut response = shown(answer);
+fn shown_if_found(answer: &DynamicMessage) -> Result<Response, Problem> {
+    let mut response = shown(answer)?;
     let found = answer.get_field_by_name("found");
     if found.and_then(|found| found.as_bool()) == Some(false) {
         *response.status_mut() = StatusCode::NOT_FOUND;
     }
-    response
+    Ok(response)
 }
 
-fn shown(answer: &DynamicMessage) -> Response {
-    json_with_receipt(to_json(answer), receipt::of(answer).as_ref())
+fn shown(answer: &DynamicMessage) -> Result<Response, Problem> {
+    Ok(json_with_receipt(
+        to_json(answer)?,
+        receipt::of(answer).as_ref(),
+    ))
 }
 
 /// JSON, with what the receipt says in headers.

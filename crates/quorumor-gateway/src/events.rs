@@ -46,7 +46,8 @@ pub(crate) async fn stream(
         Ok(None) | Err(_) => None,
     };
     let told = first.as_ref().and_then(receipt::of);
-    let first = stream::iter(first.map(|step| event(&step, resume)));
+    let first = first.map(|step| event(&step, resume)).transpose()?;
+    let first = stream::iter(first);
     let events = first
         .chain(rest(route, resume, steps))
         .map(Ok::<_, Infallible>);
@@ -72,22 +73,29 @@ fn rest(
             .next()
             .await?
             .map_err(|status| Problem::from(&status))
-            .and_then(|step| decoded(route, step));
+            .and_then(|step| event(&decoded(route, step)?, resume));
         Some(match step {
-            Ok(step) => (event(&step, resume), Some(steps)),
+            Ok(event) => (event, Some(steps)),
             Err(problem) => (last(&problem), None),
         })
     })
 }
 
-fn event(step: &DynamicMessage, resume: Resume) -> Event {
+fn event(step: &DynamicMessage, resume: Resume) -> Result<Event, Problem> {
     let event = Event::default()
         .event(name(step))
-        .data(to_json(step).to_string());
-    match id(step, resume) {
+        .data(to_json(step)?.to_string());
+    Ok(match id(step, resume) {
         Some(id) => event.id(id),
+        None if begins_anew(step) => event.id(""),
         None => event,
-    }
+    })
+}
+
+/// Whether what was seen before is void: who loses the stream here must start from the beginning, and an empty id makes a browser
+/// forget the last one. Behind a part of a change the last one is still where to go on from.
+fn begins_anew(step: &DynamicMessage) -> bool {
+    matches!(name(step).as_str(), "resync" | "snapshot")
 }
 
 fn last(problem: &Problem) -> Event {

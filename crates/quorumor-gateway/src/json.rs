@@ -9,6 +9,7 @@ use prost_reflect::{
     DynamicMessage, FieldDescriptor, Kind, MapKey, MessageDescriptor, SerializeOptions, Value,
 };
 use serde_json::{Map, Value as Json};
+use tonic::Status;
 
 use crate::fields::{DURATION, rival, scalar};
 use crate::problem::Problem;
@@ -18,11 +19,14 @@ const WRITTEN: SerializeOptions = SerializeOptions::new()
     .use_proto_field_name(true)
     .skip_default_fields(false);
 
-/// A message as JSON.
-pub(crate) fn to_json(message: &DynamicMessage) -> Json {
+/// A message as JSON. A duration or a time out of protobuf's own bounds can't be shown.
+pub(crate) fn to_json(message: &DynamicMessage) -> Result<Json, Problem> {
     message
         .serialize_with_options(serde_json::value::Serializer, &WRITTEN)
-        .expect("what was decoded by its descriptor can be shown")
+        .map_err(|error| {
+            let status = Status::internal(format!("an answer that JSON can't show: {error}"));
+            Problem::from(&status)
+        })
 }
 
 /// A request's body as JSON.

@@ -28,6 +28,7 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use axum::routing::any;
+use http::HeaderName;
 use tonic::Status;
 use tonic::service::Routes;
 
@@ -51,6 +52,11 @@ pub fn router(grpc: Routes) -> Router {
 #[must_use]
 pub fn problem(status: &Status) -> Response {
     Problem::from(status).into_response()
+}
+
+/// The response headers of the gateway's own: what a page of another origin must be let read.
+pub fn response_headers() -> impl Iterator<Item = HeaderName> {
+    receipt::headers()
 }
 
 /// The OpenAPI 3.1 document of what [`router`] serves.

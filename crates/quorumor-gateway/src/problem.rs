@@ -157,7 +157,7 @@ impl Problem {
     fn receipt_json(&self) -> Option<Value> {
         let bytes = self.0.receipt.as_deref()?;
         let receipt = DynamicMessage::decode(descriptors::message("Receipt"), bytes).ok()?;
-        Some(to_json(&receipt))
+        to_json(&receipt).ok()
     }
 
     fn headers(&self, headers: &mut HeaderMap) {

@@ -44,6 +44,12 @@ pub(crate) const NAMES: [(&str, &str); 11] = [
     ),
 ];
 
+/// Every response header of the gateway's own.
+pub(crate) fn headers() -> impl Iterator<Item = HeaderName> {
+    let told = NAMES.map(|(name, _)| HeaderName::from_static(name));
+    told.into_iter().chain([REASON, CERTAINTY, CONTEXT])
+}
+
 /// The receipt of an answer.
 pub(crate) fn of(answer: &DynamicMessage) -> Option<pb::Receipt> {
     let field = answer

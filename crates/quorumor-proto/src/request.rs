@@ -114,8 +114,7 @@ fn parse_bound(level: Option<Level>, bound: Option<pb::Bound>) -> Result<Bound, 
     let max_age_us = match bound.max_age {
         // A proof of any age proves nothing about what was committed since.
         None => BOUND_AGE_US_DEFAULT,
-        Some(age) => std::time::Duration::try_from(age)
-            .ok()
+        Some(age) => forward(age)
             .and_then(|age| u64::try_from(age.as_micros()).ok())
             .ok_or_else(|| Error::invalid("header.bound.max_age", "an age isn't negative"))?,
     };
@@ -124,6 +123,16 @@ fn parse_bound(level: Option<Level>, bound: Option<pb::Bound>) -> Result<Bound, 
         max_age_us,
         members: 0,
     })
+}
+
+/// A duration that isn't negative. The conversion of the generated types negates the others, which the least of them can't bear.
+fn forward(duration: prost_types::Duration) -> Option<std::time::Duration> {
+    let duration = duration.normalized();
+    let seconds = u64::try_from(duration.seconds).ok()?;
+    Some(std::time::Duration::new(
+        seconds,
+        u32::try_from(duration.nanos).ok()?,
+    ))
 }
 
 /// Parses a duration that must be positive, in milliseconds, rounded up.
@@ -135,8 +144,7 @@ pub fn parse_millis(
     duration: Option<prost_types::Duration>,
 ) -> Result<u64, Error> {
     let duration = duration.ok_or_else(|| missing(field))?;
-    std::time::Duration::try_from(duration)
-        .ok()
+    forward(duration)
         .and_then(|duration| u64::try_from(duration.as_nanos().div_ceil(1_000_000)).ok())
         .filter(|ms| *ms > 0)
         .ok_or_else(|| Error::invalid(field, "must be longer than nothing"))

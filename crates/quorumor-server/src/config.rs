@@ -23,7 +23,7 @@ mod eventual;
 mod planted;
 mod trust;
 
-pub use doors::{DnsSettings, DoorsConfig};
+pub use doors::{CheckTargets, DnsSettings, DoorsConfig};
 pub use eventual::EventualConfig;
 pub use trust::TlsSettings;
 
@@ -65,6 +65,8 @@ pub struct Settings {
     pub dns_token_file: Option<String>,
     /// Origins whose pages may call this node from a browser, `https://host,https://host`; `*` for any.
     pub cors_origins: Option<String>,
+    /// Where checks may go: `any`, or networks and `instance`, separated by commas.
+    pub check_targets: Option<String>,
     /// Strong mode: every founding voter, `id=address,id=address`; the same list on each.
     pub initial_members: Option<String>,
     /// Strong mode: client addresses of members of a running cluster to join by, `address,address`. The data directory remembers
@@ -191,6 +193,7 @@ impl Settings {
             dns_domain: self.dns_domain.or(weaker.dns_domain),
             dns_token_file: self.dns_token_file.or(weaker.dns_token_file),
             cors_origins: self.cors_origins.or(weaker.cors_origins),
+            check_targets: self.check_targets.or(weaker.check_targets),
             initial_members: self.initial_members.or(weaker.initial_members),
             join: self.join.or(weaker.join),
             join_token: self.join_token.or(weaker.join_token),

@@ -458,7 +458,8 @@ impl Running {
             leave.clone(),
             Arc::clone(&trust.auth),
         );
-        service.start_registries(&self.drivers);
+        let targets = &self.node.config.doors.check_targets;
+        service.start_registries(&self.drivers, targets);
         let alarm = self.alarm.clone();
         let origins = self.node.config.doors.cors_origins.clone();
         let doors = Doors::new(service, trust, handles, origins);

@@ -18,6 +18,7 @@ use tracing::Instrument;
 
 use crate::admission::{Class, Front, Shares, Standing};
 use crate::auth::{Auth, Principal};
+use crate::config::CheckTargets;
 use crate::handle::Handle;
 use crate::registry::checks;
 
@@ -86,12 +87,14 @@ impl Service {
     }
 
     /// Starts what the registry of each mode does by itself, until `leave`: this node's checks, and the history of its beliefs.
-    pub(crate) fn start_registries(&self, tasks: &TaskTracker) {
+    pub(crate) fn start_registries(&self, tasks: &TaskTracker, targets: &CheckTargets) {
+        let targets = Arc::new(targets.clone());
         let served = self.shared.handles.iter().zip(&self.shared.registries);
         for (handle, registry) in served {
             let leave = || self.shared.leave.clone();
             let doorbell = registry.doorbell.clone();
-            tasks.spawn(checks::run(handle.clone(), doorbell, leave()));
+            let checking = checks::run(handle.clone(), doorbell, Arc::clone(&targets), leave());
+            tasks.spawn(checking);
             let since = registry.since.clone();
             tasks.spawn(registry::follow(handle.clone(), since, leave()));
         }

@@ -25,7 +25,7 @@ fn progress(cursor: &'static [u8]) -> pb::WatchResponse {
     )
 }
 
-/// Name, id and data of each event.
+/// Name, id and data of each event. An event without an id has `-`: an id that is empty says something.
 fn events(answer: &Answered) -> Vec<(String, String, Value)> {
     let text = String::from_utf8(answer.body.clone()).unwrap();
     let blocks = text.split("\n\n").filter(|block| !block.is_empty());
@@ -33,7 +33,7 @@ fn events(answer: &Answered) -> Vec<(String, String, Value)> {
         .map(|block| {
             let line = |name: &str| {
                 let mut lines = block.lines().filter_map(|line| line.strip_prefix(name));
-                lines.next().unwrap_or_default().trim().to_owned()
+                lines.next().unwrap_or("-").trim().to_owned()
             };
             (
                 line("event:"),
@@ -57,16 +57,17 @@ async fn each_step_is_an_event_with_its_cursor() {
         entries: vec![entry],
         complete: false,
     };
-    let changes = pb::WatchChanges {
+    let changes = |more| pb::WatchChanges {
         events: vec![],
-        more: true,
+        more,
     };
     let resync = pb::WatchResync {
         reason: "SLOW_WATCHER".to_owned(),
         oldest_revision: 0,
     };
     fake.tell(WATCH, &step(Step::Snapshot(snapshot), b""));
-    fake.tell(WATCH, &step(Step::Changes(changes), &[0xff, 0xfe]));
+    fake.tell(WATCH, &step(Step::Changes(changes(true)), b""));
+    fake.tell(WATCH, &step(Step::Changes(changes(false)), &[0xff, 0xfe]));
     fake.tell(WATCH, &step(Step::Resync(resync), b""));
     fake.tell(WATCH, &progress(b"c"));
     let line = "GET /v1/watch?prefix=a&previous&end_on_resync=true&progress_interval=2s";
@@ -84,15 +85,17 @@ async fn each_step_is_an_event_with_its_cursor() {
         told,
         [
             ("snapshot", ""),
+            ("changes", "-"),
             ("changes", "__4"),
             ("resync", ""),
             ("progress", "Yw")
-        ]
+        ],
+        "an empty id takes back what a browser would go on behind"
     );
     assert_eq!(events[0].2["snapshot"]["entries"][0]["value"], "eAp5");
     assert_eq!(events[0].2["receipt"]["node_id"], "2");
     assert_eq!(events[1].2["changes"]["more"], true);
-    assert_eq!(events[2].2["resync"]["reason"], "SLOW_WATCHER");
+    assert_eq!(events[3].2["resync"]["reason"], "SLOW_WATCHER");
     let asked: pb::WatchRequest = fake.last();
     assert!(asked.previous && asked.end_on_resync && !asked.end_on_leader_lost);
     assert_eq!(
@@ -176,11 +179,29 @@ async fn an_error_is_the_last_event() {
     let events = events(&answer);
     assert_eq!(events.len(), 2);
     let (name, id, problem) = &events[1];
-    assert_eq!((name.as_str(), id.as_str()), ("error", ""));
+    assert_eq!((name.as_str(), id.as_str()), ("error", "-"));
     assert_eq!(problem["reason"], "LEADER_LOST");
     assert_eq!(problem["receipt"]["node_id"], "2");
     let text = String::from_utf8_lossy(&answer.body);
     assert!(text.contains("retry: 1200"), "{text}");
+}
+
+#[tokio::test]
+async fn a_step_that_json_can_not_show_is_an_error() {
+    let service = "RegistryService/WatchService";
+    let fake = Fake::default();
+    fake.tell(service, &instances::unshowable());
+    ask(&fake, "GET /v1/services/web/watch")
+        .await
+        .problem(500, "INTERNAL");
+    let fake = Fake::default();
+    fake.tell(service, &pb::WatchServiceResponse::default());
+    fake.tell(service, &instances::unshowable());
+    let answer = ask(&fake, "GET /v1/services/web/watch").await;
+    let events = events(&answer);
+    let names: Vec<&str> = events.iter().map(|(name, ..)| name.as_str()).collect();
+    assert_eq!(names, ["progress", "error"]);
+    assert_eq!(events[1].2["reason"], "INTERNAL");
 }
 
 #[tokio::test]

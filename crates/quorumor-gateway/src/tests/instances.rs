@@ -69,6 +69,49 @@ async fn an_instance_goes_by_its_name() {
     assert_eq!(fake.last::<pb::DeregisterRequest>().name, named("web-1"));
 }
 
+/// A step with a duration beyond what protobuf's JSON can say.
+pub(super) fn unshowable() -> pb::WatchServiceResponse {
+    use pb::watch_service_response::Step;
+    let snapshot = pb::ServiceSnapshot {
+        instances: vec![odd()],
+        complete: true,
+    };
+    pb::WatchServiceResponse {
+        receipt: Some(receipt()),
+        step: Some(Step::Snapshot(snapshot)),
+        cursor: b"c"[..].into(),
+    }
+}
+
+fn odd() -> pb::ServiceInstance {
+    let instance = pb::Instance {
+        deregister_critical_after: Some(prost_types::Duration {
+            seconds: 60,
+            nanos: 1_500_000_000,
+        }),
+        ..pb::Instance::default()
+    };
+    pb::ServiceInstance {
+        instance: Some(instance),
+        ..pb::ServiceInstance::default()
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_json_can_not_show_is_an_error() {
+    let fake = Fake::default();
+    let found = pb::DiscoverResponse {
+        instances: vec![odd()],
+        ..pb::DiscoverResponse::default()
+    };
+    fake.tell("RegistryService/Discover", &found);
+    let problem = ask(&fake, "GET /v1/services/web")
+        .await
+        .problem(500, "INTERNAL");
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(detail.contains("JSON can't show"), "{detail}");
+}
+
 #[tokio::test]
 async fn a_discovery_takes_its_filters_from_the_query() {
     let fake = Fake::default();

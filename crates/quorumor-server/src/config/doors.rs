@@ -1,4 +1,4 @@
-//! The doors beside gRPC: DNS, and pages of other origins.
+//! The doors beside gRPC: DNS, pages of other origins, and the way out that checks take.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -8,9 +8,15 @@ use quorumor_dns::Domain;
 
 use super::{ConfigError, Settings, address, list};
 
+mod targets;
+
+pub use targets::CheckTargets;
+
 /// What stands open beside gRPC and HTTP.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DoorsConfig {
+    /// Where the checks of instances may go.
+    pub check_targets: CheckTargets,
     /// DNS, if it is served.
     pub dns: Option<DnsSettings>,
     /// The origins whose pages may call this node; `*` alone for any.
@@ -38,6 +44,7 @@ impl DoorsConfig {
             return Err(ConfigError::invalid("cors-origins", given, why));
         }
         Ok(Self {
+            check_targets: CheckTargets::parse(settings)?,
             dns: parse_dns(settings)?,
             cors_origins,
         })

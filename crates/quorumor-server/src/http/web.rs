@@ -71,14 +71,46 @@ pub(super) fn cors(origins: &[HeaderValue]) -> CorsLayer {
         "grpc-status",
         "grpc-message",
         "grpc-status-details-bin",
-        "quorumor-token",
-        "quorumor-got",
-        "quorumor-degraded",
         "retry-after",
     ];
+    let read = read.map(HeaderName::from_static).into_iter();
     CorsLayer::new()
         .allow_origin(origin)
         .allow_methods([Method::GET, Method::PUT, Method::POST, Method::DELETE])
         .allow_headers(AllowHeaders::mirror_request())
-        .expose_headers(ExposeHeaders::list(read.map(HeaderName::from_static)))
+        .expose_headers(ExposeHeaders::list(
+            read.chain(quorumor_gateway::response_headers()),
+        ))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_page_may_read_every_header_that_answers_have() {
+        let known = [HeaderValue::from_static("https://page.example")];
+        let answer = |_: Request| async { Ok::<_, Infallible>(Response::new(Body::empty())) };
+        let asked = Request::builder()
+            .header(header::ORIGIN, "https://page.example")
+            .body(Body::empty())
+            .unwrap();
+        let mut service = cors(&known).layer(service_fn(answer));
+        let answered = service.call(asked).await.unwrap();
+        let exposed = &answered.headers()[header::ACCESS_CONTROL_EXPOSE_HEADERS];
+        let exposed: Vec<&str> = exposed.to_str().unwrap().split(',').collect();
+        for name in [
+            "grpc-status",
+            "retry-after",
+            "quorumor-revision",
+            "quorumor-node",
+            "quorumor-context",
+            "quorumor-reason",
+            "quorumor-certainty",
+        ] {
+            assert!(exposed.contains(&name), "{name} of {exposed:?}");
+        }
+    }
 }

@@ -2,17 +2,18 @@
 //! into the view before each step, so that one that was taken out, or registered elsewhere since, is left alone. The task keeps the
 //! instance's lease alive too.
 
-use std::collections::BTreeSet;
-use std::convert::Infallible;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use parking_lot::Mutex;
 use quorumor_core::{
-    Command, Compare, CompareTarget, Health, LeaseAction, LeaseId, Operation, Relation, Reply,
-    Request, RequestId, Txn, Version,
+    Command, Compare, CompareTarget, Health, LeaseAction, Operation, Relation, Reply, Request,
+    RequestId, Txn, Version,
 };
+use quorumor_proto::entry::version_to_wire;
 use quorumor_proto::pb;
 use quorumor_proto::pb::InstanceHealth;
 use quorumor_proto::request::parse_millis;
@@ -21,16 +22,22 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::instance::{self, awaits_word, shortened};
+use super::instance::{self, awaits, awaits_word};
 use super::naming::{Name, Part, range};
-use super::record::Record;
-use super::stored::{Found, instances, value_of};
+use super::stored::{Found, instances};
+use crate::config::CheckTargets;
 use crate::handle::Handle;
 
+mod findings;
 mod pace;
 mod probe;
+mod renewal;
+mod word;
 
+use findings::Findings;
 use pace::Course;
+use renewal::Renewal;
+use word::Words;
 
 /// How often the view is searched for instances that nobody told of: after a start, or after a restore.
 const SEARCH_INTERVAL: Duration = Duration::from_secs(10);
@@ -38,8 +45,6 @@ const SEARCH_INTERVAL: Duration = Duration::from_secs(10);
 const START_INTERVAL: Duration = Duration::from_millis(100);
 /// How long a write of an outcome, or a keep-alive, may take.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(3);
-/// A lease is kept alive so many times within its life.
-const RENEWALS: u64 = 3;
 /// The longest that a task sleeps before it looks whether its instance is still there.
 const LOOK_MS_MAX: u64 = 5_000;
 /// The shortest pause, whatever is due.
@@ -60,10 +65,16 @@ impl Doorbell {
     }
 }
 
-/// Runs the checks of one mode until `leave`.
-pub(crate) async fn run(handle: Handle, doorbell: Doorbell, leave: CancellationToken) {
+/// Runs the checks of one mode until `leave`. They go nowhere but to these targets.
+pub(crate) async fn run(
+    handle: Handle,
+    doorbell: Doorbell,
+    targets: Arc<CheckTargets>,
+    leave: CancellationToken,
+) {
     let mut watches = Watches {
         handle,
+        targets,
         tasks: JoinSet::new(),
         watched: Arc::default(),
     };
@@ -79,6 +90,7 @@ pub(crate) async fn run(handle: Handle, doorbell: Doorbell, leave: CancellationT
         }
         let named = std::mem::take(&mut *doorbell.names.lock());
         for name in named {
+            watches.wake(&name);
             let found = Found::of(&watches.handle.published().view, &name);
             found.into_iter().for_each(|found| watches.begin(&found));
         }
@@ -94,10 +106,13 @@ pub(crate) async fn run(handle: Handle, doorbell: Doorbell, leave: CancellationT
 /// The tasks of one mode.
 struct Watches {
     handle: Handle,
+    targets: Arc<CheckTargets>,
     tasks: JoinSet<()>,
-    /// Whose.
-    watched: Arc<Mutex<BTreeSet<Name>>>,
+    watched: Arc<Mutex<Watched>>,
 }
+
+/// Whose tasks there are, and how each is told that its instance was registered anew.
+type Watched = BTreeMap<Name, Arc<Notify>>;
 
 impl Watches {
     /// Looks for this node's instances in the whole view; whether the view was fit for it.
@@ -114,25 +129,38 @@ impl Watches {
         true
     }
 
-    fn begin(&mut self, found: &Found) {
-        let is_new = is_mine(&self.handle, found) && self.watched.lock().insert(found.name.clone());
-        if is_new {
-            let forgotten = Forgotten {
-                watched: Arc::clone(&self.watched),
-                name: found.name.clone(),
-            };
-            let watching = watch(self.handle.clone(), found.name.clone());
-            self.tasks.spawn(async move {
-                let _forgotten = forgotten;
-                watching.await;
-            });
+    fn wake(&self, name: &Name) {
+        if let Some(rung) = self.watched.lock().get(name) {
+            rung.notify_one();
         }
+    }
+
+    fn begin(&mut self, found: &Found) {
+        if !is_mine(&self.handle, found) {
+            return;
+        }
+        let name = &found.name;
+        let rung = Arc::new(Notify::new());
+        match self.watched.lock().entry(name.clone()) {
+            Entry::Occupied(_) => return,
+            Entry::Vacant(vacant) => drop(vacant.insert(Arc::clone(&rung))),
+        }
+        let forgotten = Forgotten {
+            watched: Arc::clone(&self.watched),
+            name: name.clone(),
+        };
+        let targets = Arc::clone(&self.targets);
+        let watching = watch(self.handle.clone(), name.clone(), targets, rung);
+        self.tasks.spawn(async move {
+            let _forgotten = forgotten;
+            watching.await;
+        });
     }
 }
 
 /// Takes a name out of the watched ones when its task ends, however it ends.
 struct Forgotten {
-    watched: Arc<Mutex<BTreeSet<Name>>>,
+    watched: Arc<Mutex<Watched>>,
     name: Name,
 }
 
@@ -150,27 +178,31 @@ fn is_mine(handle: &Handle, found: &Found) -> bool {
 }
 
 /// One instance's checks, until it is somebody else's business.
-async fn watch(handle: Handle, name: Name) {
+async fn watch(handle: Handle, name: Name, targets: Arc<CheckTargets>, rung: Arc<Notify>) {
     let mut watchman: Option<Watchman> = None;
-    loop {
-        let found = Found::of(&handle.published().view, &name);
-        let Some(found) = found.filter(|found| is_mine(&handle, found)) else {
-            return;
-        };
-        let same = watchman
-            .as_ref()
-            .is_some_and(|watchman| watchman.fits(&found));
-        if !same {
-            watchman = Some(Watchman::new(&handle, &found));
-        }
-        let Some(watchman) = &mut watchman else {
-            return;
-        };
-        if watchman.step(&handle, &found).await.is_none() {
+    while let Some(seen) = Seen::of(&handle, &name) {
+        if !is_mine(&handle, &seen.found) {
             return;
         }
-        let pause = watchman.pause_ms(now_ms(&handle));
-        tokio::time::sleep(Duration::from_millis(pause)).await;
+        let Some(watchman) = watchman
+            .as_mut()
+            .filter(|watchman| watchman.version == seen.found.version)
+        else {
+            // It looks again before its first step: a word that came before it listened must not be missed.
+            watchman = Some(Watchman::new(&handle, &seen, Arc::clone(&targets)));
+            continue;
+        };
+        if watchman.step(&handle, &seen).await.is_none() {
+            return;
+        }
+        let pause = watchman.pause_ms(&handle);
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_millis(pause)) => {}
+            () = watchman.words.heard(&handle) => {}
+            () = rung.notified() => {}
+        }
+        // Before the next look, so that what is written by it is of what was seen just now.
+        watchman.renewal.renew(&handle).await;
     }
 }
 
@@ -178,121 +210,114 @@ fn now_ms(handle: &Handle) -> u64 {
     handle.clock().mono().0 / 1_000
 }
 
+/// An instance, and which word of its own was its last, of one view.
+struct Seen {
+    found: Found,
+    /// `None` if nobody waits for one too.
+    word: Option<pb::Version>,
+}
+
+impl Seen {
+    fn of(handle: &Handle, name: &Name) -> Option<Self> {
+        let view = &handle.published().view;
+        let found = Found::of(view, name)?;
+        let word = awaits_word(&found.instance)
+            .then(|| view.entry(&name.key(Part::Told)))
+            .flatten()
+            .map(|entry| version_to_wire(&entry.version));
+        Some(Self { found, word })
+    }
+}
+
 /// The state of one instance's checks.
 struct Watchman {
     version: pb::Version,
+    targets: Arc<CheckTargets>,
+    /// The checks that ask over the network.
     courses: Vec<Course>,
+    /// Those that wait for its own word.
+    words: Words,
+    findings: Findings,
     renewal: Renewal,
-    word: Word,
     /// Since when its checks hold it critical.
     critical_since_ms: Option<u64>,
 }
 
-/// The last word of the instance that was seen, and when.
-struct Word {
-    version: Option<pb::Version>,
-    at_ms: u64,
-}
-
 impl Watchman {
-    fn new(handle: &Handle, found: &Found) -> Self {
-        let now = now_ms(handle);
-        let known = found.checks.iter().flat_map(|record| &record.checks);
+    fn new(handle: &Handle, seen: &Seen, targets: Arc<CheckTargets>) -> Self {
+        let (now, found) = (now_ms(handle), &seen.found);
+        let findings = Findings::new(handle, found);
+        let checks = found.instance.checks.iter();
         let course = |check: &pb::HealthCheck| {
-            let before = known.clone().find(|known| known.check_id == check.check_id);
-            let health = before.map(pb::CheckResult::health);
+            let health = findings.of(&check.check_id);
             Course::new(check.clone(), health, now, rand::random())
         };
         Self {
             version: found.version.clone(),
-            courses: found.instance.checks.iter().map(course).collect(),
-            renewal: Renewal {
-                lease: found.lease,
-                every_ms: (found.stored.ttl_ms / RENEWALS).max(1),
-                due_ms: now,
-            },
-            word: Word {
-                version: None,
-                at_ms: now,
-            },
+            targets,
+            courses: checks.filter(|it| !awaits(it)).map(course).collect(),
+            words: Words::new(handle, seen, &findings),
+            renewal: Renewal::new(found, now),
+            findings,
             critical_since_ms: None,
         }
     }
 
-    /// Whether it is still the same registration.
-    fn fits(&self, found: &Found) -> bool {
-        self.version == found.version
-    }
-
-    fn pause_ms(&self, now: u64) -> u64 {
+    fn pause_ms(&self, handle: &Handle) -> u64 {
+        let now = now_ms(handle);
         let due = self.courses.iter().map(|course| course.due_ms).min();
-        let next = due.unwrap_or(u64::MAX).min(self.renewal.due_ms);
+        let next = due
+            .unwrap_or(u64::MAX)
+            .min(self.words.due_ms())
+            .min(self.renewal.due_ms);
         next.saturating_sub(now).clamp(PAUSE_MS_MIN, LOOK_MS_MAX)
     }
 
     /// Does what is due; `None` once the instance was taken out.
-    async fn step(&mut self, handle: &Handle, found: &Found) -> Option<()> {
-        self.word.hear(handle, found);
-        self.renewal.renew(handle).await;
+    async fn step(&mut self, handle: &Handle, seen: &Seen) -> Option<()> {
+        let judged = self.words.judge(handle, seen, &mut self.findings);
+        self.findings.write(handle, &seen.found).await;
         let now = now_ms(handle);
-        let due: Vec<usize> = (0..self.courses.len())
-            .filter(|at| self.courses[*at].due_ms <= now)
-            .collect();
-        if due.is_empty() {
+        if self.courses.iter().all(|course| course.due_ms > now) {
+            if judged {
+                return self.expel(handle, &seen.found).await;
+            }
             return Some(());
         }
-        let (courses, word) = (&self.courses, &self.word);
-        let probes = due
-            .iter()
-            .map(|at| outcome(&courses[*at], word, found, now));
-        // A check that takes its time must not cost the instance its lease.
+        let due = self.courses.iter().filter(|course| course.due_ms <= now);
+        let probes: Vec<_> = due
+            .map(|course| course.probe(&seen.found.instance, &self.targets))
+            .collect();
+        // A check that takes its time must not cost the instance its lease, or hold up its word.
         let outcomes = tokio::select! {
             outcomes = join_all(probes) => outcomes,
             never = self.renewal.go_on(handle) => match never {},
+            never = self.words.go_on(handle, seen, &mut self.findings) => match never {},
         };
-        let found = Found::of(&handle.published().view, &found.name)?;
-        if !self.fits(&found) {
+        let found = Found::of(&handle.published().view, &seen.found.name)?;
+        if self.version != found.version {
             // It was registered anew meanwhile: what was found isn't of this one.
             return Some(());
         }
-        let record = self
-            .judge(handle, &found, due.into_iter().zip(outcomes))
-            .await;
-        self.expel(handle, &found, &record).await
+        self.take(handle, outcomes, now);
+        self.findings.write(handle, &found).await;
+        self.expel(handle, &found).await
     }
 
-    /// Takes the outcomes in, and writes down what is news.
-    async fn judge(
-        &mut self,
-        handle: &Handle,
-        found: &Found,
-        outcomes: impl Iterator<Item = (usize, probe::Outcome)>,
-    ) -> Record {
+    /// Takes in the outcomes of the checks that were due then, in their order.
+    fn take(&mut self, handle: &Handle, outcomes: Vec<probe::Outcome>, due_ms: u64) {
+        let due = self.courses.iter_mut().filter(|it| it.due_ms <= due_ms);
         let now = now_ms(handle);
-        let wall_ms = handle.clock().now().wall_ms;
-        let mut record = found.checks.clone().unwrap_or_default();
-        record.said_by = handle.node().as_u64();
-        let known = |result: &pb::CheckResult| {
-            let mut checks = found.instance.checks.iter();
-            checks.any(|check| check.check_id == result.check_id)
-        };
-        record.checks.retain(known);
-        let mut news = false;
-        for (at, (outcome, output)) in outcomes {
-            let course = &mut self.courses[at];
+        for (course, (outcome, output)) in due.zip(outcomes) {
             let health = course.take(outcome, now, rand::random());
-            let id = course.check.check_id.clone();
-            news |= record.tell(&id, health, shortened(&output), wall_ms);
+            let id = &course.check.check_id;
+            self.findings.tell(handle, id, health, &output);
         }
-        if news {
-            write(handle, found, &record).await;
-        }
-        record
     }
 
     /// Takes the instance out once it has been critical for longer than it allows.
-    async fn expel(&mut self, handle: &Handle, found: &Found, record: &Record) -> Option<()> {
-        if record.health() != InstanceHealth::Critical {
+    async fn expel(&mut self, handle: &Handle, found: &Found) -> Option<()> {
+        if self.findings.record.health() != InstanceHealth::Critical {
             self.critical_since_ms = None;
             return Some(());
         }
@@ -314,93 +339,6 @@ impl Watchman {
         );
         None
     }
-}
-
-impl Word {
-    /// Notices a sign of life of the instance itself.
-    fn hear(&mut self, handle: &Handle, found: &Found) {
-        if !awaits_word(&found.instance) {
-            return;
-        }
-        let view = &handle.published().view;
-        let entry = view.entry(&found.name.key(Part::Told));
-        let version = entry.map(|entry| quorumor_proto::entry::version_to_wire(&entry.version));
-        if version.is_some() && version != self.version {
-            self.version = version;
-            self.at_ms = now_ms(handle);
-        }
-    }
-
-    /// What the instance said of itself within the interval.
-    fn outcome(&self, found: &Found, interval_ms: u64, now: u64) -> probe::Outcome {
-        let silent_ms = now.saturating_sub(self.at_ms);
-        match &found.told {
-            Some(told) if self.version.is_some() && silent_ms <= interval_ms => {
-                (told.health(), "it gives signs of life".to_owned())
-            }
-            _ => {
-                let why = format!("no sign of life for {silent_ms} ms");
-                (InstanceHealth::Critical, why)
-            }
-        }
-    }
-}
-
-/// When the instance's lease is kept alive next.
-struct Renewal {
-    lease: Option<LeaseId>,
-    every_ms: u64,
-    due_ms: u64,
-}
-
-impl Renewal {
-    async fn renew(&mut self, handle: &Handle) {
-        let now = now_ms(handle);
-        let Some(id) = self.lease.filter(|_| self.due_ms <= now) else {
-            return;
-        };
-        let kept = ask(handle, Command::Lease(LeaseAction::KeepAlive { id })).await;
-        // A keep-alive that failed is tried again soon; if the lease is gone, so is the instance, which the next look shows.
-        let pause = if kept.is_some() {
-            self.every_ms
-        } else {
-            (self.every_ms / 10).max(PAUSE_MS_MIN)
-        };
-        self.due_ms = now_ms(handle) + pause;
-    }
-
-    async fn go_on(&mut self, handle: &Handle) -> Infallible {
-        loop {
-            let pause = self.due_ms.saturating_sub(now_ms(handle)).max(PAUSE_MS_MIN);
-            tokio::time::sleep(Duration::from_millis(pause)).await;
-            self.renew(handle).await;
-        }
-    }
-}
-
-async fn outcome(course: &Course, word: &Word, found: &Found, now: u64) -> probe::Outcome {
-    let timeout = Duration::from_millis(course.timeout_ms);
-    match probe::probe(&found.instance, &course.check, timeout).await {
-        Some(outcome) => outcome,
-        None => word.outcome(found, course.interval_ms(), now),
-    }
-}
-
-async fn write(handle: &Handle, found: &Found, record: &Record) {
-    let Ok(value) = value_of(record) else {
-        return;
-    };
-    let put = Operation::Put {
-        key: found.name.key(Part::Checks),
-        value,
-        context: None,
-        lease: found.lease,
-    };
-    let Ok(command) = Command::write(vec![put], None) else {
-        return;
-    };
-    // One that fails is made good by the next outcome: the record still differs.
-    ask(handle, command).await;
 }
 
 /// What takes out this registration and no later one: in strong mode if it is still the last write, in eventual mode by the end of

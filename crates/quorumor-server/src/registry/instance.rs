@@ -31,6 +31,7 @@ const INTERVAL_MS_MAX: u64 = 24 * 3_600 * 1_000;
 const TIMEOUT_MS_DEFAULT: u64 = 5_000;
 const TIMEOUT_MS_MIN: u64 = 10;
 const DEREGISTER_MS_MIN: u64 = 60_000;
+const DEREGISTER_MS_MAX: u64 = 366 * 24 * 3_600 * 1_000;
 
 fn refuse<T>(field: &'static str, why: String) -> Result<T, Error> {
     Err(Error::invalid(field, why))
@@ -70,15 +71,29 @@ pub(crate) fn parse(mut instance: pb::Instance) -> Result<(Name, pb::Instance), 
         "a check of the instance's own port needs one".to_owned()
     })?;
     if instance.deregister_critical_after.is_some() {
-        let ms = parse_millis(
+        let ms = bounded(
             "deregister_critical_after",
             instance.deregister_critical_after,
+            DEREGISTER_MS_MIN,
+            DEREGISTER_MS_MIN..=DEREGISTER_MS_MAX,
         )?;
-        check(ms >= DEREGISTER_MS_MIN, "deregister_critical_after", || {
-            format!("{ms} ms; at least a minute is allowed")
-        })?;
+        instance.deregister_critical_after = Some(millis(ms));
     }
     Ok((name, instance))
+}
+
+/// Makes the durations of an instance that lies in the shared state ones that every encoding can show: whoever may write its key
+/// may have written any.
+pub(crate) fn tame(instance: &mut pb::Instance) {
+    let tamed = |given: &mut Option<prost_types::Duration>, most_ms: u64| {
+        let ms = parse_millis("duration", given.take()).ok();
+        *given = ms.map(|ms| millis(ms.min(most_ms)));
+    };
+    tamed(&mut instance.deregister_critical_after, DEREGISTER_MS_MAX);
+    for health_check in &mut instance.checks {
+        tamed(&mut health_check.interval, INTERVAL_MS_MAX);
+        tamed(&mut health_check.timeout, INTERVAL_MS_MAX);
+    }
 }
 
 fn check_address(instance: &pb::Instance) -> Result<(), Error> {
@@ -243,8 +258,12 @@ fn needs_port(health_check: &pb::HealthCheck) -> bool {
 
 /// Whether somebody waits for the instance's own signs of life.
 pub(crate) fn awaits_word(instance: &pb::Instance) -> bool {
-    let mut checks = instance.checks.iter();
-    checks.any(|health_check| matches!(health_check.kind, Some(Kind::Ttl(_))))
+    instance.checks.iter().any(awaits)
+}
+
+/// Whether a check waits for the instance's own word.
+pub(crate) fn awaits(health_check: &pb::HealthCheck) -> bool {
+    matches!(health_check.kind, Some(Kind::Ttl(_)))
 }
 
 /// At most so many bytes of a text, whole letters.
@@ -350,6 +369,63 @@ mod tests {
                 panic!("{error}");
             };
             assert_eq!(*named, field, "{error}");
+        }
+    }
+
+    fn odd_durations() -> [prost_types::Duration; 4] {
+        [(60, 1_500_000_000), (i64::MAX, 0), (i64::MIN, -1), (61, -1)]
+            .map(|(seconds, nanos)| prost_types::Duration { seconds, nanos })
+    }
+
+    #[test]
+    fn durations_are_kept_as_they_are_meant() {
+        let [carried, endless, negative, mixed] = odd_durations();
+        let with = |after| {
+            let given = pb::Instance {
+                deregister_critical_after: Some(after),
+                checks: vec![pb::HealthCheck {
+                    interval: Some(mixed),
+                    timeout: Some(mixed),
+                    ..tcp()
+                }],
+                ..instance()
+            };
+            parse(given).map(|(_, parsed)| parsed)
+        };
+        let parsed = with(carried).unwrap();
+        assert_eq!(parsed.deregister_critical_after, Some(millis(61_500)));
+        assert_eq!(parsed.checks[0].interval, Some(millis(61_000)));
+        assert_eq!(parsed.checks[0].timeout, Some(millis(61_000)));
+        for refused in [endless, negative, millis(DEREGISTER_MS_MAX + 1)] {
+            assert!(with(refused).is_err(), "{refused:?}");
+        }
+    }
+
+    #[test]
+    fn whatever_durations_were_written_become_ones_that_can_be_shown() {
+        for odd in odd_durations() {
+            let mut written = pb::Instance {
+                deregister_critical_after: Some(odd),
+                checks: vec![pb::HealthCheck {
+                    interval: Some(odd),
+                    timeout: Some(odd),
+                    ..tcp()
+                }],
+                ..instance()
+            };
+            tame(&mut written);
+            let check = &written.checks[0];
+            for tamed in [
+                written.deregister_critical_after,
+                check.interval,
+                check.timeout,
+            ] {
+                let shown = tamed.is_none_or(|it| {
+                    (0..=DEREGISTER_MS_MAX as i64 / 1_000).contains(&it.seconds)
+                        && (0..1_000_000_000).contains(&it.nanos)
+                });
+                assert!(shown, "{odd:?} became {tamed:?}");
+            }
         }
     }
 

@@ -49,8 +49,12 @@ pub(crate) fn worst(healths: impl Iterator<Item = InstanceHealth>) -> InstanceHe
         .unwrap_or(InstanceHealth::Passing)
 }
 
-/// A wall clock's reading, for the wire.
+/// The seconds that a timestamp may hold: from the beginning of the year 1 to the end of the year 9999.
+const SECONDS: std::ops::RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
+
+/// A wall clock's reading, for the wire. One beyond the year 9999 is its end.
 pub(crate) fn timestamp(ms: u64) -> prost_types::Timestamp {
+    let ms = ms.min(SECONDS.end().unsigned_abs() * 1_000);
     prost_types::Timestamp {
         seconds: i64::try_from(ms / 1_000).unwrap_or(i64::MAX),
         nanos: i32::try_from(ms % 1_000).unwrap_or(0) * 1_000_000,
@@ -58,6 +62,16 @@ pub(crate) fn timestamp(ms: u64) -> prost_types::Timestamp {
 }
 
 impl Record {
+    /// Drops the times of a record in the shared state that no encoding can show: whoever may write its key may have written any.
+    pub(crate) fn tame(&mut self) {
+        for check in &mut self.checks {
+            let fits = |time: &prost_types::Timestamp| {
+                SECONDS.contains(&time.seconds) && (0..1_000_000_000).contains(&time.nanos)
+            };
+            check.since_time = check.since_time.filter(fits);
+        }
+    }
+
     /// The worst of what it says, before damping.
     pub(crate) fn health(&self) -> InstanceHealth {
         worst(self.checks.iter().map(pb::CheckResult::health))
@@ -175,6 +189,26 @@ mod tests {
         // The end of it is news.
         assert!(!record.tell("a", PASSING, "", now + 1));
         assert!(record.tell("a", PASSING, "", now + STEADY_MS));
+    }
+
+    #[test]
+    fn whatever_times_were_written_can_be_shown() {
+        let (last, good) = (*SECONDS.end(), timestamp(5));
+        assert_eq!(timestamp(u64::MAX).seconds, last);
+        assert_eq!(timestamp(1_500).nanos, 500_000_000);
+        let odd = [(last + 1, 0), (i64::MIN, 0), (0, -1), (0, 1_000_000_000)];
+        let odd = odd.map(|(seconds, nanos)| prost_types::Timestamp { seconds, nanos });
+        let check = |since| pb::CheckResult {
+            since_time: Some(since),
+            ..pb::CheckResult::default()
+        };
+        let mut record = Record {
+            checks: odd.into_iter().chain([good]).map(check).collect(),
+            ..Record::default()
+        };
+        record.tame();
+        let times: Vec<_> = record.checks.iter().map(|it| it.since_time).collect();
+        assert_eq!(times, [None, None, None, None, Some(good)]);
     }
 
     #[test]

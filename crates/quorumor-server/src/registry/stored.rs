@@ -9,6 +9,7 @@ use quorumor_proto::entry::version_to_wire;
 use quorumor_proto::pb;
 use quorumor_proto::pb::InstanceHealth;
 
+use super::instance::tame;
 use super::naming::{Name, Part};
 use super::record::{Record, timestamp, worst};
 
@@ -68,14 +69,20 @@ impl Found {
     fn join(name: Name, [checks, registration, told]: [Option<&Entry>; 3]) -> Option<Self> {
         let registration = registration?;
         let mut stored: Stored = decode(registration)?;
-        let instance = stored.instance.take()?;
+        let mut instance = stored.instance.take()?;
+        tame(&mut instance);
+        let record = |entry| {
+            let mut record: Record = decode(entry)?;
+            record.tame();
+            Some(record)
+        };
         Some(Self {
             name,
             instance,
             lease: registration.lease,
             version: version_to_wire(&registration.version),
-            checks: checks.and_then(decode),
-            told: told.and_then(decode),
+            checks: checks.and_then(record),
+            told: told.and_then(record),
             stored,
         })
     }

@@ -93,7 +93,7 @@ async fn register(
     let (lease, granted_ms, receipt) = match given {
         Some(lease) => {
             let receipt = registration.write(&asking, lease, ttl_ms).await?;
-            (lease, ttl_ms, receipt)
+            (lease, granted_ms(&asking, lease, ttl_ms), receipt)
         }
         None => {
             registration
@@ -116,6 +116,15 @@ async fn register(
         ttl: Some(millis(granted_ms)),
         created: before.is_none(),
     })
+}
+
+/// What a lease under which something was written just now was granted for: the view that includes the write knows, unless the
+/// lease ended since.
+fn granted_ms(asking: &Asking, lease: LeaseId, asked_ms: u64) -> u64 {
+    let view = &asking.handle().published().view;
+    view.leases
+        .get(&lease)
+        .map_or(asked_ms, |lease| lease.ttl_ms)
 }
 
 /// Whether checks of the one say something of the other.

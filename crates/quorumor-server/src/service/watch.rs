@@ -248,8 +248,10 @@ impl Watcher {
         let cursor = Cursor::decode(bytes)?;
         let published = self.asking.handle().published();
         let status = &published.view.status;
+        // A cluster that was made of a backup is another one.
         if cursor.cluster != status.cluster {
-            return Err(Error::invalid("cursor", "the cursor is of another cluster"));
+            self.state = State::Resync(Reason::ForeignCursor);
+            return Ok(());
         }
         if cursor.epoch != status.epoch {
             self.state = State::Resync(Reason::EpochChanged);
@@ -261,15 +263,14 @@ impl Watcher {
                 self.seen = Some(Position::Strong(revision));
                 self.catch_up_from(Reason::HistoryGone);
             }
-            (Place::Local { node, .. }, Mode::Eventual) if node != status.node => {
-                self.state = State::Resync(Reason::ForeignCursor);
-            }
             (
                 Place::Local {
-                    hub: id, number, ..
+                    node,
+                    hub: id,
+                    number,
                 },
                 Mode::Eventual,
-            ) => {
+            ) if node == status.node => {
                 if id == hub.id() && hub.keeps_after(number) {
                     self.reached = number;
                     self.catch_up_from(Reason::HistoryGone);
@@ -277,8 +278,9 @@ impl Watcher {
                     self.state = State::Resync(Reason::HistoryGone);
                 }
             }
-            (Place::Revision(_), Mode::Eventual) | (Place::Local { .. }, Mode::Strong) => {
-                return Err(Error::invalid("cursor", "the cursor is of the other mode"));
+            (Place::Revision(_) | Place::Local { .. }, Mode::Eventual)
+            | (Place::Local { .. }, Mode::Strong) => {
+                self.state = State::Resync(Reason::ForeignCursor);
             }
         }
         Ok(())

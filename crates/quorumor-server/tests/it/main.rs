@@ -7,6 +7,7 @@
 )]
 
 mod calls;
+mod checks;
 mod epochs;
 mod eventual;
 mod eventual_leases;

@@ -1,30 +1,29 @@
 //! The registry, in both modes: who registers is found everywhere, and nowhere any more once nobody keeps it alive.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures_util::stream;
+use prost::Message;
 use quorumor_proto::pb;
-use quorumor_proto::pb::health_check::Kind;
 use quorumor_proto::pb::registry_service_client::RegistryServiceClient;
 use quorumor_proto::pb::service_change::Change;
 use quorumor_proto::pb::watch_service_response::Step;
 use quorumor_proto::pb::{HealthFilter, InstanceHealth, ZoneRule};
+use quorumor_proto::status::from_status;
 use quorumor_server::Settings;
-use tokio::net::TcpListener;
 use tonic::transport::{Channel, Endpoint};
 
-use crate::support::{Cluster, eventually, failure};
+use crate::support::{Cluster, eventually, failure, get, http, local, put};
 
-type Registry = RegistryServiceClient<Channel>;
+pub(crate) type Registry = RegistryServiceClient<Channel>;
 
-fn registry(cluster: &Cluster, node: u64) -> Registry {
+pub(crate) fn registry(cluster: &Cluster, node: u64) -> Registry {
     let address = cluster.nodes[&node].client_address();
     let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
     RegistryServiceClient::new(endpoint.timeout(Duration::from_secs(5)).connect_lazy())
 }
 
-async fn three(mode: &str) -> Cluster {
+pub(crate) async fn three(mode: &str) -> Cluster {
     let cluster = Cluster::start_with(mode, 3, |_, settings| Settings {
         reap_ms: mode.contains("eventual").then_some(3_600_000),
         ..settings
@@ -43,7 +42,7 @@ async fn three(mode: &str) -> Cluster {
     cluster
 }
 
-fn instance(service: &str, id: &str) -> pb::Instance {
+pub(crate) fn instance(service: &str, id: &str) -> pb::Instance {
     pb::Instance {
         service: service.into(),
         instance_id: id.into(),
@@ -53,11 +52,11 @@ fn instance(service: &str, id: &str) -> pb::Instance {
     }
 }
 
-fn seconds(seconds: i64) -> Option<prost_types::Duration> {
+pub(crate) fn seconds(seconds: i64) -> Option<prost_types::Duration> {
     Some(prost_types::Duration { seconds, nanos: 0 })
 }
 
-fn registering(instance: pb::Instance, ttl: i64) -> pb::RegisterRequest {
+pub(crate) fn registering(instance: pb::Instance, ttl: i64) -> pb::RegisterRequest {
     pb::RegisterRequest {
         instance: Some(instance),
         ttl: seconds(ttl),
@@ -65,11 +64,14 @@ fn registering(instance: pb::Instance, ttl: i64) -> pb::RegisterRequest {
     }
 }
 
-async fn register(registry: &mut Registry, request: pb::RegisterRequest) -> pb::RegisterResponse {
+pub(crate) async fn register(
+    registry: &mut Registry,
+    request: pb::RegisterRequest,
+) -> pb::RegisterResponse {
     registry.register(request).await.unwrap().into_inner()
 }
 
-fn looking(service: &str) -> pb::DiscoverRequest {
+pub(crate) fn looking(service: &str) -> pb::DiscoverRequest {
     pb::DiscoverRequest {
         service: service.into(),
         health: HealthFilter::Any.into(),
@@ -77,7 +79,7 @@ fn looking(service: &str) -> pb::DiscoverRequest {
     }
 }
 
-async fn discover(
+pub(crate) async fn discover(
     registry: &mut Registry,
     request: pb::DiscoverRequest,
 ) -> Option<pb::DiscoverResponse> {
@@ -91,7 +93,7 @@ fn ids(found: &pb::DiscoverResponse) -> Vec<String> {
         .collect()
 }
 
-async fn listed(cluster: &Cluster, node: u64, service: &str, wanted: &[&str]) {
+pub(crate) async fn listed(cluster: &Cluster, node: u64, service: &str, wanted: &[&str]) {
     eventually("the instances are those", || async {
         let found = discover(&mut registry(cluster, node), looking(service)).await?;
         (ids(&found) == wanted).then_some(())
@@ -99,7 +101,7 @@ async fn listed(cluster: &Cluster, node: u64, service: &str, wanted: &[&str]) {
     .await;
 }
 
-fn beat(service: &str, id: &str, health: InstanceHealth) -> pb::KeepAliveRequest {
+pub(crate) fn beat(service: &str, id: &str, health: InstanceHealth) -> pb::KeepAliveRequest {
     let name = pb::InstanceName {
         service: service.into(),
         instance_id: id.into(),
@@ -114,7 +116,10 @@ fn beat(service: &str, id: &str, health: InstanceHealth) -> pb::KeepAliveRequest
     }
 }
 
-async fn keep(registry: &mut Registry, request: pb::KeepAliveRequest) -> pb::KeepAliveResponse {
+pub(crate) async fn keep(
+    registry: &mut Registry,
+    request: pb::KeepAliveRequest,
+) -> pb::KeepAliveResponse {
     let answers = registry.keep_alive(stream::iter([request])).await;
     answers
         .unwrap()
@@ -125,14 +130,18 @@ async fn keep(registry: &mut Registry, request: pb::KeepAliveRequest) -> pb::Kee
         .unwrap()
 }
 
-async fn status(registry: &mut Registry, service: &str, id: &str) -> Option<pb::InstanceStatus> {
+pub(crate) async fn status(
+    registry: &mut Registry,
+    service: &str,
+    id: &str,
+) -> Option<pb::InstanceStatus> {
     let found = discover(registry, looking(service)).await?;
     let mut instances = found.instances.into_iter();
     let one = instances.find(|it| it.instance.as_ref().unwrap().instance_id == id)?;
     one.status
 }
 
-async fn stands(
+pub(crate) async fn stands(
     cluster: &Cluster,
     node: u64,
     (service, id): (&str, &str),
@@ -257,6 +266,33 @@ async fn watchers_see_an_instance_come_and_expire_in_strong_mode() {
 #[tokio::test(flavor = "multi_thread")]
 async fn watchers_see_an_instance_come_and_expire_in_eventual_mode() {
     expires_before_watchers("eventual").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_of_services_ends_with_its_leader_if_asked() {
+    let mut cluster = three("strong").await;
+    let follower = cluster.leader().await % 3 + 1;
+    let watch = pb::WatchServiceRequest {
+        service: "web".into(),
+        end_on_leader_lost: true,
+        ..pb::WatchServiceRequest::default()
+    };
+    let mut stub = registry(&cluster, follower);
+    let mut steps = stub.watch_service(watch).await.unwrap().into_inner();
+    let first = steps.message().await.unwrap().unwrap();
+    assert!(matches!(first.step, Some(Step::Snapshot(_))));
+    for id in (1..=3).filter(|id| *id != follower) {
+        cluster.stop_node(id).await;
+    }
+    let lost = loop {
+        match steps.message().await {
+            Ok(Some(_)) => {}
+            Ok(None) => panic!("it ended without a word"),
+            Err(status) => break from_status(&status),
+        }
+    };
+    assert_eq!(lost.reason, "LEADER_LOST");
+    cluster.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -430,108 +466,83 @@ async fn services_are_listed_page_by_page_each_once() {
     cluster.shutdown().await;
 }
 
-fn check(id: &str, kind: Kind) -> pb::HealthCheck {
-    pb::HealthCheck {
-        check_id: id.into(),
-        kind: Some(kind),
-        interval: seconds(1),
-        ..pb::HealthCheck::default()
-    }
-}
-
-async fn checks_run(mode: &str) {
-    let cluster = three(mode).await;
-    let node = cluster.nodes[&1].client_address();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let open: SocketAddr = listener.local_addr().unwrap();
-    let checks = vec![
-        check(
-            "tcp",
-            Kind::Tcp(pb::TcpCheck {
-                address: open.to_string(),
-            }),
-        ),
-        // A node has an HTTP page and a gRPC health service of its own.
-        check(
-            "http",
-            Kind::Http(pb::HttpCheck {
-                url: "/healthz".into(),
-                method: String::new(),
-            }),
-        ),
-        check("grpc", Kind::Grpc(pb::GrpcCheck::default())),
-    ];
-    let checked = pb::Instance {
-        address: node.ip().to_string(),
-        port: node.port().into(),
-        checks,
-        ..instance("web", "a")
+#[tokio::test(flavor = "multi_thread")]
+async fn who_says_nothing_stands_by_what_was_said() {
+    let cluster = Cluster::start("eventual", 1).await;
+    let mut registry = registry(&cluster, 1);
+    register(&mut registry, registering(instance("web", "a"), 60)).await;
+    let mut word = beat("web", "a", InstanceHealth::Warning);
+    word.beats[0].output = "disk".into();
+    keep(&mut registry, word).await;
+    let written = || async {
+        let key = get("quorumor/services/web/a/self", local());
+        let got = cluster.client(1).get(key).await.unwrap().into_inner();
+        got.entry.unwrap().version
     };
-    // A life of two seconds, which the node itself renews.
-    let made = register(&mut registry(&cluster, 1), registering(checked, 2)).await;
-    let status = made.instance.unwrap().status.unwrap();
-    assert_eq!(
-        status.health(),
-        InstanceHealth::Critical,
-        "nobody looked yet"
-    );
-    let status = stands(&cluster, 2, ("web", "a"), InstanceHealth::Passing).await;
-    assert_eq!(status.checks.len(), 3, "{status:?}");
-    assert_eq!(status.said_by_node_id, 1);
-    drop(listener);
-    let status = stands(&cluster, 3, ("web", "a"), InstanceHealth::Critical).await;
-    let tcp = status
-        .checks
-        .iter()
-        .find(|it| it.check_id == "tcp")
-        .unwrap();
-    assert!(tcp.output.contains("refused"), "{tcp:?}");
-    let only_usable = pb::DiscoverRequest {
-        service: "web".into(),
-        ..pb::DiscoverRequest::default()
-    };
-    let found = discover(&mut registry(&cluster, 2), only_usable)
-        .await
-        .unwrap();
-    assert!(found.instances.is_empty() && found.service_known);
-    let _again = TcpListener::bind(open).await.unwrap();
-    stands(&cluster, 2, ("web", "a"), InstanceHealth::Passing).await;
+    let before = written().await;
+    keep(&mut registry, beat("web", "a", InstanceHealth::Unspecified)).await;
+    let status = status(&mut registry, "web", "a").await.unwrap();
+    assert_eq!(status.checks[0].output, "disk");
+    assert_eq!(status.health(), InstanceHealth::Warning);
+    assert_eq!(written().await, before, "nothing new, nothing written");
     cluster.shutdown().await;
 }
 
+/// Whoever may write the keys may have written any durations and times: readers of every kind are shown the instance.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_strong_node_checks_what_registers_with_it() {
-    checks_run("strong").await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_eventual_node_checks_what_registers_with_it() {
-    checks_run("eventual").await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_instance_that_must_give_word_is_critical_when_it_does_not() {
-    let cluster = three("eventual").await;
-    let checked = pb::Instance {
-        checks: vec![check("word", Kind::Ttl(pb::TtlCheck {}))],
-        ..instance("web", "a")
+async fn what_was_written_past_the_rules_can_be_shown() {
+    #[derive(Clone, PartialEq, prost::Message)]
+    struct Stored {
+        #[prost(message, optional, tag = "1")]
+        instance: Option<pb::Instance>,
+        #[prost(uint64, tag = "4")]
+        registered_ms: u64,
+    }
+    #[derive(Clone, PartialEq, prost::Message)]
+    struct Record {
+        #[prost(message, repeated, tag = "1")]
+        checks: Vec<pb::CheckResult>,
+    }
+    let cluster = Cluster::start("eventual", 1).await;
+    let odd = prost_types::Duration {
+        seconds: 60,
+        nanos: 1_500_000_000,
     };
-    register(&mut registry(&cluster, 1), registering(checked, 60)).await;
-    // Its word is taken at a node that knows it.
-    listed(&cluster, 2, "web", &["a"]).await;
-    keep(
-        &mut registry(&cluster, 2),
-        beat("web", "a", InstanceHealth::Unspecified),
-    )
-    .await;
-    stands(&cluster, 1, ("web", "a"), InstanceHealth::Passing).await;
-    let status = stands(&cluster, 1, ("web", "a"), InstanceHealth::Critical).await;
-    let word = status
-        .checks
-        .iter()
-        .find(|it| it.check_id == "word")
-        .unwrap();
-    assert!(word.output.contains("no sign of life"), "{word:?}");
+    let stored = Stored {
+        instance: Some(pb::Instance {
+            deregister_critical_after: Some(odd),
+            checks: vec![pb::HealthCheck {
+                interval: Some(odd),
+                timeout: Some(odd),
+                ..pb::HealthCheck::default()
+            }],
+            ..instance("web", "a")
+        }),
+        registered_ms: u64::MAX,
+    };
+    let told = Record {
+        checks: vec![pb::CheckResult {
+            since_time: Some(prost_types::Timestamp {
+                seconds: i64::MAX,
+                nanos: -1,
+            }),
+            ..pb::CheckResult::default()
+        }],
+    };
+    for (part, value) in [
+        ("instance", stored.encode_to_vec()),
+        ("checks", told.encode_to_vec()),
+        ("self", told.encode_to_vec()),
+    ] {
+        let put = pb::PutRequest {
+            value: value.into(),
+            ..put(&format!("quorumor/services/web/a/{part}"), "")
+        };
+        cluster.client(1).put(put).await.unwrap();
+    }
+    let shown = http(&cluster, "/v1/services/web?health=any");
+    assert!(shown.contains("200 OK"), "{shown}");
+    assert!(shown.contains("\"61.500s\""), "{shown}");
     cluster.shutdown().await;
 }
 
@@ -625,7 +636,7 @@ async fn what_makes_no_sense_is_refused_by_its_field() {
     let bad = failure(registry.discover(page).await);
     assert!(bad.message.contains("page_token"), "{}", bad.message);
     // A stranger's entry under a registry key is no instance, and harms none.
-    let stray = crate::support::put("quorumor/services/web/x/instance", "rubbish");
+    let stray = put("quorumor/services/web/x/instance", "rubbish");
     cluster.client(1).put(stray).await.unwrap();
     register(&mut registry, registering(instance("web", "a"), 60)).await;
     listed(&cluster, 1, "web", &["a"]).await;

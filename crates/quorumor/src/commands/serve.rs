@@ -78,6 +78,15 @@ pub(crate) struct ServeArgs {
     /// Origins whose pages may call this node from a browser, separated by commas; * for any [default: none]
     #[arg(long, env = "QUORUMOR_CORS_ORIGINS", value_name = "ORIGINS")]
     pub(crate) cors_origins: Option<String>,
+    /// Where the checks of instances may go, separated by commas: any, or networks such as 10.0.0.0/8, and instance for an instance's
+    /// own registered address [default: any]
+    #[arg(
+        long,
+        env = "QUORUMOR_CHECK_TARGETS",
+        value_name = "TARGETS",
+        value_delimiter = ','
+    )]
+    pub(crate) check_targets: Vec<String>,
     /// enforcing: each class of calls has its share, fairly divided, and less of it under load; disabled: all share one number of
     /// places [default: enforcing]
     #[arg(long, env = "QUORUMOR_LIMITS", value_name = "WORD")]
@@ -186,6 +195,7 @@ impl ServeArgs {
             dns_domain: self.dns_domain.clone(),
             dns_token_file: self.dns_token_file.clone(),
             cors_origins: self.cors_origins.clone(),
+            check_targets: (!self.check_targets.is_empty()).then(|| self.check_targets.join(",")),
             initial_members: self.initial_members.clone(),
             join: self.join.clone(),
             join_token: self.join_token.clone(),

@@ -1,9 +1,11 @@
 //! Watches that can't just go on: a slow reader, a state that was replaced, a history that is gone.
 
 use futures_util::{FutureExt, StreamExt};
+use quorumor_core::{ClusterId, NodeId, Revision};
 use quorumor_proto::pb::watch_response::Step;
 
 use super::*;
+use crate::watch::cursor::{Cursor, Place};
 
 type Steps =
     Pin<Box<dyn futures_util::Stream<Item = Result<pb::WatchResponse, tonic::Status>> + Send>>;
@@ -151,6 +153,32 @@ async fn a_cursor_resumes_while_its_history_is_kept_and_resyncs_after() {
     running.end().await;
 }
 
+/// After a restore the cluster is another one, after a migration the mode is: who comes back is shown the state that there is.
+#[tokio::test]
+async fn a_cursor_of_elsewhere_starts_over() {
+    let running = start(Scripted::new(true)).await;
+    write(&running, "a", 1).await;
+    let own = cursor_now(&running).await;
+    let other_cluster = Cursor {
+        cluster: ClusterId::new(own.cluster.as_u64() + 1),
+        ..own
+    };
+    let other_mode = Cursor {
+        place: Place::Local {
+            node: NodeId::try_from(1_u64).unwrap(),
+            hub: 1,
+            number: 1,
+        },
+        ..own
+    };
+    for cursor in [other_cluster, other_mode] {
+        let mut steps = watch(&running, cursor.encode()).await;
+        resync(&mut steps, "FOREIGN_CURSOR").await;
+        assert_eq!(snapshot(&mut steps).await.0, 1);
+    }
+    running.end().await;
+}
+
 #[tokio::test]
 async fn a_watcher_that_resumes_gets_all_that_is_kept_however_much_it_is() {
     let running = start(Scripted::new(true)).await;
@@ -176,10 +204,10 @@ async fn a_watcher_that_resumes_gets_all_that_is_kept_however_much_it_is() {
 }
 
 /// The cursor of a watch that has seen everything so far.
-async fn cursor_now(running: &Running) -> crate::watch::cursor::Cursor {
+async fn cursor_now(running: &Running) -> Cursor {
     let mut steps = watch(running, bytes::Bytes::new()).await;
     let (_, bytes) = snapshot(&mut steps).await;
-    crate::watch::cursor::Cursor::decode(&bytes).unwrap()
+    Cursor::decode(&bytes).unwrap()
 }
 
 #[tokio::test]
@@ -199,7 +227,7 @@ async fn a_cursor_of_another_epoch_is_told_and_shown_the_state() {
 async fn a_cursor_from_a_node_that_is_ahead_sees_nothing_twice() {
     let running = start(Scripted::new(true)).await;
     let mut cursor = cursor_now(&running).await;
-    cursor.place = crate::watch::cursor::Place::Revision(Revision::new(3));
+    cursor.place = Place::Revision(Revision::new(3));
     let mut steps = watch(&running, cursor.encode()).await;
     waits(&mut steps);
     for key in ["one", "two", "three", "four"] {

@@ -1,26 +1,85 @@
 //! When a check comes next and what its outcomes amount to: thresholds, jitter, back-off. Pure; time and luck are arguments.
 
+use std::time::Duration;
+
 use quorumor_proto::pb;
 use quorumor_proto::pb::InstanceHealth;
 use quorumor_proto::request::parse_millis;
+
+use super::probe;
+use crate::config::CheckTargets;
 
 /// How much longer the pauses of a check become that goes on failing, at most.
 const BACK_OFF_MAX: u32 = 4;
 /// The first check comes soon: within this, in milliseconds.
 const FIRST_WITHIN_MS: u64 = 200;
+/// Where a check names no interval, which no registration leaves out.
+const INTERVAL_MS: u64 = 10_000;
 
-/// The course of one check.
+/// The interval of a check, in milliseconds.
+pub(crate) fn interval_ms(check: &pb::HealthCheck) -> u64 {
+    parse_millis("interval", check.interval).unwrap_or(INTERVAL_MS)
+}
+
+/// What a check's outcomes amount to.
 #[derive(Clone, Debug)]
-pub(crate) struct Course {
-    pub(crate) check: pb::HealthCheck,
-    interval_ms: u64,
-    pub(crate) timeout_ms: u64,
-    /// By the node's monotonic clock, in milliseconds.
-    pub(crate) due_ms: u64,
+pub(crate) struct Standing {
+    /// So many failures in a row make it critical, so many successes passing again.
+    failures: u32,
+    successes: u32,
     failed: u32,
     succeeded: u32,
     /// What it amounts to; `None` before the first outcome.
     health: Option<InstanceHealth>,
+}
+
+impl Standing {
+    pub(crate) const fn new(check: &pb::HealthCheck, health: Option<InstanceHealth>) -> Self {
+        Self {
+            failures: check.failures,
+            successes: check.successes,
+            failed: 0,
+            succeeded: 0,
+            health,
+        }
+    }
+
+    /// Takes an outcome; what the check amounts to now. A first outcome counts at once; later ones once there were enough in a row.
+    pub(crate) fn take(&mut self, outcome: InstanceHealth) -> InstanceHealth {
+        let health = match outcome {
+            InstanceHealth::Critical => {
+                self.failed = self.failed.saturating_add(1);
+                self.succeeded = 0;
+                match self.health {
+                    Some(health) if self.failed < self.failures => health,
+                    Some(_) | None => InstanceHealth::Critical,
+                }
+            }
+            InstanceHealth::Unspecified | InstanceHealth::Passing | InstanceHealth::Warning => {
+                self.succeeded = self.succeeded.saturating_add(1);
+                self.failed = 0;
+                let was_critical = self.health == Some(InstanceHealth::Critical);
+                if was_critical && self.succeeded < self.successes {
+                    InstanceHealth::Critical
+                } else {
+                    outcome
+                }
+            }
+        };
+        self.health = Some(health);
+        health
+    }
+}
+
+/// The course of one check that asks over the network.
+#[derive(Clone, Debug)]
+pub(crate) struct Course {
+    pub(crate) check: pb::HealthCheck,
+    interval_ms: u64,
+    timeout: Duration,
+    /// By the node's monotonic clock, in milliseconds.
+    pub(crate) due_ms: u64,
+    standing: Standing,
 }
 
 impl Course {
@@ -31,62 +90,41 @@ impl Course {
         now_ms: u64,
         luck: u64,
     ) -> Self {
-        let ms = |given| parse_millis("interval", given).unwrap_or(10_000);
+        let timeout_ms = parse_millis("timeout", check.timeout).unwrap_or(INTERVAL_MS);
         Self {
-            interval_ms: ms(check.interval).max(1),
-            timeout_ms: ms(check.timeout).max(1),
+            interval_ms: interval_ms(&check),
+            timeout: Duration::from_millis(timeout_ms),
             due_ms: now_ms + luck % FIRST_WITHIN_MS,
-            failed: 0,
-            succeeded: 0,
-            health,
+            standing: Standing::new(&check, health),
             check,
         }
     }
 
-    pub(crate) const fn interval_ms(&self) -> u64 {
-        self.interval_ms
+    /// Carries the check out.
+    pub(crate) async fn probe(
+        &self,
+        instance: &pb::Instance,
+        targets: &CheckTargets,
+    ) -> probe::Outcome {
+        let asker = probe::Asker { instance, targets };
+        asker.probe(&self.check, self.timeout).await
     }
 
-    /// Takes an outcome; what the check amounts to now. A first outcome counts at once; later ones once there were enough in a row.
+    /// Takes an outcome; what the check amounts to now.
     pub(crate) fn take(
         &mut self,
         outcome: InstanceHealth,
         now_ms: u64,
         luck: u64,
     ) -> InstanceHealth {
-        let health = match outcome {
-            InstanceHealth::Critical => {
-                self.failed = self.failed.saturating_add(1);
-                self.succeeded = 0;
-                if self.health.is_none() || self.failed >= self.check.failures {
-                    InstanceHealth::Critical
-                } else {
-                    self.settled()
-                }
-            }
-            InstanceHealth::Unspecified | InstanceHealth::Passing | InstanceHealth::Warning => {
-                self.succeeded = self.succeeded.saturating_add(1);
-                self.failed = 0;
-                let was_critical = self.health == Some(InstanceHealth::Critical);
-                if was_critical && self.succeeded < self.check.successes {
-                    InstanceHealth::Critical
-                } else {
-                    outcome
-                }
-            }
-        };
-        self.health = Some(health);
+        let health = self.standing.take(outcome);
         self.due_ms = now_ms + jittered(self.pause_ms(), luck);
         health
     }
 
-    fn settled(&self) -> InstanceHealth {
-        self.health.unwrap_or(InstanceHealth::Critical)
-    }
-
     /// The longer it has failed beyond its threshold, the longer it pauses: a service that is down isn't helped by more questions.
     fn pause_ms(&self) -> u64 {
-        let beyond = self.failed.saturating_sub(self.check.failures);
+        let beyond = self.standing.failed.saturating_sub(self.check.failures);
         self.interval_ms * u64::from((1 + beyond / 2).min(BACK_OFF_MAX))
     }
 }

@@ -209,6 +209,11 @@ async fn say(
     output: &str,
 ) -> Result<Option<Position>, Error> {
     let known = found.told.as_ref();
+    // Who says nothing stands by what was said.
+    let said_before = known
+        .and_then(|known| known.checks.iter().find(|it| it.check_id == OWN_WORD))
+        .filter(|_| health == InstanceHealth::Unspecified && output.is_empty());
+    let output = said_before.map_or(output, |said| &said.output).to_owned();
     let health = match health {
         InstanceHealth::Unspecified => known.map_or(InstanceHealth::Unspecified, Record::health),
         told @ (InstanceHealth::Passing | InstanceHealth::Warning | InstanceHealth::Critical) => {
@@ -226,7 +231,7 @@ async fn say(
     let mut record = known.cloned().unwrap_or_default();
     record.said_by = asking.handle().node().as_u64();
     let wall_ms = asking.handle().clock().now().wall_ms;
-    let news = record.tell(OWN_WORD, health, shortened(output), wall_ms);
+    let news = record.tell(OWN_WORD, health, shortened(&output), wall_ms);
     if !news && !awaited {
         return Ok(None);
     }
