@@ -52,7 +52,7 @@ pub enum OnConflict {
 pub enum Extra {
     /// They stay, and are counted.
     Keep,
-    /// They are removed, and listed.
+    /// They are removed, and listed: until the cut-over begins. From then on they may be what clients write at their new home, and stay.
     Delete,
 }
 

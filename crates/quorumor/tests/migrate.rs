@@ -22,6 +22,9 @@ use quorumor_server::{Config, Server, Settings};
 use serde_json::Value;
 use tempfile::TempDir;
 
+#[path = "migrate/races.rs"]
+mod races;
+
 const PATIENCE: Duration = Duration::from_secs(60);
 const KEYS: usize = 1_500;
 

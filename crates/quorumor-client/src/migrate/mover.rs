@@ -11,7 +11,7 @@ use super::decide::{Rules, Verdict};
 use super::leases::Leases;
 use super::plan::{Counts, Item, Planned};
 use super::progress::{Names, Progress, Stage};
-use super::sides::{Book, KEYS_MAX, Side, Written};
+use super::sides::{Book, KEYS_MAX, Side, TRIES_MAX, Written};
 use super::{Ended, Listed, MigrateError, MigrateOptions, PREFIX, Statement, Told, other};
 use crate::client::Client;
 use crate::watch::{WatchOptions, WatchStep};
@@ -22,8 +22,6 @@ mod statement;
 
 use batch::Batch;
 
-/// How often the same keys are tried while others write them at the destination.
-const TRIES_MAX: u32 = 20;
 /// How long changes are carried before the cut-over, where the source changes faster than that.
 const CARRY_MAX: Duration = Duration::from_secs(60);
 
@@ -142,19 +140,16 @@ impl<'a> Mover<'a> {
         })))
     }
 
-    fn tell(&mut self, told: Told) {
-        (self.tell)(told);
+    fn rules(&self) -> Rules {
+        if self.book.progress.stage < Stage::CuttingOver {
+            self.rules
+        } else {
+            self.rules.after_cut_over()
+        }
     }
 
-    /// The stage changes, and with it what is written down.
-    async fn note(&mut self, progress: Progress) -> Result<(), MigrateError> {
-        for _ in 0..TRIES_MAX {
-            let progress = progress.clone();
-            if self.book.write(Vec::new(), Vec::new(), progress).await? == Written::Yes {
-                return Ok(());
-            }
-        }
-        Err(MigrateError::Contended)
+    fn tell(&mut self, told: Told) {
+        (self.tell)(told);
     }
 
     /// Goes through the source, from where an earlier run had come to.
@@ -166,7 +161,7 @@ impl<'a> Mover<'a> {
                 cursor,
                 ..self.book.progress.clone()
             };
-            self.note(progress).await?;
+            self.book.note(progress).await?;
         }
         let after = self.book.progress.after.clone();
         self.scan_source(after).await?;
@@ -175,7 +170,7 @@ impl<'a> Mover<'a> {
             after: None,
             ..self.book.progress.clone()
         };
-        self.note(progress).await
+        self.book.note(progress).await
     }
 
     /// Follows the source until all that it had when this began is carried. If its changes are no longer kept, the pass that
@@ -231,7 +226,7 @@ impl<'a> Mover<'a> {
             cursor,
             ..self.book.progress.clone()
         };
-        self.note(progress).await
+        self.book.note(progress).await
     }
 
     /// Works on keys of which something became known.
@@ -285,7 +280,7 @@ impl<'a> Mover<'a> {
                     .map(|lease| lease.destination),
             };
             self.counts.see(item.seen());
-            let verdict = item.decide(self.rules);
+            let verdict = item.decide(self.rules());
             self.counts.judge(&verdict);
             if !self.writes {
                 self.foretell(&item.key, &verdict);
@@ -298,7 +293,7 @@ impl<'a> Mover<'a> {
                 item.lease = Some(lease.destination);
                 owner = lease.owner;
             }
-            let planned = item.plan(verdict, &self.book.names);
+            let planned = item.plan(verdict, &self.book.names, self.rules.to);
             all.extend(planned.map(|planned| Planned { owner, ..planned }));
         }
         Ok(all)
@@ -375,13 +370,14 @@ impl<'a> Mover<'a> {
             epochs: Some((from, to)),
             ..self.book.progress.clone()
         };
-        self.note(progress).await?;
+        self.book.note(progress).await?;
         self.leases.renew().await;
         let above = |epoch| Some(quorumor_core::DataEpoch::new(epoch));
         self.source.epoch = self
             .source
             .client
             .advance_epoch(above(from))
+            self.book.list_taken().await?;
             .await?
             .epoch
             .as_u64();

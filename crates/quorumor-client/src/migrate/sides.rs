@@ -10,7 +10,7 @@ use quorumor_core::{
 
 use super::plan::modified_at;
 use super::progress::{Names, Progress};
-use super::record::Record;
+use super::record::{Lost, LostSide, Record};
 use super::{BEHIND, MigrateError, PREFIX};
 use crate::client::Client;
 use crate::error::ClientError;
@@ -25,6 +25,8 @@ pub(super) const KEYS_MAX: usize = 40;
 const ABSENT: &str = "quorumor/migrations";
 /// Entries of a page of the source.
 const PAGE_ENTRIES: u32 = 500;
+/// How often the same is tried while others write the same keys at the destination.
+pub(super) const TRIES_MAX: u32 = 20;
 /// The shortest time that a call may take.
 const CALL_MIN: Duration = Duration::from_secs(20);
 
@@ -219,6 +221,29 @@ fn got(result: OperationResult) -> Option<Entry> {
     }
 }
 
+/// The values that removals took with them beside the one that was set again just before.
+fn taken(operations: &[Operation], results: Vec<OperationResult>) -> Vec<(Key, Vec<Lost>)> {
+    let mut all = Vec::new();
+    for (operation, result) in operations.iter().zip(results) {
+        let (Operation::Delete { key }, OperationResult::Deleted { previous }) =
+            (operation, result)
+        else {
+            continue;
+        };
+        let beside = previous.iter().flat_map(Lost::siblings);
+        let lost: Vec<Lost> = beside
+            .map(|lost| Lost {
+                side: LostSide::Destination,
+                ..lost
+            })
+            .collect();
+        if !lost.is_empty() && !key.as_str().starts_with(PREFIX) {
+            all.push((key.clone(), lost));
+        }
+    }
+    all
+}
+
 /// What is written down at the destination, and the only way to write there.
 #[derive(Debug)]
 pub(super) struct Book {
@@ -227,6 +252,8 @@ pub(super) struct Book {
     pub(super) progress: Progress,
     /// The entry of the progress, as it was written last.
     at: Option<Entry>,
+    /// What removals took with them beside what was seen, and isn't listed yet.
+    taken: Vec<(Key, Vec<Lost>)>,
 }
 
 /// Whether a write was made.
@@ -259,6 +286,7 @@ impl Book {
             names,
             progress,
             at,
+            taken: Vec::new(),
         }
     }
 
@@ -309,7 +337,11 @@ impl Book {
             Mode::Eventual => {
                 // Nothing else keeps a second run out.
                 self.check_run().await?;
-                self.side.client.batch(&operations).await.map(|_| true)
+                let answer = self.side.client.batch(&operations).await;
+                answer.map(|answer| {
+                    self.taken.extend(taken(&operations, answer.results));
+                    true
+                })
             }
         };
         match sent {
@@ -322,6 +354,40 @@ impl Book {
             Err(error) => tracing::debug!(%error, "looking whether it was written"),
         }
         self.settle(progress).await
+    }
+
+    /// Writes down that it is so far, and nothing else.
+    pub(super) async fn note(&mut self, progress: Progress) -> Result<(), MigrateError> {
+        self.insist(Vec::new(), progress).await
+    }
+
+    /// Writes what hangs on nothing that others write.
+    async fn insist(
+        &mut self,
+        operations: Vec<Operation>,
+        progress: Progress,
+    ) -> Result<(), MigrateError> {
+        for _ in 0..TRIES_MAX {
+            let (operations, progress) = (operations.clone(), progress.clone());
+            if self.write(operations, Vec::new(), progress).await? == Written::Yes {
+                return Ok(());
+            }
+        }
+        Err(MigrateError::Contended)
+    }
+
+    /// Lists what removals took with them. Only where keys have concurrent values: elsewhere the destination lists it by itself.
+    pub(super) async fn list_taken(&mut self) -> Result<(), MigrateError> {
+        while let Some((key, lost)) = self.taken.pop() {
+            let known = self.lookup(std::slice::from_ref(&key)).await?;
+            let known = known.into_iter().find_map(|(_, record)| record);
+            let mut record = known.unwrap_or_else(|| Record::none(key.clone()));
+            record.lose(lost);
+            let value = quorumor_core::Value::parse(record.encode())?;
+            let listed = super::plan::put(self.names.record(&key), value, None, None);
+            self.insist(vec![listed], self.progress.clone()).await?;
+        }
+        Ok(())
     }
 
     /// Reads what a write left behind.
@@ -387,5 +453,60 @@ impl Book {
 pub(super) fn unreadable(key: &Key) -> MigrateError {
     MigrateError::Unreadable {
         key: key.as_str().to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quorumor_core::{Dot, LogId, NodeId, Seq, Sibling, Stamp, Value, VersionVector};
+
+    use super::*;
+    use crate::migrate::record::Digest;
+
+    #[test]
+    fn what_a_removal_took_beside_what_was_seen_is_listed() {
+        let dot = |seq| Dot {
+            writer: NodeId::try_from(1).unwrap(),
+            log_id: LogId::new(1),
+            seq: Seq::new(seq),
+        };
+        let value = |text: &'static str| Value::parse(Bytes::from_static(text.as_bytes())).unwrap();
+        let previous = |key: &str, raced: &[&'static str]| Entry {
+            key: Key::parse(key).unwrap(),
+            value: value("seen"),
+            version: Version::Eventual {
+                dot: dot(1),
+                stamp: Stamp::from_u64(1),
+                siblings: 1,
+                context: VersionVector::new(),
+            },
+            writer: NodeId::try_from(1).unwrap(),
+            lease: None,
+            siblings: Some(
+                raced
+                    .iter()
+                    .map(|text| Sibling {
+                        dot: dot(2),
+                        stamp: Stamp::from_u64(2),
+                        value: value(text),
+                    })
+                    .collect(),
+            ),
+        };
+        let taken_from = |key: &str, raced: &[&'static str]| {
+            let key_parsed = Key::parse(key).unwrap();
+            let previous = Some(previous(key, raced));
+            taken(
+                &[Operation::Delete { key: key_parsed }],
+                vec![OperationResult::Deleted { previous }],
+            )
+        };
+        let all = taken_from("cart/1", &["raced"]);
+        assert_eq!(all.len(), 1);
+        let lost = &all[0].1[0];
+        assert_eq!(lost.side, LostSide::Destination);
+        assert_eq!(lost.digest, Digest::of_pair("cart/1", b"raced"));
+        assert!(taken_from("cart/1", &[]).is_empty());
+        assert!(taken_from("quorumor/migrations/m/k/1", &["raced"]).is_empty());
     }
 }

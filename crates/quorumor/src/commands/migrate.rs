@@ -92,7 +92,7 @@ pub(crate) enum Rule {
 pub(crate) enum Alone {
     /// It stays
     Keep,
-    /// It is removed, and listed
+    /// It is removed, and listed; from the cut-over on it stays, since clients may have written it at their new home
     Delete,
 }
 

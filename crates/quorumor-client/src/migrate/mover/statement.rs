@@ -170,7 +170,7 @@ impl Mover<'_> {
             after: None,
             ..self.book.progress.clone()
         };
-        self.note(progress).await?;
+        self.book.note(progress).await?;
         clean_up(&self.book.side, &self.source, &self.book.names).await?;
         statement.leases.sort_by_key(|lease| lease.from);
         self.tell(Told::Stage(Stage::Finished));
