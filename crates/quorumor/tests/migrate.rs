@@ -24,6 +24,8 @@ use tempfile::TempDir;
 
 #[path = "migrate/races.rs"]
 mod races;
+#[path = "migrate/telling.rs"]
+mod telling;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const KEYS: usize = 1_500;

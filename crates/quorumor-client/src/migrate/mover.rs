@@ -8,6 +8,7 @@ use quorumor_core::{Entry, Key, KeyRange};
 use tokio::time::Instant;
 
 use super::decide::{Rules, Verdict};
+use super::hidden::Hidden;
 use super::leases::Leases;
 use super::plan::{Counts, Item, Planned};
 use super::progress::{Names, Progress, Stage};
@@ -63,11 +64,34 @@ pub(super) async fn dry_run(
     match Mover::open(client, options, false, tell).await? {
         Opened::Going(mut mover) => {
             mover.tell(Told::Stage(Stage::Copying));
+            mover.tell(Told::List);
             mover.pass().await?;
             mover.state(Ended::DryRun, (0, None)).await
         }
         Opened::Finished(statement) => Ok(*statement),
     }
+}
+
+/// Takes away what is written down of a finished one, but for what it said.
+pub(super) async fn forget(client: &Client, options: &MigrateOptions) -> Result<(), MigrateError> {
+    let destination = Side::open(client, other(options.from)).await?;
+    let names = Names::of(&options.id);
+    let stands = Book::read(&destination, &names).await?;
+    let Some((progress, at)) = stands.filter(|(progress, _)| progress.stage == Stage::Finished)
+    else {
+        return Ok(());
+    };
+    let told = Progress {
+        told: true,
+        ..progress.clone()
+    };
+    let mut book = Book::new(destination, names, progress, Some(at));
+    // First, so that nobody takes what is left of the records for the whole list.
+    if !book.progress.told {
+        book.note(told).await?;
+    }
+    let source = Side::open(client, options.from).await?;
+    statement::clean_up(&book, &source).await
 }
 
 enum Opened<'a> {
@@ -87,6 +111,8 @@ struct Mover<'a> {
     writes: bool,
     /// Of the pass under way.
     counts: Counts,
+    /// Of the last pass.
+    hidden: Hidden,
     tell: &'a mut (dyn FnMut(Told) + Send),
 }
 
@@ -109,15 +135,12 @@ impl<'a> Mover<'a> {
             None => (Progress::new(options.from, 0), None),
             Some((progress, at)) => (progress, Some(at)),
         };
-        if progress.stage == Stage::Finished {
-            let before = statement::before(options, &progress);
-            if writes {
-                statement::clean_up(&destination, &source, &names).await?;
-            }
+        let mut book = Book::new(destination, names, progress, at);
+        if book.progress.stage == Stage::Finished {
+            let before = statement::before(options, &book, tell).await?;
             return Ok(Opened::Finished(Box::new(before)));
         }
         tell(Told::Keys(source.keys));
-        let mut book = Book::new(destination, names, progress, at);
         let leases = if writes {
             book.take(rand::random()).await?;
             Leases::load(&book).await?
@@ -136,6 +159,7 @@ impl<'a> Mover<'a> {
             options,
             writes,
             counts: Counts::default(),
+            hidden: Hidden::default(),
             tell,
         })))
     }
@@ -353,6 +377,7 @@ impl<'a> Mover<'a> {
                 }
                 Err(error) => return Err(error),
             }
+            self.book.list_taken().await?;
         }
         Ok(Written::Yes)
     }
@@ -377,7 +402,6 @@ impl<'a> Mover<'a> {
             .source
             .client
             .advance_epoch(above(from))
-            self.book.list_taken().await?;
             .await?
             .epoch
             .as_u64();
