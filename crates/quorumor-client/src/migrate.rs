@@ -6,8 +6,8 @@
 //! carry what came late until one finds nothing. Every write to the destination also writes down what it did and how far the
 //! migration is, so that it can be ended and taken up again at any moment. See `docs/migrate.md`.
 //!
-//! Reading order: `decide` (what becomes of a key), `plan` (as operations), `record` and `progress` (what is written down), `sides` (reading and
-//! writing), `leases`, `hidden` (what can't be seen), `mover` (the course of it all).
+//! Reading order: `decide` (what becomes of a key), `plan` (as operations), `record` and `progress` (what is written down), `sides` (reading),
+//! `book` (writing), `leases`, `hidden` (what can't be seen), `mover` (the course of it all).
 
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use quorumor_core::{Error, LeaseId, Mode, NodeId};
 use crate::client::Client;
 use crate::error::ClientError;
 
+mod book;
 mod decide;
 mod hidden;
 mod leases;

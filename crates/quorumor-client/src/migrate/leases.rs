@@ -11,8 +11,9 @@ use quorumor_core::{LeaseId, Operation, Value};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::book::{Book, unreadable};
 use super::progress::LeaseRecord;
-use super::sides::{Book, Side, unreadable};
+use super::sides::Side;
 use super::{LeaseMoved, MigrateError};
 use crate::client::Client;
 

@@ -7,12 +7,13 @@ use bytes::Bytes;
 use quorumor_core::{Entry, Key, KeyRange};
 use tokio::time::Instant;
 
+use super::book::{Book, TRIES_MAX, Written};
 use super::decide::{Rules, Verdict};
 use super::hidden::Hidden;
 use super::leases::Leases;
 use super::plan::{Counts, Item, Planned};
 use super::progress::{Names, Progress, Stage};
-use super::sides::{Book, KEYS_MAX, Side, TRIES_MAX, Written};
+use super::sides::{KEYS_MAX, Side};
 use super::{Ended, Listed, MigrateError, MigrateOptions, PREFIX, Statement, Told, other};
 use crate::client::Client;
 use crate::watch::{WatchOptions, WatchStep};

@@ -3,11 +3,12 @@
 use quorumor_core::{Entry, Key};
 
 use super::Mover;
+use crate::migrate::book::unreadable;
 use crate::migrate::hidden::Hidden;
 use crate::migrate::plan::Counts;
 use crate::migrate::progress::Stage;
 use crate::migrate::record::{Kind, Record};
-use crate::migrate::sides::{KEYS_MAX, ranges, unreadable};
+use crate::migrate::sides::{KEYS_MAX, ranges};
 use crate::migrate::{MigrateError, Told};
 
 impl Mover<'_> {

@@ -3,10 +3,11 @@
 use quorumor_core::Operation;
 
 use super::Mover;
+use crate::migrate::book::{Book, unreadable};
 use crate::migrate::leases::Leases;
 use crate::migrate::progress::{Progress, Stage};
 use crate::migrate::record::{Kind, LostSide, Record};
-use crate::migrate::sides::{Book, KEYS_MAX, Side, unreadable};
+use crate::migrate::sides::{KEYS_MAX, Side};
 use crate::migrate::{Ended, Listed, MigrateError, MigrateOptions, Statement, Told, other};
 
 /// What was counted over all records.
