@@ -33,19 +33,19 @@ pub(super) async fn run(
     options: &MigrateOptions,
     tell: &mut (dyn FnMut(Told) + Send),
 ) -> Result<Statement, MigrateError> {
-    let mut mover = match Mover::open(client, options, true, tell).await? {
+    let mut mover = match Box::pin(Mover::open(client, options, true, tell)).await? {
         Opened::Going(mover) => *mover,
         Opened::Finished(statement) => return Ok(*statement),
     };
     let stage = mover.book.progress.stage;
     if stage == Stage::Copying {
-        mover.copy().await?;
+        Box::pin(mover.copy()).await?;
     }
     if stage <= Stage::Carrying {
         mover.tell(Told::Stage(Stage::Carrying));
-        mover.carry().await?;
-        mover.pass().await?;
-        mover.settle_open().await?;
+        Box::pin(mover.carry()).await?;
+        Box::pin(mover.pass()).await?;
+        Box::pin(mover.settle_open()).await?;
         if mover.counts.open > 0 {
             return mover.state(Ended::Open, (0, None)).await;
         }
@@ -53,7 +53,7 @@ pub(super) async fn run(
             return mover.state(Ended::Copied, (0, None)).await;
         }
     }
-    mover.cut_over().await
+    Box::pin(mover.cut_over()).await
 }
 
 /// What a migration would do.
@@ -62,11 +62,11 @@ pub(super) async fn dry_run(
     options: &MigrateOptions,
     tell: &mut (dyn FnMut(Told) + Send),
 ) -> Result<Statement, MigrateError> {
-    match Mover::open(client, options, false, tell).await? {
+    match Box::pin(Mover::open(client, options, false, tell)).await? {
         Opened::Going(mut mover) => {
             mover.tell(Told::Stage(Stage::Copying));
             mover.tell(Told::List);
-            mover.pass().await?;
+            Box::pin(mover.pass()).await?;
             mover.state(Ended::DryRun, (0, None)).await
         }
         Opened::Finished(statement) => Ok(*statement),
@@ -273,8 +273,13 @@ impl<'a> Mover<'a> {
         let mut before = self.counts;
         for _ in 0..TRIES_MAX {
             self.counts = before;
-            let planned = self.plan(keys.clone()).await?;
-            if !self.writes || self.write(planned, upto.as_ref()).await? == Written::Yes {
+            // Boxed, as what else holds many calls: together they are much for a thread's stack.
+            let planned = Box::pin(self.plan(keys.clone())).await?;
+            if !self.writes {
+                return Ok(());
+            }
+            let written = Box::pin(self.write(planned, upto.as_ref())).await?;
+            if written == Written::Yes {
                 return Ok(());
             }
             // Some of it may have been written: this pass has found something.
@@ -412,7 +417,7 @@ impl<'a> Mover<'a> {
         let unheard = loop {
             rounds += 1;
             let unheard = self.source.gather().await?;
-            self.pass().await?;
+            Box::pin(self.pass()).await?;
             if self.counts.is_quiet() {
                 break unheard;
             }
@@ -424,6 +429,6 @@ impl<'a> Mover<'a> {
         if self.counts.open > 0 {
             return self.state(Ended::Open, (rounds, unheard)).await;
         }
-        self.finish((rounds, unheard)).await
+        Box::pin(self.finish((rounds, unheard))).await
     }
 }
