@@ -116,3 +116,69 @@ fn context(entry: &Entry) -> VersionVector {
         Version::Strong { .. } => panic!("it is of eventual mode"),
     }
 }
+
+/// Clients set each key once at the destination while it moves there: what each wrote stands, is in the statement's list, or is a
+/// conflict.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_value_of_a_client_stands_or_is_listed() {
+    let cluster = Cluster::start(1).await;
+    let (strong, eventual) = (cluster.client(Mode::Strong), cluster.client(Mode::Eventual));
+    for first in (0..KEYS).step_by(100) {
+        let puts: Vec<_> = (first..first + 100)
+            .map(|number| put(&format!("data/{number:05}"), "source", None))
+            .collect();
+        strong.batch(&puts).await.unwrap();
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = folder.path().join("moved.jsonl");
+    let words = ["--from", "strong", "--to", "eventual", "--no-cut-over"];
+    let choice = [
+        "--on-conflict",
+        "source-wins",
+        "--ledger",
+        ledger.to_str().unwrap(),
+    ];
+    let words = [&words[..], &choice].concat();
+    let mut mover = Mover(
+        cluster
+            .command(&words)
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap(),
+    );
+    until("it is under way", async || {
+        step(&eventual, "strong-to-eventual").await >= 1
+    })
+    .await;
+    let clients = (0..8).map(|nth| {
+        let client = cluster.client(Mode::Eventual);
+        tokio::spawn(async move {
+            for number in (nth..KEYS).step_by(8) {
+                let key = format!("data/{:05}", number * 7 % KEYS);
+                client.put(&key, "client").await.unwrap();
+            }
+        })
+    });
+    for client in clients.collect::<Vec<_>>() {
+        client.await.unwrap();
+    }
+    until("it has ended", async || {
+        mover.0.try_wait().unwrap().is_some()
+    })
+    .await;
+    let listed = std::fs::read_to_string(&ledger).unwrap();
+    let endpoint = cluster.endpoints().remove(0);
+    let conflicts = eventual
+        .conflicts(&endpoint, &KeyRange::all(), 0, 10_000)
+        .await
+        .unwrap();
+    assert_eq!((conflicts.missed, conflicts.more), (0, false));
+    let lost = conflicts.conflicts.iter();
+    let lost: Vec<_> = lost.map(|conflict| conflict.key.as_str()).collect();
+    let now = all(&eventual).await;
+    for (key, (value, _)) in &now {
+        let is_listed = listed.contains(key.as_str()) || lost.contains(&key.as_str());
+        assert!(value == b"client" || is_listed, "{key}");
+    }
+    cluster.stop().await;
+}
