@@ -35,8 +35,7 @@ async fn what_clients_write_at_their_new_home_stays() {
     late.end().await;
     // Cut over: what was there before is gone, and listed; what comes now is the destination's own.
     assert_eq!(told["listed"][0]["key"], "left/over", "{told}");
-    eventual.forget_session();
-    eventual.put("orders/9", "v").await.unwrap();
+    told_once(|| eventual.put("orders/9", "v")).await.unwrap();
     let orders = Writer::start(cluster.client(Mode::Eventual), "orders");
     until("the writer writes", async || {
         eventual.get("orders/03").await.unwrap().entry.is_some()

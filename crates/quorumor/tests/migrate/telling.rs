@@ -23,9 +23,6 @@ async fn a_statement_that_was_not_delivered_comes_again_whole() {
     // As one that is killed when it has finished, before anybody has read what it says.
     let unread = migration.run(&mut |_| {}).await.unwrap();
     assert_eq!(unread.ended, Ended::Finished);
-    for client in [&strong, &eventual] {
-        client.forget_session();
-    }
     let folder = tempfile::tempdir().unwrap();
     let ledger = folder.path().join("moved.jsonl");
     let words = [&FORTH[..], &["--ledger", ledger.to_str().unwrap()]].concat();
