@@ -6,17 +6,19 @@
 //! carry what came late until one finds nothing. Every write to the destination also writes down what it did and how far the
 //! migration is, so that it can be ended and taken up again at any moment. See `docs/migrate.md`.
 //!
-//! Reading order: `decide` (what becomes of a key), `plan` (as operations), `record` and `progress` (what is written down), `sides` (reading and
-//! writing), `leases`, `mover` (the course of it all).
+//! Reading order: `decide` (what becomes of a key), `plan` (as operations), `record` and `progress` (what is written down), `sides` (reading),
+//! `book` (writing), `leases`, `hidden` (what can't be seen), `mover` (the course of it all).
 
 use std::time::Duration;
 
-use quorumor_core::{Error, LeaseId, Mode};
+use quorumor_core::{Error, LeaseId, Mode, NodeId};
 
 use crate::client::Client;
 use crate::error::ClientError;
 
+mod book;
 mod decide;
+mod hidden;
 mod leases;
 mod mover;
 mod plan;
@@ -52,7 +54,7 @@ pub enum OnConflict {
 pub enum Extra {
     /// They stay, and are counted.
     Keep,
-    /// They are removed, and listed.
+    /// They are removed, and listed: until the cut-over begins. From then on they may be what clients write at their new home, and stay.
     Delete,
 }
 
@@ -117,6 +119,8 @@ pub enum Told {
     Stage(Stage),
     /// So many keys were looked at in this stage, since the last time.
     Looked(u64),
+    /// The list begins: what is [`Self::Listed`] from here on is all of it. Not told where there is nothing to list any more.
+    List,
     /// A key with a discarded value, or an open conflict. Told at the end, each once.
     Listed(Listed),
 }
@@ -139,7 +143,7 @@ pub struct Listed {
 pub enum Ended {
     /// It is finished: a pass after the cut-over found nothing.
     Finished,
-    /// It was finished before.
+    /// It was finished before. Until [`Migration::forget`] the list and the leases come again, else only what it said.
     Already,
     /// Everything is carried, and nothing cut over, as was asked.
     Copied,
@@ -175,6 +179,17 @@ pub struct LeaseMoved {
     pub to: LeaseId,
     /// What it has, from the end of the run.
     pub ttl: Duration,
+}
+
+/// A lease of the source whose owner is held to be gone: its entries can't be seen, and weren't moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HiddenLease {
+    /// The source's.
+    pub lease: LeaseId,
+    /// The node that granted it, and must come back.
+    pub owner: NodeId,
+    /// How many entries it has.
+    pub keys: u64,
 }
 
 /// What a migration did.
@@ -218,6 +233,9 @@ pub struct Statement {
     pub rounds: u32,
     /// Members of eventual mode that couldn't be heard before the last pass, and why: what only they have isn't moved.
     pub unheard: Option<String>,
+    /// Leases of eventual mode whose entries the node that was asked didn't show before or after the last pass. What had moved of
+    /// them before was removed again, as their source's.
+    pub hidden: Vec<HiddenLease>,
     /// What a migration that was finished before said then.
     pub before: Option<String>,
 }
@@ -227,6 +245,12 @@ impl Statement {
     #[must_use]
     pub fn is_equal(&self) -> bool {
         self.digests.0 == self.digests.1
+    }
+
+    /// Entries of the source that couldn't be seen.
+    #[must_use]
+    pub fn hidden_keys(&self) -> u64 {
+        self.hidden.iter().map(|lease| lease.keys).sum()
     }
 }
 
@@ -285,7 +309,8 @@ impl Migration {
         })
     }
 
-    /// Begins it, or goes on with it.
+    /// Begins it, or goes on with it. What is written down of it stays until [`Self::forget`]: call that once the statement and the
+    /// list are where they can't be lost.
     ///
     /// # Errors
     /// See [`MigrateError`].
@@ -293,7 +318,17 @@ impl Migration {
         &self,
         tell: &mut (dyn FnMut(Told) + Send),
     ) -> Result<Statement, MigrateError> {
-        mover::run(&self.client, &self.options, tell).await
+        // All that it holds is much for a caller's stack.
+        Box::pin(mover::run(&self.client, &self.options, tell)).await
+    }
+
+    /// Takes away what is written down of a finished one, but for what it said: the list and the leases don't come again. Does nothing
+    /// to one that isn't finished. Should it fail, or be ended, it can be called again.
+    ///
+    /// # Errors
+    /// See [`MigrateError`].
+    pub async fn forget(&self) -> Result<(), MigrateError> {
+        mover::forget(&self.client, &self.options).await
     }
 
     /// Says what it would do, and writes nothing.
@@ -304,6 +339,6 @@ impl Migration {
         &self,
         tell: &mut (dyn FnMut(Told) + Send),
     ) -> Result<Statement, MigrateError> {
-        mover::dry_run(&self.client, &self.options, tell).await
+        Box::pin(mover::dry_run(&self.client, &self.options, tell)).await
     }
 }

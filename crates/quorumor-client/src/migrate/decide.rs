@@ -26,6 +26,16 @@ pub(super) struct Rules {
     pub(super) extra: Extra,
 }
 
+impl Rules {
+    /// The same once the cut-over has begun: what only the destination has may be what clients write at their new home.
+    pub(super) const fn after_cut_over(self) -> Self {
+        Self {
+            extra: Extra::Keep,
+            ..self
+        }
+    }
+}
+
 /// What to do with a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {

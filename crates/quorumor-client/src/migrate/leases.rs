@@ -11,8 +11,9 @@ use quorumor_core::{LeaseId, Operation, Value};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::book::{Book, unreadable};
 use super::progress::LeaseRecord;
-use super::sides::{Book, Side, unreadable};
+use super::sides::Side;
 use super::{LeaseMoved, MigrateError};
 use crate::client::Client;
 
@@ -65,7 +66,17 @@ impl Leases {
 
     /// Those that are written down, looked after from now on.
     pub(super) async fn load(book: &Book) -> Result<Self, MigrateError> {
-        let mut leases = Self::none(&book.side);
+        let mut leases = Self::written_down(book).await?;
+        let all = leases.all();
+        keep(&leases.client, &leases.table, all).await;
+        let (client, table) = (leases.client.clone(), Arc::clone(&leases.table));
+        leases.keeper = Some(tokio::spawn(look_after(client, table)));
+        Ok(leases)
+    }
+
+    /// Those that are written down, and nobody keeps them.
+    pub(super) async fn written_down(book: &Book) -> Result<Self, MigrateError> {
+        let leases = Self::none(&book.side);
         let mut after = None;
         loop {
             let (entries, more) = book.side.own(&book.names.leases(), after.as_ref()).await?;
@@ -76,14 +87,9 @@ impl Leases {
             }
             after = entries.last().map(|entry| entry.key.clone());
             if !more || after.is_none() {
-                break;
+                return Ok(leases);
             }
         }
-        let all = leases.all();
-        keep(&leases.client, &leases.table, all).await;
-        let (client, table) = (leases.client.clone(), Arc::clone(&leases.table));
-        leases.keeper = Some(tokio::spawn(look_after(client, table)));
-        Ok(leases)
     }
 
     fn all(&self) -> Vec<LeaseRecord> {
@@ -142,9 +148,8 @@ impl Leases {
         keep(&self.client, &self.table, self.all()).await;
     }
 
-    /// Those that have keys at the destination, and how long they live from now on.
+    /// Those that have keys at the destination.
     pub(super) async fn moved(&self) -> Result<Vec<LeaseMoved>, MigrateError> {
-        self.renew().await;
         let mut with_keys = BTreeMap::new();
         let mut after = None;
         loop {

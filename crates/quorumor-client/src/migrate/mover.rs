@@ -7,11 +7,13 @@ use bytes::Bytes;
 use quorumor_core::{Entry, Key, KeyRange};
 use tokio::time::Instant;
 
+use super::book::{Book, TRIES_MAX, Written};
 use super::decide::{Rules, Verdict};
+use super::hidden::Hidden;
 use super::leases::Leases;
 use super::plan::{Counts, Item, Planned};
 use super::progress::{Names, Progress, Stage};
-use super::sides::{Book, KEYS_MAX, Side, Written};
+use super::sides::{KEYS_MAX, Side};
 use super::{Ended, Listed, MigrateError, MigrateOptions, PREFIX, Statement, Told, other};
 use crate::client::Client;
 use crate::watch::{WatchOptions, WatchStep};
@@ -22,8 +24,6 @@ mod statement;
 
 use batch::Batch;
 
-/// How often the same keys are tried while others write them at the destination.
-const TRIES_MAX: u32 = 20;
 /// How long changes are carried before the cut-over, where the source changes faster than that.
 const CARRY_MAX: Duration = Duration::from_secs(60);
 
@@ -33,19 +33,19 @@ pub(super) async fn run(
     options: &MigrateOptions,
     tell: &mut (dyn FnMut(Told) + Send),
 ) -> Result<Statement, MigrateError> {
-    let mut mover = match Mover::open(client, options, true, tell).await? {
+    let mut mover = match Box::pin(Mover::open(client, options, true, tell)).await? {
         Opened::Going(mover) => *mover,
         Opened::Finished(statement) => return Ok(*statement),
     };
     let stage = mover.book.progress.stage;
     if stage == Stage::Copying {
-        mover.copy().await?;
+        Box::pin(mover.copy()).await?;
     }
     if stage <= Stage::Carrying {
         mover.tell(Told::Stage(Stage::Carrying));
-        mover.carry().await?;
-        mover.pass().await?;
-        mover.settle_open().await?;
+        Box::pin(mover.carry()).await?;
+        Box::pin(mover.pass()).await?;
+        Box::pin(mover.settle_open()).await?;
         if mover.counts.open > 0 {
             return mover.state(Ended::Open, (0, None)).await;
         }
@@ -53,7 +53,7 @@ pub(super) async fn run(
             return mover.state(Ended::Copied, (0, None)).await;
         }
     }
-    mover.cut_over().await
+    Box::pin(mover.cut_over()).await
 }
 
 /// What a migration would do.
@@ -62,14 +62,37 @@ pub(super) async fn dry_run(
     options: &MigrateOptions,
     tell: &mut (dyn FnMut(Told) + Send),
 ) -> Result<Statement, MigrateError> {
-    match Mover::open(client, options, false, tell).await? {
+    match Box::pin(Mover::open(client, options, false, tell)).await? {
         Opened::Going(mut mover) => {
             mover.tell(Told::Stage(Stage::Copying));
-            mover.pass().await?;
+            mover.tell(Told::List);
+            Box::pin(mover.pass()).await?;
             mover.state(Ended::DryRun, (0, None)).await
         }
         Opened::Finished(statement) => Ok(*statement),
     }
+}
+
+/// Takes away what is written down of a finished one, but for what it said.
+pub(super) async fn forget(client: &Client, options: &MigrateOptions) -> Result<(), MigrateError> {
+    let destination = Side::open(client, other(options.from)).await?;
+    let names = Names::of(&options.id);
+    let stands = Book::read(&destination, &names).await?;
+    let Some((progress, at)) = stands.filter(|(progress, _)| progress.stage == Stage::Finished)
+    else {
+        return Ok(());
+    };
+    let told = Progress {
+        told: true,
+        ..progress.clone()
+    };
+    let mut book = Book::new(destination, names, progress, Some(at));
+    // First, so that nobody takes what is left of the records for the whole list.
+    if !book.progress.told {
+        book.note(told).await?;
+    }
+    let source = Side::open(client, options.from).await?;
+    statement::clean_up(&book, &source).await
 }
 
 enum Opened<'a> {
@@ -89,6 +112,8 @@ struct Mover<'a> {
     writes: bool,
     /// Of the pass under way.
     counts: Counts,
+    /// Of the last pass.
+    hidden: Hidden,
     tell: &'a mut (dyn FnMut(Told) + Send),
 }
 
@@ -111,15 +136,12 @@ impl<'a> Mover<'a> {
             None => (Progress::new(options.from, 0), None),
             Some((progress, at)) => (progress, Some(at)),
         };
-        if progress.stage == Stage::Finished {
-            let before = statement::before(options, &progress);
-            if writes {
-                statement::clean_up(&destination, &source, &names).await?;
-            }
+        let mut book = Book::new(destination, names, progress, at);
+        if book.progress.stage == Stage::Finished {
+            let before = statement::before(options, &book, tell).await?;
             return Ok(Opened::Finished(Box::new(before)));
         }
         tell(Told::Keys(source.keys));
-        let mut book = Book::new(destination, names, progress, at);
         let leases = if writes {
             book.take(rand::random()).await?;
             Leases::load(&book).await?
@@ -138,23 +160,21 @@ impl<'a> Mover<'a> {
             options,
             writes,
             counts: Counts::default(),
+            hidden: Hidden::default(),
             tell,
         })))
     }
 
-    fn tell(&mut self, told: Told) {
-        (self.tell)(told);
+    fn rules(&self) -> Rules {
+        if self.book.progress.stage < Stage::CuttingOver {
+            self.rules
+        } else {
+            self.rules.after_cut_over()
+        }
     }
 
-    /// The stage changes, and with it what is written down.
-    async fn note(&mut self, progress: Progress) -> Result<(), MigrateError> {
-        for _ in 0..TRIES_MAX {
-            let progress = progress.clone();
-            if self.book.write(Vec::new(), Vec::new(), progress).await? == Written::Yes {
-                return Ok(());
-            }
-        }
-        Err(MigrateError::Contended)
+    fn tell(&mut self, told: Told) {
+        (self.tell)(told);
     }
 
     /// Goes through the source, from where an earlier run had come to.
@@ -166,7 +186,7 @@ impl<'a> Mover<'a> {
                 cursor,
                 ..self.book.progress.clone()
             };
-            self.note(progress).await?;
+            self.book.note(progress).await?;
         }
         let after = self.book.progress.after.clone();
         self.scan_source(after).await?;
@@ -175,7 +195,7 @@ impl<'a> Mover<'a> {
             after: None,
             ..self.book.progress.clone()
         };
-        self.note(progress).await
+        self.book.note(progress).await
     }
 
     /// Follows the source until all that it had when this began is carried. If its changes are no longer kept, the pass that
@@ -231,7 +251,7 @@ impl<'a> Mover<'a> {
             cursor,
             ..self.book.progress.clone()
         };
-        self.note(progress).await
+        self.book.note(progress).await
     }
 
     /// Works on keys of which something became known.
@@ -253,8 +273,13 @@ impl<'a> Mover<'a> {
         let mut before = self.counts;
         for _ in 0..TRIES_MAX {
             self.counts = before;
-            let planned = self.plan(keys.clone()).await?;
-            if !self.writes || self.write(planned, upto.as_ref()).await? == Written::Yes {
+            // Boxed, as what else holds many calls: together they are much for a thread's stack.
+            let planned = Box::pin(self.plan(keys.clone())).await?;
+            if !self.writes {
+                return Ok(());
+            }
+            let written = Box::pin(self.write(planned, upto.as_ref())).await?;
+            if written == Written::Yes {
                 return Ok(());
             }
             // Some of it may have been written: this pass has found something.
@@ -285,7 +310,7 @@ impl<'a> Mover<'a> {
                     .map(|lease| lease.destination),
             };
             self.counts.see(item.seen());
-            let verdict = item.decide(self.rules);
+            let verdict = item.decide(self.rules());
             self.counts.judge(&verdict);
             if !self.writes {
                 self.foretell(&item.key, &verdict);
@@ -298,7 +323,7 @@ impl<'a> Mover<'a> {
                 item.lease = Some(lease.destination);
                 owner = lease.owner;
             }
-            let planned = item.plan(verdict, &self.book.names);
+            let planned = item.plan(verdict, &self.book.names, self.rules.to);
             all.extend(planned.map(|planned| Planned { owner, ..planned }));
         }
         Ok(all)
@@ -358,6 +383,7 @@ impl<'a> Mover<'a> {
                 }
                 Err(error) => return Err(error),
             }
+            self.book.list_taken().await?;
         }
         Ok(Written::Yes)
     }
@@ -375,7 +401,7 @@ impl<'a> Mover<'a> {
             epochs: Some((from, to)),
             ..self.book.progress.clone()
         };
-        self.note(progress).await?;
+        self.book.note(progress).await?;
         self.leases.renew().await;
         let above = |epoch| Some(quorumor_core::DataEpoch::new(epoch));
         self.source.epoch = self
@@ -391,7 +417,7 @@ impl<'a> Mover<'a> {
         let unheard = loop {
             rounds += 1;
             let unheard = self.source.gather().await?;
-            self.pass().await?;
+            Box::pin(self.pass()).await?;
             if self.counts.is_quiet() {
                 break unheard;
             }
@@ -403,6 +429,6 @@ impl<'a> Mover<'a> {
         if self.counts.open > 0 {
             return self.state(Ended::Open, (rounds, unheard)).await;
         }
-        self.finish((rounds, unheard)).await
+        Box::pin(self.finish((rounds, unheard))).await
     }
 }

@@ -1,7 +1,8 @@
 //! From a verdict to operations: what is written at the destination for one key, and what is written down of it. Pure.
 
 use quorumor_core::{
-    Compare, CompareTarget, Entry, Key, LeaseId, Operation, Relation, Revision, Value, Version,
+    Compare, CompareTarget, Entry, Key, LeaseId, Mode, Operation, Relation, Revision, Value,
+    Version, VersionVector,
 };
 
 use super::decide::{Rules, Seen, Verdict, decide};
@@ -112,8 +113,9 @@ impl Item {
         decide(self.seen(), rules)
     }
 
-    /// What a verdict means; `None` if there is nothing to write. A put needs the lease that stands for the source's.
-    pub(super) fn plan(&self, verdict: Verdict, names: &Names) -> Option<Planned> {
+    /// What a verdict means at a destination of this mode; `None` if there is nothing to write. A put needs the lease that stands
+    /// for the source's.
+    pub(super) fn plan(&self, verdict: Verdict, names: &Names, to: Mode) -> Option<Planned> {
         let mut planned = Planned::default();
         let source = self.source.as_ref().map(Digest::of_entry);
         let mut destination = self.destination.as_ref().map(Digest::of_entry);
@@ -127,14 +129,14 @@ impl Item {
             Verdict::Put(lost) => {
                 let source = self.source.as_ref()?;
                 destination = Some(Digest::of_value(&source.value, self.lease));
-                planned.operations.push(self.put(source));
+                let operation = self.put(&source.value, self.lease, to);
+                planned.operations.push(operation);
                 planned.puts = 1;
                 (Kind::Moved, lost)
             }
             Verdict::Delete(lost) => {
                 destination = None;
-                let key = self.key.clone();
-                planned.operations.push(Operation::Delete { key });
+                planned.operations.extend(self.removal(to));
                 planned.deletes = 1;
                 (Kind::Moved, lost)
             }
@@ -155,17 +157,29 @@ impl Item {
         Some(planned)
     }
 
-    fn put(&self, source: &Entry) -> Operation {
+    /// Sets the key. In eventual mode the context says what was seen, also that nothing was: without one the put would replace
+    /// whatever was written since.
+    fn put(&self, value: &Value, lease: Option<LeaseId>, to: Mode) -> Operation {
         let context = match self.destination.as_ref().map(|entry| &entry.version) {
             Some(Version::Eventual { context, .. }) => Some(context.clone()),
-            Some(Version::Strong { .. }) | None => None,
+            Some(Version::Strong { .. }) => None,
+            None => (to == Mode::Eventual).then(VersionVector::new),
         };
         Operation::Put {
             key: self.key.clone(),
-            value: source.value.clone(),
+            value: value.clone(),
             context,
-            lease: self.lease,
+            lease,
         }
+    }
+
+    /// Removes the key. In eventual mode a deletion has no context and takes whatever the node holds: so the value that was seen is
+    /// set again before, and one that was written since loses to that, and is listed as a conflict, rather than to the deletion.
+    fn removal(&self, to: Mode) -> impl Iterator<Item = Operation> {
+        let seen = self.destination.as_ref().filter(|_| to == Mode::Eventual);
+        let again = seen.map(|seen| self.put(&seen.value, None, to));
+        let key = self.key.clone();
+        again.into_iter().chain([Operation::Delete { key }])
     }
 
     fn record_after(
@@ -210,7 +224,7 @@ pub(super) fn modified_at(key: Key, entry: Option<&Entry>) -> Compare {
 pub(super) const fn put(
     key: Key,
     value: Value,
-    context: Option<quorumor_core::VersionVector>,
+    context: Option<VersionVector>,
     lease: Option<LeaseId>,
 ) -> Operation {
     Operation::Put {
@@ -218,5 +232,85 @@ pub(super) const fn put(
         value,
         context,
         lease,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quorumor_core::{Dot, LogId, NodeId, Seq, Stamp};
+
+    use super::*;
+
+    fn seen(value: &'static str) -> Entry {
+        let writer = NodeId::try_from(1).unwrap();
+        let dot = Dot {
+            writer,
+            log_id: LogId::new(1),
+            seq: Seq::new(1),
+        };
+        let mut context = VersionVector::new();
+        context.add_dot(dot);
+        Entry {
+            key: Key::parse("a").unwrap(),
+            value: Value::parse(value.into()).unwrap(),
+            version: Version::Eventual {
+                dot,
+                stamp: Stamp::from_u64(1),
+                siblings: 1,
+                context,
+            },
+            writer,
+            lease: None,
+            siblings: None,
+        }
+    }
+
+    fn item(source: Option<Entry>, destination: Option<Entry>) -> Item {
+        Item {
+            key: Key::parse("a").unwrap(),
+            source,
+            destination,
+            record: None,
+            lease: None,
+        }
+    }
+
+    /// The contexts of the puts to the key itself.
+    fn contexts(item: &Item, verdict: Verdict, to: Mode) -> Vec<Option<VersionVector>> {
+        let planned = item.plan(verdict, &Names::of("m"), to).unwrap();
+        let data = planned
+            .operations
+            .into_iter()
+            .filter(|operation| operation.key() == Some(&item.key));
+        data.filter_map(|operation| match operation {
+            Operation::Put { context, .. } => Some(context),
+            Operation::Delete { .. } => None,
+            other @ (Operation::DeleteRange { .. }
+            | Operation::CompareAndSet { .. }
+            | Operation::Get { .. }) => panic!("{other:?}"),
+        })
+        .collect()
+    }
+
+    #[test]
+    fn in_eventual_mode_a_write_replaces_what_was_seen_and_no_more() {
+        let put = || Verdict::Put(Vec::new());
+        let (Version::Eventual { context, .. }, at) = (seen("").version, Mode::Eventual) else {
+            panic!("it is of eventual mode");
+        };
+        let nothing = item(Some(seen("new")), None);
+        assert_eq!(
+            contexts(&nothing, put(), at),
+            [Some(VersionVector::new())],
+            "nothing was seen"
+        );
+        let something = item(Some(seen("new")), Some(seen("old")));
+        assert_eq!(contexts(&something, put(), at), [Some(context.clone())]);
+        let gone = item(None, Some(seen("old")));
+        let delete = || Verdict::Delete(Vec::new());
+        assert_eq!(contexts(&gone, delete(), at), [Some(context)]);
+        // Compares guard strong mode.
+        assert_eq!(contexts(&nothing, put(), Mode::Strong), [None]);
+        assert_eq!(contexts(&gone, delete(), Mode::Strong), []);
     }
 }

@@ -60,6 +60,8 @@ pub(super) struct Progress {
     pub(super) after: Option<Key>,
     /// The statement of a finished one, as it was made.
     pub(super) statement: String,
+    /// Whether whoever asked for it has the statement and the list: the records may go.
+    pub(super) told: bool,
 }
 
 impl Progress {
@@ -75,6 +77,7 @@ impl Progress {
             cursor: Bytes::new(),
             after: None,
             statement: String::new(),
+            told: false,
         }
     }
 
@@ -96,6 +99,9 @@ impl Progress {
         }
         if !self.statement.is_empty() {
             text += &format!("statement {}\n", self.statement);
+        }
+        if self.told {
+            text += "told yes\n";
         }
         text += "\n";
         text += self.after.as_ref().map_or("", Key::as_str);
@@ -125,6 +131,7 @@ impl Progress {
                 }
                 "cursor" => progress.cursor = unhex(value)?,
                 "statement" => value.clone_into(&mut progress.statement),
+                "told" => progress.told = value == "yes",
                 // A later version's.
                 _ => {}
             }
@@ -243,6 +250,7 @@ mod tests {
             epochs in prop::option::of(any::<(u64, u64)>()),
             cursor in prop::collection::vec(any::<u8>(), 0..9),
             after in prop::option::of("[a-z\n]{1,9}"),
+            told: bool,
         ) {
             let progress = Progress {
                 stage: Stage::Carrying,
@@ -253,6 +261,7 @@ mod tests {
                 cursor: cursor.into(),
                 after: after.map(|key| Key::parse(&key).unwrap()),
                 statement: "all is well".into(),
+                told,
                 ..Progress::new(Mode::Eventual, numbers[0])
             };
             prop_assert_eq!(Progress::decode(&progress.encode()), Some(progress));

@@ -187,6 +187,18 @@ pub(super) struct Record {
 }
 
 impl Record {
+    /// Of a key that neither side has.
+    pub(super) const fn none(key: Key) -> Self {
+        Self {
+            key,
+            kind: Kind::Moved,
+            source: None,
+            destination: None,
+            lost: Vec::new(),
+            unlisted: 0,
+        }
+    }
+
     pub(super) fn lose(&mut self, lost: impl IntoIterator<Item = Lost>) {
         for lost in lost {
             if self.lost.contains(&lost) {

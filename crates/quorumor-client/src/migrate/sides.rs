@@ -4,19 +4,14 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorumor_core::{
-    Certainty, Compare, Entry, Key, KeyRange, Level, Mode, Operation, OperationResult, Version,
-};
+use quorumor_core::{Entry, Key, KeyRange, Level, Mode, Operation, OperationResult};
 
-use super::plan::modified_at;
-use super::progress::{Names, Progress};
-use super::record::Record;
-use super::{BEHIND, MigrateError, PREFIX};
+use super::progress::Names;
+use super::{BEHIND, PREFIX};
 use crate::client::Client;
 use crate::error::ClientError;
 use crate::list::ListQuery;
 use crate::options::{Bound, CallOptions};
-use crate::txn::Operations;
 use crate::watch::{WatchOptions, WatchStep};
 
 /// Keys that are looked up at once: with what is written down of each they fit one batch.
@@ -216,176 +211,5 @@ fn got(result: OperationResult) -> Option<Entry> {
         | OperationResult::Deleted { .. }
         | OperationResult::RangeDeleted { .. }
         | OperationResult::Compared { .. } => None,
-    }
-}
-
-/// What is written down at the destination, and the only way to write there.
-#[derive(Debug)]
-pub(super) struct Book {
-    pub(super) side: Side,
-    pub(super) names: Names,
-    pub(super) progress: Progress,
-    /// The entry of the progress, as it was written last.
-    at: Option<Entry>,
-}
-
-/// Whether a write was made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Written {
-    /// It was.
-    Yes,
-    /// The destination holds other things than were seen: look again.
-    No,
-}
-
-impl Book {
-    /// What stands there; `None` if no such migration was begun.
-    pub(super) async fn read(
-        side: &Side,
-        names: &Names,
-    ) -> Result<Option<(Progress, Entry)>, MigrateError> {
-        let key = names.progress();
-        let Some(entry) = side.client.get(key.as_str()).await?.entry else {
-            return Ok(None);
-        };
-        let progress = Progress::decode(entry.value.as_bytes());
-        let progress = progress.ok_or_else(|| unreadable(&key))?;
-        Ok(Some((progress, entry)))
-    }
-
-    pub(super) fn new(side: Side, names: Names, progress: Progress, at: Option<Entry>) -> Self {
-        Self {
-            side,
-            names,
-            progress,
-            at,
-        }
-    }
-
-    /// What the destination holds of these keys, and what is written down of them.
-    pub(super) async fn lookup(
-        &self,
-        keys: &[Key],
-    ) -> Result<Vec<(Option<Entry>, Option<Record>)>, MigrateError> {
-        let records = keys.iter().map(|key| self.names.record(key));
-        let all: Vec<Key> = keys.iter().cloned().chain(records).collect();
-        let mut entries = self.side.lookup(&all).await?;
-        let records = entries.split_off(keys.len());
-        let records = records.into_iter().zip(keys).map(|(entry, key)| {
-            let Some(entry) = entry else { return Ok(None) };
-            let record = Record::decode(entry.value.as_bytes());
-            let record = record.filter(|record| record.key == *key);
-            record.map(Some).ok_or_else(|| unreadable(&entry.key))
-        });
-        let records = records.collect::<Result<Vec<_>, _>>()?;
-        Ok(entries.into_iter().zip(records).collect())
-    }
-
-    /// Writes these, and the progress with them: both or neither. In strong mode only if the destination is as the compares say.
-    pub(super) async fn write(
-        &mut self,
-        mut operations: Vec<Operation>,
-        mut compares: Vec<Compare>,
-        mut progress: Progress,
-    ) -> Result<Written, MigrateError> {
-        progress.step = self.progress.step + 1;
-        let key = self.names.progress();
-        let value = quorumor_core::Value::parse(progress.encode())?;
-        let context = match self.at.as_ref().map(|entry| &entry.version) {
-            Some(Version::Eventual { context, .. }) => Some(context.clone()),
-            Some(Version::Strong { .. }) | None => None,
-        };
-        operations.push(super::plan::put(key.clone(), value, context, None));
-        let sent = match self.side.mode {
-            Mode::Strong => {
-                compares.push(modified_at(key, self.at.as_ref()));
-                let mut txn = self.side.client.txn();
-                for compare in compares {
-                    txn = txn.when(compare);
-                }
-                let answer = txn.then(Operations::from(operations)).send().await;
-                answer.map(|answer| answer.succeeded)
-            }
-            Mode::Eventual => {
-                // Nothing else keeps a second run out.
-                self.check_run().await?;
-                self.side.client.batch(&operations).await.map(|_| true)
-            }
-        };
-        match sent {
-            Ok(true) => {}
-            Ok(false) => {
-                self.check_run().await?;
-                return Ok(Written::No);
-            }
-            Err(error) if error.certainty() == Certainty::NotApplied => return Err(error.into()),
-            Err(error) => tracing::debug!(%error, "looking whether it was written"),
-        }
-        self.settle(progress).await
-    }
-
-    /// Reads what a write left behind.
-    async fn settle(&mut self, progress: Progress) -> Result<Written, MigrateError> {
-        let (stands, entry) = self.current().await?;
-        let written = stands.step == progress.step;
-        self.at = Some(entry);
-        if written {
-            self.progress = progress;
-            Ok(Written::Yes)
-        } else {
-            Ok(Written::No)
-        }
-    }
-
-    async fn check_run(&mut self) -> Result<(), MigrateError> {
-        if self.at.is_none() {
-            return Ok(());
-        }
-        let (_, entry) = self.current().await?;
-        self.at = Some(entry);
-        Ok(())
-    }
-
-    async fn current(&self) -> Result<(Progress, Entry), MigrateError> {
-        let stands = Self::read(&self.side, &self.names).await?;
-        let key = self.names.progress();
-        let overtaken = || MigrateError::Overtaken {
-            id: key.as_str().trim_start_matches(PREFIX).to_owned(),
-        };
-        stands
-            .filter(|(stands, _)| stands.run == self.progress.run)
-            .ok_or_else(overtaken)
-    }
-
-    /// Takes it over from an earlier run, or begins it.
-    pub(super) async fn take(&mut self, run: u64) -> Result<(), MigrateError> {
-        let progress = Progress {
-            run,
-            step: self.progress.step + 1,
-            ..self.progress.clone()
-        };
-        let value = quorumor_core::Value::parse(progress.encode())?;
-        let key = self.names.progress();
-        let operation = super::plan::put(key.clone(), value, None, None);
-        match self.side.mode {
-            Mode::Strong => {
-                let compare = modified_at(key, self.at.as_ref());
-                let txn = self.side.client.txn().when(compare);
-                txn.then(Operations::from(vec![operation])).send().await?;
-            }
-            Mode::Eventual => {
-                self.side.client.batch(&[operation]).await?;
-            }
-        }
-        self.progress = progress;
-        let (_, entry) = self.current().await?;
-        self.at = Some(entry);
-        Ok(())
-    }
-}
-
-pub(super) fn unreadable(key: &Key) -> MigrateError {
-    MigrateError::Unreadable {
-        key: key.as_str().to_owned(),
     }
 }

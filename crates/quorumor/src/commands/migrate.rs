@@ -1,8 +1,6 @@
 //! `quorumor migrate`: moves all data of one mode of a cluster to the other. What it does is in `quorumor_client::migrate`; here it is
 //! asked for, followed and stated.
 
-use std::fs::File;
-use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
@@ -16,7 +14,9 @@ use quorumor_client::migrate::{
 use crate::args::{ClientArgs, Output};
 use crate::exit::{Exit, Failure};
 use crate::output;
+use ledger::Ledger;
 
+mod ledger;
 mod stating;
 
 /// Keys with discarded values or open conflicts that are shown; a ledger has all.
@@ -92,7 +92,7 @@ pub(crate) enum Rule {
 pub(crate) enum Alone {
     /// It stays
     Keep,
-    /// It is removed, and listed
+    /// It is removed, and listed; from the cut-over on it stays, since clients may have written it at their new home
     Delete,
 }
 
@@ -147,7 +147,21 @@ pub(crate) async fn run(args: MigrateArgs) -> Result<Exit, Failure> {
             }
         }
     }
+    let ended = matches!(statement.ended, Ended::Finished | Ended::Already);
+    if ended && !args.dry_run {
+        forget(&migration, args.ledger.is_some() || listed.is_whole()).await;
+    }
     Ok(exit(&statement))
+}
+
+/// Takes away what was written down, once all of it was said and can't be lost: until then the next run says it again.
+async fn forget(migration: &Migration, said: bool) {
+    if !said {
+        output::note("note: the list stays written down: run it again with --ledger FILE for all");
+    } else if let Err(error) = migration.forget().await {
+        let what = "what was written down of the migration couldn't be removed";
+        output::note(&format!("note: {what}: {error}; the next run tries again"));
+    }
 }
 
 const fn exit(statement: &Statement) -> Exit {
@@ -197,8 +211,7 @@ fn in_words(error: MigrateError) -> Failure {
 /// Hears how it goes: the bar, the ledger, and the first keys of the list.
 struct Follower {
     bar: Option<Progress>,
-    ledger: Option<BufWriter<File>>,
-    failed: Option<std::io::Error>,
+    ledger: Option<Ledger>,
     listed: Vec<Listed>,
     total: u64,
 }
@@ -209,17 +222,18 @@ pub(crate) struct Listing {
     pub(crate) total: u64,
 }
 
+impl Listing {
+    const fn is_whole(&self) -> bool {
+        self.shown.len() as u64 == self.total
+    }
+}
+
 impl Follower {
     fn new(args: &MigrateArgs) -> Result<Self, Failure> {
-        let ledger = args.ledger.as_ref().map(|path| {
-            File::create(path)
-                .map(BufWriter::new)
-                .map_err(|error| Failure::usage(format!("can't write {}: {error}", path.display())))
-        });
+        let ledger = args.ledger.as_deref().map(Ledger::open);
         Ok(Self {
             bar: None,
             ledger: ledger.transpose()?,
-            failed: None,
             listed: Vec::new(),
             total: 0,
         })
@@ -248,13 +262,15 @@ impl Follower {
                     }
                 }
             }
+            Told::List => {
+                if let Some(ledger) = &mut self.ledger {
+                    ledger.begin();
+                }
+            }
             Told::Listed(listed) => {
                 self.total += 1;
                 if let Some(ledger) = &mut self.ledger {
-                    let line = stating::listed_json(&listed);
-                    if let Err(error) = writeln!(ledger, "{line}") {
-                        self.failed = self.failed.take().or(Some(error));
-                    }
+                    ledger.add(&listed);
                 }
                 if self.listed.len() < SHOWN_MAX {
                     self.listed.push(listed);
@@ -263,13 +279,12 @@ impl Follower {
         }
     }
 
-    fn end(mut self) -> Result<Listing, Failure> {
+    fn end(self) -> Result<Listing, Failure> {
         if let Some(bar) = &self.bar {
             bar.finish();
         }
-        let flushed = self.ledger.as_mut().map(Write::flush).transpose();
-        if let Some(error) = self.failed.take().or(flushed.err()) {
-            return Err(Failure::unavailable("can't write the ledger", &error));
+        if let Some(ledger) = self.ledger {
+            ledger.end()?;
         }
         Ok(Listing {
             shown: self.listed,

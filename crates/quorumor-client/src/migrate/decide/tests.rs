@@ -63,7 +63,7 @@ impl World {
         let names = Names::of("m");
         let item = self.item(key);
         let verdict = item.decide(rules);
-        let planned = item.plan(verdict.clone(), &names);
+        let planned = item.plan(verdict.clone(), &names, rules.to);
         for operation in planned.into_iter().flat_map(|planned| planned.operations) {
             self.carry_out(key, operation);
         }
@@ -225,6 +225,19 @@ fn an_entry_whose_new_lease_ran_out_is_armed_again() {
     };
     assert_eq!(decide(seen(false), FAIL), Verdict::Put(Vec::new()));
     assert_eq!(decide(seen(true), FAIL), Verdict::Ahead);
+}
+
+#[test]
+fn what_only_the_destination_has_is_removed_until_the_cut_over() {
+    let key = Key::parse("orders/9").unwrap();
+    let mut world = World {
+        destination: [(key.clone(), entry("orders/9", "1", None))].into(),
+        ..World::default()
+    };
+    let before = rules(OnConflict::SourceWins, Extra::Delete);
+    assert_eq!(world.turn(&key, before.after_cut_over()), Verdict::Extra);
+    assert!(matches!(world.turn(&key, before), Verdict::Delete(_)));
+    assert!(world.destination.is_empty());
 }
 
 #[test]

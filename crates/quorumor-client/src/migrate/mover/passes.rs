@@ -3,16 +3,19 @@
 use quorumor_core::{Entry, Key};
 
 use super::Mover;
+use crate::migrate::book::unreadable;
+use crate::migrate::hidden::Hidden;
 use crate::migrate::plan::Counts;
 use crate::migrate::progress::Stage;
 use crate::migrate::record::{Kind, Record};
-use crate::migrate::sides::{KEYS_MAX, ranges, unreadable};
+use crate::migrate::sides::{KEYS_MAX, ranges};
 use crate::migrate::{MigrateError, Told};
 
 impl Mover<'_> {
     /// One pass over everything: the source's keys, then those that only the destination has.
     pub(super) async fn pass(&mut self) -> Result<(), MigrateError> {
         self.counts = Counts::default();
+        let hidden = Hidden::look(&self.source).await?;
         self.scan_source(None).await?;
         let counts = self.counts;
         self.scan_destination().await?;
@@ -24,6 +27,8 @@ impl Mover<'_> {
             destination: counts.destination,
             ..self.counts
         };
+        // Neither what came nor what went meanwhile is sure to have been seen.
+        self.hidden = hidden.and(Hidden::look(&self.source).await?);
         Ok(())
     }
 

@@ -3,9 +3,11 @@
 use quorumor_core::Operation;
 
 use super::Mover;
-use crate::migrate::progress::{Names, Progress, Stage};
+use crate::migrate::book::{Book, unreadable};
+use crate::migrate::leases::Leases;
+use crate::migrate::progress::{Progress, Stage};
 use crate::migrate::record::{Kind, LostSide, Record};
-use crate::migrate::sides::{KEYS_MAX, Side, unreadable};
+use crate::migrate::sides::{KEYS_MAX, Side};
 use crate::migrate::{Ended, Listed, MigrateError, MigrateOptions, Statement, Told, other};
 
 /// What was counted over all records.
@@ -33,16 +35,40 @@ impl Sums {
         self.destination_won += of(&[LostSide::Source, LostSide::SourceDeletion]);
         self.siblings += of(&[LostSide::Sibling]) + record.unlisted;
     }
+
+    fn into_statement(self, rest: Statement) -> Statement {
+        Statement {
+            moved: self.moved,
+            open: self.open,
+            source_won: self.source_won,
+            destination_won: self.destination_won,
+            siblings: self.siblings,
+            ..rest
+        }
+    }
 }
 
-/// What a migration that was finished before says.
-pub(super) fn before(options: &MigrateOptions, progress: &Progress) -> Statement {
-    Statement {
+/// What a migration that was finished before says: all that is written down of it still, unless that was told.
+pub(super) async fn before(
+    options: &MigrateOptions,
+    book: &Book,
+    tell: &mut (dyn FnMut(Told) + Send),
+) -> Result<Statement, MigrateError> {
+    let progress = &book.progress;
+    let said = Statement {
         puts: progress.puts,
         deletes: progress.deletes,
         before: Some(progress.statement.clone()),
         ..empty(options, Ended::Already)
+    };
+    if progress.told {
+        return Ok(said);
     }
+    let sums = sum(book, tell).await?;
+    Ok(Statement {
+        leases: Leases::written_down(book).await?.moved().await?,
+        ..sums.into_statement(said)
+    })
 }
 
 fn empty(options: &MigrateOptions, ended: Ended) -> Statement {
@@ -66,6 +92,7 @@ fn empty(options: &MigrateOptions, ended: Ended) -> Statement {
         epochs: None,
         rounds: 0,
         unheard: None,
+        hidden: Vec::new(),
         before: None,
     }
 }
@@ -77,74 +104,40 @@ impl Mover<'_> {
         ended: Ended,
         (rounds, unheard): (u32, Option<String>),
     ) -> Result<Statement, MigrateError> {
-        let (counts, writes) = (self.counts, self.writes);
-        let sums = if writes {
-            self.sum().await?
-        } else {
-            Sums::default()
-        };
         let cut_over = self.book.progress.stage >= Stage::CuttingOver;
-        let progress = &self.book.progress;
-        Ok(Statement {
+        let (counts, progress) = (self.counts, &self.book.progress);
+        let found = Statement {
             keys: counts.keys,
-            moved: sums.moved,
-            puts: if writes { progress.puts } else { counts.puts },
-            deletes: if writes {
-                progress.deletes
-            } else {
-                counts.deletes
-            },
-            source_won: sums.source_won,
-            destination_won: sums.destination_won,
-            open: if writes { sums.open } else { counts.open },
-            siblings: if writes {
-                sums.siblings
-            } else {
-                counts.siblings
-            },
+            puts: counts.puts,
+            deletes: counts.deletes,
+            open: counts.open,
+            siblings: counts.siblings,
             ahead: counts.ahead,
             extra: counts.extra,
-            leases: if writes {
-                self.leases.moved().await?
-            } else {
-                Vec::new()
-            },
             digests: (counts.source, counts.destination),
             epochs: cut_over.then_some((self.source.epoch, self.book.side.epoch)),
             rounds,
             unheard,
+            hidden: self.hidden.leases(),
             ..empty(self.options, ended)
+        };
+        if !self.writes {
+            return Ok(found);
+        }
+        let done = Statement {
+            puts: progress.puts,
+            deletes: progress.deletes,
+            ..found
+        };
+        let sums = sum(&self.book, self.tell).await?;
+        self.leases.renew().await;
+        Ok(Statement {
+            leases: self.leases.moved().await?,
+            ..sums.into_statement(done)
         })
     }
 
-    /// Goes through all records.
-    async fn sum(&mut self) -> Result<Sums, MigrateError> {
-        let (mut sums, mut after) = (Sums::default(), None);
-        loop {
-            let prefix = self.book.names.records();
-            let (entries, more) = self.book.side.own(&prefix, after.as_ref()).await?;
-            after = entries.last().map(|entry| entry.key.clone());
-            for entry in entries {
-                let record = Record::decode(entry.value.as_bytes());
-                let record = record.ok_or_else(|| unreadable(&entry.key))?;
-                sums.add(&record);
-                let open = record.kind == Kind::Open;
-                if open || !record.lost.is_empty() {
-                    self.tell(Told::Listed(Listed {
-                        key: record.key.as_str().to_owned(),
-                        open,
-                        lost: record.lost,
-                        unlisted: record.unlisted,
-                    }));
-                }
-            }
-            if !more || after.is_none() {
-                return Ok(sums);
-            }
-        }
-    }
-
-    /// States what was done, and takes away what was written down, but for that.
+    /// States what was done. What was written down stays until whoever asked has the statement.
     pub(super) async fn finish(
         mut self,
         last: (u32, Option<String>),
@@ -153,7 +146,7 @@ impl Mover<'_> {
         let progress = Progress {
             stage: Stage::Finished,
             statement: format!(
-                "keys={} moved={} puts={} deletes={} source_won={} destination_won={} siblings={} ahead={} extra={} leases={} equal={}",
+                "keys={} moved={} puts={} deletes={} source_won={} destination_won={} siblings={} ahead={} extra={} leases={} hidden={} equal={}",
                 statement.keys,
                 statement.moved,
                 statement.puts,
@@ -164,29 +157,52 @@ impl Mover<'_> {
                 statement.ahead,
                 statement.extra,
                 statement.leases.len(),
+                statement.hidden_keys(),
                 statement.is_equal(),
             ),
             cursor: bytes::Bytes::new(),
             after: None,
             ..self.book.progress.clone()
         };
-        self.note(progress).await?;
-        clean_up(&self.book.side, &self.source, &self.book.names).await?;
+        self.book.note(progress).await?;
         statement.leases.sort_by_key(|lease| lease.from);
         self.tell(Told::Stage(Stage::Finished));
         Ok(statement)
     }
 }
 
+/// Goes through all records, and tells each key with something discarded or open.
+async fn sum(book: &Book, tell: &mut (dyn FnMut(Told) + Send)) -> Result<Sums, MigrateError> {
+    tell(Told::List);
+    let (mut sums, mut after) = (Sums::default(), None);
+    loop {
+        let (entries, more) = book.side.own(&book.names.records(), after.as_ref()).await?;
+        after = entries.last().map(|entry| entry.key.clone());
+        for entry in entries {
+            let record = Record::decode(entry.value.as_bytes());
+            let record = record.ok_or_else(|| unreadable(&entry.key))?;
+            sums.add(&record);
+            let open = record.kind == Kind::Open;
+            if open || !record.lost.is_empty() {
+                tell(Told::Listed(Listed {
+                    key: record.key.as_str().to_owned(),
+                    open,
+                    lost: record.lost,
+                    unlisted: record.unlisted,
+                }));
+            }
+        }
+        if !more || after.is_none() {
+            return Ok(sums);
+        }
+    }
+}
+
 /// The records have been told of, and nobody needs them any more.
-pub(super) async fn clean_up(
-    destination: &Side,
-    source: &Side,
-    names: &Names,
-) -> Result<(), MigrateError> {
-    for prefix in [names.leases(), names.records()] {
+pub(super) async fn clean_up(book: &Book, source: &Side) -> Result<(), MigrateError> {
+    for prefix in [book.names.leases(), book.names.records()] {
         loop {
-            let (entries, _) = destination.own(&prefix, None).await?;
+            let (entries, _) = book.side.own(&prefix, None).await?;
             if entries.is_empty() {
                 break;
             }
@@ -194,13 +210,12 @@ pub(super) async fn clean_up(
                 let deletes = some.iter().map(|entry| Operation::Delete {
                     key: entry.key.clone(),
                 });
-                destination
-                    .client
-                    .batch(&deletes.collect::<Vec<_>>())
-                    .await?;
+                let deletes: Vec<_> = deletes.collect();
+                book.side.client.batch(&deletes).await?;
             }
         }
     }
-    source.client.delete(names.mark().as_str()).await?;
+    let mark = book.names.mark();
+    source.client.delete(mark.as_str()).await?;
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! A migration's statement, for people and for programs.
 
-use quorumor_client::migrate::{Ended, Listed, Lost, Statement};
+use quorumor_client::Mode;
+use quorumor_client::migrate::{Ended, HiddenLease, LeaseMoved, Listed, Lost, Statement};
 use serde_json::{Value, json};
 
 use super::Listing;
@@ -43,9 +44,19 @@ pub(super) fn statement_json(statement: &Statement, listing: &Listing) -> Value 
         })),
         "rounds": statement.rounds,
         "unheard": statement.unheard,
+        "hidden_at_source": statement.hidden_keys(),
+        "hidden_leases": statement.hidden.iter().map(hidden_json).collect::<Vec<_>>(),
         "before": statement.before,
         "listed": listing.shown.iter().map(listed_json).collect::<Vec<_>>(),
         "listed_total": listing.total,
+    })
+}
+
+fn hidden_json(hidden: &HiddenLease) -> Value {
+    json!({
+        "lease": hidden.lease.as_u64(),
+        "owner": hidden.owner.as_u64(),
+        "keys": hidden.keys,
     })
 }
 
@@ -73,6 +84,8 @@ pub(super) fn statement_lines(statement: &Statement, listing: &Listing) -> Vec<S
     let mut lines = vec![headline(statement)];
     if let Some(before) = &statement.before {
         lines.push(line_text(before));
+        lines.extend(statement.leases.iter().map(lease_line));
+        lines.extend(listing_lines(listing));
         return lines;
     }
     let counts = [
@@ -86,6 +99,7 @@ pub(super) fn statement_lines(statement: &Statement, listing: &Listing) -> Vec<S
         ("changed at the destination since", statement.ahead),
         ("only at the destination", statement.extra),
         ("leases armed again", statement.leases.len() as u64),
+        ("hidden at the source, not moved", statement.hidden_keys()),
     ];
     lines.extend(counts.map(|(what, count)| format!("  {count:>9}  {what}")));
     if statement.ended != Ended::DryRun {
@@ -111,11 +125,30 @@ pub(super) fn statement_lines(statement: &Statement, listing: &Listing) -> Vec<S
             line_text(why)
         ));
     }
-    lines.extend(statement.leases.iter().map(|lease| {
-        let ttl = humantime::format_duration(lease.ttl);
-        format!("  lease {} is {} now, for {ttl}", lease.from, lease.to)
-    }));
-    lines.extend(listing.shown.iter().map(listed_line));
+    if statement.to == Mode::Eventual && statement.ended != Ended::DryRun {
+        let told = "`quorumor conflicts` at the first endpoint lists them";
+        lines.push(format!(
+            "  values that clients wrote in a race with this and that lost: {told}"
+        ));
+    }
+    lines.extend(statement.hidden.iter().map(hidden_line));
+    lines.extend(statement.leases.iter().map(lease_line));
+    lines.extend(listing_lines(listing));
+    lines
+}
+
+fn hidden_line(hidden: &HiddenLease) -> String {
+    let HiddenLease { lease, owner, keys } = hidden;
+    format!("  hidden     {keys} keys of lease {lease}: node {owner}, which owns it, is down")
+}
+
+fn lease_line(lease: &LeaseMoved) -> String {
+    let ttl = humantime::format_duration(lease.ttl);
+    format!("  lease {} is {} now, for {ttl}", lease.from, lease.to)
+}
+
+fn listing_lines(listing: &Listing) -> Vec<String> {
+    let mut lines: Vec<String> = listing.shown.iter().map(listed_line).collect();
     if listing.total > listing.shown.len() as u64 {
         let rest = listing.total - listing.shown.len() as u64;
         lines.push(format!(
