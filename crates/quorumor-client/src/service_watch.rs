@@ -246,6 +246,7 @@ impl Steps for ServiceSteps {
             health: self.options.health.to_wire().into(),
             cursor: cursor.cloned().unwrap_or_default(),
             progress_interval: self.options.progress_interval.map(duration_to_wire),
+            end_on_leader_lost: false,
         });
         target.registry_stub().watch_service(request).await
     }

@@ -177,10 +177,10 @@ pub(crate) const ROUTES: &[Route] = &[
     Route::new(Get, "/v1/services/{service}", "RegistryService/Discover")
         .path(&["service"]).query(&["filter", "health", "zone", "zone_rule", "limit", "page_token"]),
     Route::new(Get, "/v1/services/{service}/watch", "RegistryService/WatchService")
-        .path(&["service"]).query(&["filter", "health", "cursor", "progress_interval"])
+        .path(&["service"]).query(&["filter", "health", "cursor", "end_on_leader_lost", "progress_interval"])
         .answer(Answer::Events(Resume::Cursor)),
     Route::new(Get, "/v1/watch-services", "RegistryService/WatchService")
-        .query(&["filter", "health", "cursor", "progress_interval"])
+        .query(&["filter", "health", "cursor", "end_on_leader_lost", "progress_interval"])
         .answer(Answer::Events(Resume::Cursor)),
     Route::new(Put, "/v1/services/{service}/{instance_id}", "RegistryService/Register")
         .path(&["service=instance.service", "instance_id=instance.instance_id"]).body(Body::Json),

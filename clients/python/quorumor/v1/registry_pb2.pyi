@@ -319,20 +319,22 @@ class ServiceSummary(_message.Message):
     def __init__(self, service: _Optional[str] = ..., passing: _Optional[int] = ..., warning: _Optional[int] = ..., critical: _Optional[int] = ..., tags: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class WatchServiceRequest(_message.Message):
-    __slots__ = ("header", "service", "filter", "health", "cursor", "progress_interval")
+    __slots__ = ("header", "service", "filter", "health", "cursor", "progress_interval", "end_on_leader_lost")
     HEADER_FIELD_NUMBER: _ClassVar[int]
     SERVICE_FIELD_NUMBER: _ClassVar[int]
     FILTER_FIELD_NUMBER: _ClassVar[int]
     HEALTH_FIELD_NUMBER: _ClassVar[int]
     CURSOR_FIELD_NUMBER: _ClassVar[int]
     PROGRESS_INTERVAL_FIELD_NUMBER: _ClassVar[int]
+    END_ON_LEADER_LOST_FIELD_NUMBER: _ClassVar[int]
     header: _state_pb2.RequestHeader
     service: str
     filter: str
     health: HealthFilter
     cursor: bytes
     progress_interval: _duration_pb2.Duration
-    def __init__(self, header: _Optional[_Union[_state_pb2.RequestHeader, _Mapping]] = ..., service: _Optional[str] = ..., filter: _Optional[str] = ..., health: _Optional[_Union[HealthFilter, str]] = ..., cursor: _Optional[bytes] = ..., progress_interval: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    end_on_leader_lost: bool
+    def __init__(self, header: _Optional[_Union[_state_pb2.RequestHeader, _Mapping]] = ..., service: _Optional[str] = ..., filter: _Optional[str] = ..., health: _Optional[_Union[HealthFilter, str]] = ..., cursor: _Optional[bytes] = ..., progress_interval: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., end_on_leader_lost: bool = ...) -> None: ...
 
 class WatchServiceResponse(_message.Message):
     __slots__ = ("receipt", "snapshot", "changes", "resync", "progress", "cursor")

@@ -31,6 +31,7 @@ pub(super) async fn start(
         }),
         cursor: request.cursor,
         progress_interval: request.progress_interval,
+        end_on_leader_lost: request.end_on_leader_lost,
         ..pb::WatchRequest::default()
     };
     let handle = asking.handle().clone();
