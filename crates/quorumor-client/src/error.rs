@@ -81,6 +81,8 @@ pub struct NodeError {
     pub best_available: Option<String>,
     /// The oldest revision left, where older history was asked for.
     pub oldest_revision: Option<u64>,
+    /// Which field of the request was refused, where one was named.
+    pub field: Option<String>,
     /// What the answer says about itself.
     pub receipt: Option<Receipt>,
 }
@@ -243,6 +245,7 @@ impl From<CircuitOpen> for ClientError {
             leader: None,
             best_available: None,
             oldest_revision: None,
+            field: None,
             receipt: None,
         }))
     }
@@ -260,6 +263,7 @@ impl NodeError {
             leader: failure.leader,
             best_available: failure.best_available,
             oldest_revision: failure.oldest_revision,
+            field: failure.field,
             receipt: failure
                 .receipt
                 .and_then(|receipt| Receipt::from_wire(receipt).ok()),
