@@ -22,7 +22,7 @@ use crate::client::Client;
 use crate::endpoints::Place;
 use crate::error::ClientError;
 use crate::numbers::{OpenWrite, Opened};
-use crate::retry::{Kind, may_retry};
+use crate::retry::{Kind, may_retry, with_jitter};
 
 /// Bytes of keys and values after which a message is full: one more operation of the largest size still fits in a request.
 const MESSAGE_BYTES: usize = 1024 * 1024;
@@ -437,7 +437,7 @@ impl Driver {
             None if in_doubt => retries.delay_max,
             None => return job.fail(error),
         };
-        let pause = pause.max(error.retry_after().unwrap_or(Duration::ZERO));
+        let pause = pause.max(error.retry_after().map_or(pause, with_jitter));
         let at = Instant::now() + pause;
         if at >= job.deadline || !(self.client.shared.budget.spend() || in_doubt) {
             return job.fail(error);

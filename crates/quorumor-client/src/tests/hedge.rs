@@ -7,7 +7,7 @@ use quorumor_core::Error;
 use super::client;
 use super::fake::{Fake, Reaction};
 use crate::clock::Clock;
-use crate::{Client, Hedge, Level, RetryBudget, RetryPolicy};
+use crate::{CallOptions, Client, Hedge, Level, RetryBudget, RetryPolicy};
 
 const FAST: RetryPolicy = RetryPolicy {
     attempts_max: 100,
@@ -155,4 +155,38 @@ async fn the_observed_latency_sets_when_a_hedge_begins() {
         answer = hanging => panic!("answered: {answer:?}"),
         () = both => {}
     }
+}
+
+#[tokio::test]
+async fn a_write_waits_as_the_leader_asked_and_goes_back_to_it() {
+    let (leader, follower) = (Fake::start(1).await, Fake::start(2).await);
+    for node in [&leader, &follower] {
+        node.name_leader(1, &leader.address());
+    }
+    let client = client(&[&leader, &follower]);
+    client.put("k", "v").await.unwrap();
+    client.put("k", "v").await.unwrap();
+    let (before, others) = (leader.calls(), follower.calls());
+    leader.script([Reaction::Fail(Error::Overloaded {
+        queue: "driver_queue_max",
+        retry_after_ms: 300,
+    })]);
+    let began = tokio::time::Instant::now();
+    client.put("k", "v").await.unwrap();
+    assert!(began.elapsed() >= Duration::from_millis(300));
+    assert_eq!((leader.calls(), follower.calls()), (before + 2, others));
+    // A read that any node answers goes to another one.
+    let near = client.with(CallOptions {
+        level: Some(Level::Local),
+        ..client.options().clone()
+    });
+    for node in [&leader, &follower] {
+        node.script([Reaction::Fail(Error::Overloaded {
+            queue: "driver_queue_max",
+            retry_after_ms: 60_000,
+        })]);
+    }
+    // Both ask for longer than it may take.
+    assert_eq!(near.get("k").await.unwrap_err().reason(), "OVERLOADED");
+    assert_eq!(follower.calls(), others + 1);
 }
