@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
 use crate::answer::{Answer, Receipt};
-use crate::breaker::CallClass;
+use crate::breaker::{CallClass, Waited};
 use crate::client::Client;
 use crate::course::{Course, Turn};
 use crate::endpoints::{ClusterStub, Place, RegistryStub, Stub, Target};
@@ -147,7 +147,7 @@ impl Client {
     }
 
     /// One try at one endpoint.
-    pub(crate) async fn take_turn<A, S, F>(
+    async fn take_turn<A, S, F>(
         &self,
         turn: Turn,
         this_try: Try,
@@ -158,23 +158,58 @@ impl Client {
         A: Answer,
         F: Future<Output = Result<Response<A::Wire>, Status>>,
     {
-        let target = &turn.target;
+        let (began, had) = (Instant::now(), this_try.timeout);
+        let result = self.attempt(&turn.target, this_try, stub, send).await;
+        self.settle(turn, began.elapsed(), had, &result);
+        result
+    }
+
+    /// Sends it, and waits as long as it may take.
+    pub(crate) async fn attempt<A, S, F>(
+        &self,
+        target: &Target,
+        this_try: Try,
+        stub: &impl Fn(&Target) -> S,
+        send: &impl Fn(S, Try) -> F,
+    ) -> Result<A, ClientError>
+    where
+        A: Answer,
+        F: Future<Output = Result<Response<A::Wire>, Status>>,
+    {
         let timeout = this_try.timeout;
         let sent = send(stub(target), this_try);
-        let result = match tokio::time::timeout(timeout, sent).await {
+        match tokio::time::timeout(timeout, sent).await {
             Ok(Ok(response)) => read::<A>(response, &target.address),
             Ok(Err(status)) => Err(ClientError::from_status(&target.address, &status)),
             Err(_) => Err(ClientError::DeadlineExceeded {
                 endpoint: target.address.clone(),
             }),
-        };
-        turn.permit.done(result.as_ref().err());
-        if let Ok(answer) = &result
-            && let Some(receipt) = answer.receipt()
-        {
-            self.learn(turn.place, receipt);
         }
-        result
+    }
+
+    /// Takes in what a try came to, and what it says of its endpoint.
+    pub(crate) fn settle<A: Answer>(
+        &self,
+        turn: Turn,
+        took: Duration,
+        had: Duration,
+        result: &Result<A, ClientError>,
+    ) {
+        let class = turn.permit.class();
+        if let Ok(answer) = result {
+            self.shared.usual.note(class, took);
+            if let Some(receipt) = answer.receipt() {
+                self.learn(turn.place, receipt);
+            }
+        }
+        let waited = self.waited(class, had);
+        turn.permit.done(result.as_ref().err(), waited);
+    }
+
+    /// What a wait of so long says of an endpoint.
+    pub(crate) fn waited(&self, class: CallClass, time: Duration) -> Waited {
+        let patience = self.shared.usual.patience(class);
+        Waited { time, patience }
     }
 
     /// The header of a request, the same for each try.

@@ -71,6 +71,7 @@ pub mod retry;
 pub mod service_watch;
 pub mod tls;
 pub mod txn;
+mod usual;
 pub mod watch;
 
 mod call;

@@ -14,7 +14,7 @@ use tonic::{Response, Status, Streaming};
 use tracing::debug;
 
 use crate::answer::Receipt;
-use crate::breaker::{CallClass, is_failure};
+use crate::breaker::{CallClass, Waited};
 use crate::client::Client;
 use crate::endpoints::{Place, Target};
 use crate::error::ClientError;
@@ -192,7 +192,7 @@ impl<S: Steps> Resuming<S> {
             };
             if self.stream.take().is_some() {
                 let target = self.client.shared.endpoints.target(place);
-                target.breakers.note(CallClass::Watch, is_failure(&error));
+                (target.breakers).failed(CallClass::Watch, &error, Waited::LONG);
             }
             self.steps.broke();
             if let Some(error) = self.survive(place, error) {
@@ -282,7 +282,8 @@ impl<S: Steps> Resuming<S> {
                 endpoint: target.address.clone(),
             }),
         };
-        permit.done(opened.as_ref().err());
+        let waited = (self.client).waited(CallClass::Watch, self.client.options.timeout);
+        permit.done(opened.as_ref().err(), waited);
         match opened {
             Ok(response) => Ok(Open {
                 place,

@@ -17,7 +17,7 @@ use tracing::debug;
 
 use super::Piped;
 use crate::answer::{Receipt, required, result_from_wire};
-use crate::breaker::{CallClass, is_failure};
+use crate::breaker::{CallClass, Waited};
 use crate::client::Client;
 use crate::endpoints::Place;
 use crate::error::ClientError;
@@ -155,7 +155,8 @@ impl Driver {
                     Left::Moved => continue,
                     Left::Broken(error) => {
                         let target = self.client.shared.endpoints.target(line.place);
-                        target.breakers.note(CallClass::Write, is_failure(&error));
+                        let waited = self.client.waited(CallClass::Write, self.patience());
+                        target.breakers.failed(CallClass::Write, &error, waited);
                         self.client.shared.endpoints.leave(line.place);
                         error
                     }
@@ -232,7 +233,7 @@ impl Driver {
         let opened = stub.exchange(request);
         let error = match tokio::time::timeout(self.client.options.timeout, opened).await {
             Ok(Ok(response)) => {
-                permit.done(None);
+                permit.done(None, Waited::LONG);
                 return Ok(Line {
                     place,
                     address: target.address.clone(),
@@ -245,7 +246,8 @@ impl Driver {
                 endpoint: target.address.clone(),
             },
         };
-        permit.done(Some(&error));
+        let waited = client.waited(CallClass::Write, client.options.timeout);
+        permit.done(Some(&error), waited);
         if error.is_unimplemented() {
             // Nothing of the first message was carried out.
             let unserved = std::mem::take(&mut self.under_way);
@@ -256,10 +258,14 @@ impl Driver {
         Err(error)
     }
 
+    /// A node that takes operations and says nothing must not take all of their time.
+    fn patience(&self) -> Duration {
+        self.client.options.timeout / 2
+    }
+
     async fn drive(&mut self, line: &mut Line) -> Left {
         let mut moving = false;
-        // A node that takes operations and says nothing must not take all of their time.
-        let patience = self.client.options.timeout / 2;
+        let patience = self.patience();
         let mut heard = Instant::now();
         loop {
             self.take_due();
