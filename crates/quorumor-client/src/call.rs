@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use quorumor_core::{ClientSeq, LeaderHint, Level, Mode, NodeId, Term};
 use quorumor_proto::entry::{level_to_wire, mode_to_wire};
 use quorumor_proto::pb;
@@ -14,6 +15,7 @@ use crate::client::Client;
 use crate::course::{Course, Turn};
 use crate::endpoints::{ClusterStub, Place, RegistryStub, Stub, Target};
 use crate::error::ClientError;
+use crate::options::CallOptions;
 use crate::retry::Kind;
 use crate::wire::duration_to_wire;
 
@@ -212,6 +214,15 @@ impl Client {
         Waited { time, patience }
     }
 
+    /// The same client for what goes on by itself: its calls bring no token. They have no order among the session's calls, and
+    /// must go on when the session's data are gone.
+    pub(crate) fn without_token(&self) -> Self {
+        self.with(CallOptions {
+            token: Some(Bytes::new()),
+            ..self.options.clone()
+        })
+    }
+
     /// The header of a request, the same for each try.
     pub(crate) fn header(&self, number: Option<ClientSeq>) -> pb::RequestHeader {
         let options = &self.options;
@@ -283,6 +294,20 @@ impl Client {
             self.shared
                 .endpoints
                 .learn_leader(term.map_or(Term::ZERO, |(term, _)| term), &hint);
+        }
+    }
+
+    /// As [`Self::learn_from_error`], of a call whose caller hears of it. Where his session's token was refused for data that are
+    /// gone it is forgotten, so that the next call begins anew. What the caller named himself is his to change.
+    pub(crate) fn heed(&self, place: Place, error: &ClientError) {
+        self.learn_from_error(place, error);
+        let named = self.options.token.is_some() || self.options.data_epoch.is_some();
+        if let Some(receipt) = error.receipt()
+            && error.is_of_other_data()
+            && !named
+        {
+            self.session
+                .end(receipt.mode, receipt.cluster, receipt.epoch);
         }
     }
 

@@ -148,7 +148,9 @@ impl Client {
         Ok(())
     }
 
-    /// Forgets what the session has seen: needed when the data epoch has changed.
+    /// Forgets what the session has seen. A token that is refused since its data were restored or replaced (`EPOCH_CHANGED`) the
+    /// client forgets by itself, once the caller has been told. This is for a session whose token no node can catch up with any
+    /// more (`TOKEN_AHEAD` for good: in eventual mode, what it saw was lost with its node).
     pub fn forget_session(&self) {
         for mode in Mode::ALL {
             self.session.replace(mode, Bytes::new());

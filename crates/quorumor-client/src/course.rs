@@ -179,7 +179,7 @@ impl<'a> Course<'a> {
         if !is_redirect(error) && !is_overload(error) {
             self.client.shared.endpoints.leave(place);
         }
-        self.client.learn_from_error(place, error);
+        self.client.heed(place, error);
     }
 
     fn out_of_time(&mut self) -> ClientError {

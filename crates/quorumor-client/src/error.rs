@@ -156,6 +156,12 @@ impl ClientError {
         }
     }
 
+    /// Whether the session's token, or what else the caller knew, is of data that were restored or replaced since.
+    pub(crate) fn is_of_other_data(&self) -> bool {
+        matches!(self, Self::Node(node) if node.reason == "EPOCH_CHANGED"
+            || (node.reason == "INVALID_ARGUMENT" && node.field.as_deref() == Some("token")))
+    }
+
     /// An answer that no node of ours gives.
     pub(crate) fn bad_answer(why: &str) -> Self {
         Self::BadAnswer {

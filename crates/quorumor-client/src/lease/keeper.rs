@@ -57,7 +57,7 @@ enum Kept {
 pub(super) async fn once(client: &Client, id: LeaseId) -> Result<Option<Duration>, ClientError> {
     let sent = Instant::now();
     let (tell, _) = watch::channel(LeaseState::Held { until: sent });
-    let mut keeper = Keeper::new(client.clone(), id, Duration::ZERO, sent, tell);
+    let mut keeper = Keeper::new(client, id, Duration::ZERO, sent, tell);
     let mut line = None;
     let kept = tokio::time::timeout(client.options.timeout, keeper.once(&mut line)).await;
     match kept {
@@ -71,15 +71,15 @@ pub(super) async fn once(client: &Client, id: LeaseId) -> Result<Option<Duration
 }
 
 impl Keeper {
-    pub(super) const fn new(
-        client: Client,
+    pub(super) fn new(
+        client: &Client,
         id: LeaseId,
         ttl: Duration,
         until: Instant,
         tell: watch::Sender<LeaseState>,
     ) -> Self {
         Self {
-            client,
+            client: client.without_token(),
             id,
             ttl,
             until,

@@ -254,7 +254,7 @@ impl Driver {
             self.waiting.extend(unserved.into_values());
         }
         endpoints.leave(place);
-        self.client.learn_from_error(place, &error);
+        self.client.heed(place, &error);
         Err(error)
     }
 
@@ -293,7 +293,7 @@ impl Driver {
                     Ok(None) => return Left::Broken(ended(&line.address)),
                     Err(status) => {
                         let error = ClientError::from_status(&line.address, &status);
-                        self.client.learn_from_error(line.place, &error);
+                        self.client.heed(line.place, &error);
                         return Left::Broken(error);
                     }
                 },
@@ -411,7 +411,7 @@ impl Driver {
                     let _ = job.reply.send(Ok(Outcome::Done(piped)));
                 }
                 Err(error) => {
-                    self.client.learn_from_error(line.place, &error);
+                    self.client.heed(line.place, &error);
                     self.failed(job, error);
                 }
             }

@@ -83,7 +83,7 @@ impl Hearts {
         }
         let (door, joining) = mpsc::channel(JOINING_MAX);
         let wake = Arc::new(Notify::new());
-        tokio::spawn(Heart::new(client.clone(), joining, Arc::clone(&wake)).run());
+        tokio::spawn(Heart::new(client.without_token(), joining, Arc::clone(&wake)).run());
         beating.insert(name, (door.clone(), Arc::clone(&wake)));
         (door, wake)
     }

@@ -185,12 +185,18 @@ impl Fake {
     /// The answer to a message of signs of life; `None` breaks the stream.
     fn beaten(&self, message: &pb::KeepAliveRequest) -> Option<Option<pb::KeepAliveResponse>> {
         let receipt = self.wire_receipt();
-        let mut state = self.state.lock();
-        let registry = &mut state.registry;
         let details = |error: &Error| {
             let status = status::to_status(error, Some(Mode::Strong), None);
             bytes::Bytes::copy_from_slice(status.details())
         };
+        if let Err(error) = self.judged(message.header.as_ref()) {
+            return Some(Some(pb::KeepAliveResponse {
+                status: details(&error),
+                ..pb::KeepAliveResponse::default()
+            }));
+        }
+        let mut state = self.state.lock();
+        let registry = &mut state.registry;
         let failed = match registry.beats.pop_front() {
             Some(Beats::Break) => return None,
             Some(Beats::Silence) => return Some(None),
@@ -377,7 +383,10 @@ impl RegistryService for Fake {
         &self,
         request: Request<pb::WatchServiceRequest>,
     ) -> Result<Response<Self::WatchServiceStream>, Status> {
-        let cursor = String::from_utf8(request.into_inner().cursor.to_vec()).unwrap();
+        let request = request.into_inner();
+        let judged = self.judged(request.header.as_ref());
+        judged.map_err(|error| self.refusal(&error))?;
+        let cursor = String::from_utf8(request.cursor.to_vec()).unwrap();
         let (out, steps) = mpsc::channel(64);
         let script = {
             let mut state = self.state.lock();
