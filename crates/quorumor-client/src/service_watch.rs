@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorumor_core::Error;
+use quorumor_core::{Error, Mode};
 use quorumor_proto::pb;
 use quorumor_proto::pb::watch_service_response::Step;
 use tonic::{Request, Response, Status, Streaming};
@@ -245,7 +245,8 @@ impl Steps for ServiceSteps {
             health: self.options.health.to_wire().into(),
             cursor: place.cursor.cloned().unwrap_or_default(),
             progress_interval: self.options.progress_interval.map(duration_to_wire),
-            end_on_leader_lost: false,
+            // A node that has lost its leader hears of nothing more, and another one may.
+            end_on_leader_lost: place.mode != Some(Mode::Eventual),
         });
         target.registry_stub().watch_service(request).await
     }

@@ -38,6 +38,7 @@ pub(super) struct State {
     watches: VecDeque<Vec<Step>>,
     live: Option<mpsc::Sender<Step>>,
     cursors: Vec<String>,
+    leader_bound: Vec<bool>,
 }
 
 pub(in crate::tests) fn instance(service: &str, id: &str, port: u16) -> pb::ServiceInstance {
@@ -173,6 +174,11 @@ impl Fake {
 
     pub(in crate::tests) fn service_cursors(&self) -> Vec<String> {
         self.state.lock().registry.cursors.clone()
+    }
+
+    /// Of each watch of a service, whether it was to end with the node's leader.
+    pub(in crate::tests) fn leader_bound(&self) -> Vec<bool> {
+        self.state.lock().registry.leader_bound.clone()
     }
 
     fn with_receipt(&self, message: pb::WatchServiceResponse) -> pb::WatchServiceResponse {
@@ -391,6 +397,7 @@ impl RegistryService for Fake {
         let script = {
             let mut state = self.state.lock();
             state.registry.cursors.push(cursor);
+            state.registry.leader_bound.push(request.end_on_leader_lost);
             let script = state.registry.watches.pop_front();
             // The last stream of the script stays open.
             if state.registry.watches.is_empty() {
