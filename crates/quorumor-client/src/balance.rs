@@ -26,6 +26,7 @@ use crate::discover::{DiscoverQuery, ZoneRule};
 use crate::error::ClientError;
 use crate::instance::ServiceInstance;
 use crate::resume::ResyncReason;
+use crate::retry::{Kind, may_retry};
 use crate::service_watch::{
     InstanceName, ServiceStep, ServiceView, ServiceWatch, ServiceWatchOptions,
 };
@@ -287,13 +288,17 @@ impl InstanceChanges {
             Ok(None) => ClientError::bad_answer("the watch ended"),
         };
         self.tell_stale(error.to_string());
+        // A cursor that may be why it failed would fail again.
         let cursor = self.watch.cursor().cloned();
+        let cursor = cursor.filter(|_| may_retry(&error, Kind::LocalRead));
         if cursor.is_none() {
             // A snapshot that was cut off begins anew.
             let reason = ResyncReason::ContactLost;
             self.take(ServiceStep::Resync { reason });
         }
-        self.watch = self.client.watch_service(ServiceWatchOptions {
+        // What the session saw must not keep the set from following the registry.
+        let client = self.client.without_token();
+        self.watch = client.watch_service(ServiceWatchOptions {
             cursor,
             ..watched(&self.options.query)
         });

@@ -5,7 +5,9 @@
 //! pass the endpoint over; after a pause it is *half-open*: one call goes through as a probe, whose outcome closes or opens it.
 //!
 //! What counts as a failure is that the endpoint is silent or swamped: no connection, a broken one, no answer in time,
-//! `OVERLOADED`, `DISK_FULL`. Any other refusal shows that the node is well. A call that its caller gave up counts as nothing.
+//! `OVERLOADED`, `DISK_FULL`. Any other refusal shows that the node is well. A call that its caller gave up counts as nothing, and so
+//! does a deadline that left less time than an answer may usually take. A hedged read that another endpoint answered counts as a
+//! failure if the first one has answered nothing since, for several times as long as is usual.
 //!
 //! A call that names its endpoint is never held back. Keep-alives, watches and pipelines pass an open breaker over, but where all
 //! are open they try all the same: they have pauses of their own, and a lease that isn't kept is lost.
@@ -173,14 +175,22 @@ impl Breakers {
         }
     }
 
-    /// Counts what became of something on a stream that was let through before.
-    pub(crate) fn note(&self, class: CallClass, failed: bool) {
-        self.record(class, Pass::Call, Some(failed));
+    /// Counts an answer on a stream that was let through before.
+    pub(crate) fn answered(&self, class: CallClass) {
+        self.record(class, Pass::Call, Some(false));
+    }
+
+    /// Counts an error on such a stream, if it says something of the endpoint.
+    pub(crate) fn failed(&self, class: CallClass, error: &ClientError, waited: Waited) {
+        self.record(class, Pass::Call, waited.shows(error));
     }
 
     fn record(&self, class: CallClass, pass: Pass, failed: Option<bool>) {
+        let mut breaker = self.of(class).lock();
+        if failed == Some(false) {
+            breaker.silent_since = None;
+        }
         if let Some(policy) = &self.policy {
-            let mut breaker = self.of(class).lock();
             breaker.record(policy, self.clock.now(), pass, failed);
         }
     }
@@ -207,12 +217,35 @@ impl Breakers {
 }
 
 impl Permit {
-    /// What the call came to; `None` for an answer.
-    pub(crate) fn done(mut self, error: Option<&ClientError>) {
+    /// Which class of call it is for.
+    pub(crate) const fn class(&self) -> CallClass {
+        self.class
+    }
+
+    /// What the call came to; `None` for an answer. That none came within a time shorter than `patience` counts as nothing.
+    pub(crate) fn done(mut self, error: Option<&ClientError>, waited: Waited) {
         if let Some(pass) = self.pass.take() {
-            let failed = error.is_some_and(is_failure);
-            self.breakers.record(self.class, pass, Some(failed));
+            let failed = error.map_or(Some(false), |error| waited.shows(error));
+            self.breakers.record(self.class, pass, failed);
         }
+    }
+
+    /// Another endpoint answered first. That counts as a failure once this one has left all calls of its class without an answer
+    /// for as long as patience lasts; whether it has.
+    pub(crate) fn overtaken(mut self, waited: Waited) -> bool {
+        let Some(pass) = self.pass.take() else {
+            return false;
+        };
+        let now = self.breakers.clock.now();
+        let silent = {
+            let mut breaker = self.breakers.of(self.class).lock();
+            let since = breaker.silent_since.get_or_insert(now);
+            now.saturating_sub(*since) + waited.time
+        };
+        let failed = silent >= waited.patience;
+        let failure = failed.then_some(true);
+        self.breakers.record(self.class, pass, failure);
+        failed
     }
 }
 
@@ -224,8 +257,30 @@ impl Drop for Permit {
     }
 }
 
+/// How long an endpoint had for its answer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Waited {
+    pub(crate) time: Duration,
+    /// How long it must have for its silence to mean something.
+    pub(crate) patience: Duration,
+}
+
+impl Waited {
+    /// As long as it takes.
+    pub(crate) const LONG: Self = Self {
+        time: Duration::MAX,
+        patience: Duration::ZERO,
+    };
+
+    /// Whether an error shows that the endpoint failed; `None` if it says nothing of that, since the caller gave up too soon.
+    fn shows(self, error: &ClientError) -> Option<bool> {
+        let is_silence = error.reason() == "DEADLINE_EXCEEDED";
+        (!is_silence || self.time >= self.patience).then(|| is_failure(error))
+    }
+}
+
 /// Whether an error shows that the endpoint is silent or swamped.
-pub(crate) fn is_failure(error: &ClientError) -> bool {
+fn is_failure(error: &ClientError) -> bool {
     match error {
         ClientError::Unreachable { .. }
         | ClientError::ContactLost { .. }
@@ -249,6 +304,8 @@ enum Pass {
 struct Breaker {
     state: State,
     window: [Bucket; BUCKETS],
+    /// When another endpoint answered in its place for the first time since its own last answer.
+    silent_since: Option<Duration>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

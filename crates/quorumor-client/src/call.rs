@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use quorumor_core::{ClientSeq, LeaderHint, Level, Mode, NodeId, Term};
 use quorumor_proto::entry::{level_to_wire, mode_to_wire};
 use quorumor_proto::pb;
@@ -9,11 +10,12 @@ use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
 use crate::answer::{Answer, Receipt};
-use crate::breaker::CallClass;
+use crate::breaker::{CallClass, Waited};
 use crate::client::Client;
 use crate::course::{Course, Turn};
 use crate::endpoints::{ClusterStub, Place, RegistryStub, Stub, Target};
 use crate::error::ClientError;
+use crate::options::CallOptions;
 use crate::retry::Kind;
 use crate::wire::duration_to_wire;
 
@@ -147,7 +149,7 @@ impl Client {
     }
 
     /// One try at one endpoint.
-    pub(crate) async fn take_turn<A, S, F>(
+    async fn take_turn<A, S, F>(
         &self,
         turn: Turn,
         this_try: Try,
@@ -158,23 +160,67 @@ impl Client {
         A: Answer,
         F: Future<Output = Result<Response<A::Wire>, Status>>,
     {
-        let target = &turn.target;
+        let (began, had) = (Instant::now(), this_try.timeout);
+        let result = self.attempt(&turn.target, this_try, stub, send).await;
+        self.settle(turn, began.elapsed(), had, &result);
+        result
+    }
+
+    /// Sends it, and waits as long as it may take.
+    pub(crate) async fn attempt<A, S, F>(
+        &self,
+        target: &Target,
+        this_try: Try,
+        stub: &impl Fn(&Target) -> S,
+        send: &impl Fn(S, Try) -> F,
+    ) -> Result<A, ClientError>
+    where
+        A: Answer,
+        F: Future<Output = Result<Response<A::Wire>, Status>>,
+    {
         let timeout = this_try.timeout;
         let sent = send(stub(target), this_try);
-        let result = match tokio::time::timeout(timeout, sent).await {
+        match tokio::time::timeout(timeout, sent).await {
             Ok(Ok(response)) => read::<A>(response, &target.address),
             Ok(Err(status)) => Err(ClientError::from_status(&target.address, &status)),
             Err(_) => Err(ClientError::DeadlineExceeded {
                 endpoint: target.address.clone(),
             }),
-        };
-        turn.permit.done(result.as_ref().err());
-        if let Ok(answer) = &result
-            && let Some(receipt) = answer.receipt()
-        {
-            self.learn(turn.place, receipt);
         }
-        result
+    }
+
+    /// Takes in what a try came to, and what it says of its endpoint.
+    pub(crate) fn settle<A: Answer>(
+        &self,
+        turn: Turn,
+        took: Duration,
+        had: Duration,
+        result: &Result<A, ClientError>,
+    ) {
+        let class = turn.permit.class();
+        if let Ok(answer) = result {
+            self.shared.usual.note(class, took);
+            if let Some(receipt) = answer.receipt() {
+                self.learn(turn.place, receipt);
+            }
+        }
+        let waited = self.waited(class, had);
+        turn.permit.done(result.as_ref().err(), waited);
+    }
+
+    /// What a wait of so long says of an endpoint.
+    pub(crate) fn waited(&self, class: CallClass, time: Duration) -> Waited {
+        let patience = self.shared.usual.patience(class);
+        Waited { time, patience }
+    }
+
+    /// The same client for what goes on by itself: its calls bring no token. They have no order among the session's calls, and
+    /// must go on when the session's data are gone.
+    pub(crate) fn without_token(&self) -> Self {
+        self.with(CallOptions {
+            token: Some(Bytes::new()),
+            ..self.options.clone()
+        })
     }
 
     /// The header of a request, the same for each try.
@@ -248,6 +294,20 @@ impl Client {
             self.shared
                 .endpoints
                 .learn_leader(term.map_or(Term::ZERO, |(term, _)| term), &hint);
+        }
+    }
+
+    /// As [`Self::learn_from_error`], of a call whose caller hears of it. Where his session's token was refused for data that are
+    /// gone it is forgotten, so that the next call begins anew. What the caller named himself is his to change.
+    pub(crate) fn heed(&self, place: Place, error: &ClientError) {
+        self.learn_from_error(place, error);
+        let named = self.options.token.is_some() || self.options.data_epoch.is_some();
+        if let Some(receipt) = error.receipt()
+            && error.is_of_other_data()
+            && !named
+        {
+            self.session
+                .end(receipt.mode, receipt.cluster, receipt.epoch);
         }
     }
 

@@ -17,6 +17,7 @@ use crate::memory::LastKnownLimits;
 use crate::options::{CallOptions, ClientBuilder};
 use crate::retry::{Kind, RetryPolicy};
 use crate::session::Session;
+use crate::usual::Usual;
 
 /// A client of one cluster. A clone is cheap and shares connections and session.
 ///
@@ -34,6 +35,7 @@ pub(crate) struct Shared {
     pub(crate) retries: RetryPolicy,
     pub(crate) budget: Bucket,
     pub(crate) latencies: Latencies,
+    pub(crate) usual: Usual,
     pub(crate) keep_session: bool,
     pub(crate) exactly_once: bool,
     pub(crate) session_ttl: Option<Duration>,
@@ -77,6 +79,7 @@ impl Client {
                 retries: builder.retries,
                 budget: Bucket::full(builder.budget, builder.clock.clone()),
                 latencies: Latencies::default(),
+                usual: Usual::default(),
                 keep_session: builder.session,
                 exactly_once: builder.exactly_once,
                 session_ttl: builder.session_ttl,
@@ -145,7 +148,9 @@ impl Client {
         Ok(())
     }
 
-    /// Forgets what the session has seen: needed when the data epoch has changed.
+    /// Forgets what the session has seen. A token that is refused since its data were restored or replaced (`EPOCH_CHANGED`) the
+    /// client forgets by itself, once the caller has been told. This is for a session whose token no node can catch up with any
+    /// more (`TOKEN_AHEAD` for good: in eventual mode, what it saw was lost with its node).
     pub fn forget_session(&self) {
         for mode in Mode::ALL {
             self.session.replace(mode, Bytes::new());

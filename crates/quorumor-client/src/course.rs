@@ -14,7 +14,7 @@ use crate::call::Asked;
 use crate::client::Client;
 use crate::endpoints::{Place, Target};
 use crate::error::{CircuitOpen, ClientError};
-use crate::retry::{Kind, may_retry};
+use crate::retry::{Kind, may_retry, with_jitter};
 
 /// The way of one call through endpoints and tries.
 pub(crate) struct Course<'a> {
@@ -179,7 +179,7 @@ impl<'a> Course<'a> {
         if !is_redirect(error) && !is_overload(error) {
             self.client.shared.endpoints.leave(place);
         }
-        self.client.learn_from_error(place, error);
+        self.client.heed(place, error);
     }
 
     fn out_of_time(&mut self) -> ClientError {
@@ -244,17 +244,29 @@ impl<'a> Course<'a> {
             None if in_doubt => retries.delay_max,
             None => return Err(self.final_error(error)),
         };
-        // What a node asks for concerns that node: it holds once there is nobody else to ask.
-        let asked = error.retry_after().filter(|_| !elsewhere);
-        let pause = pause.max(asked.unwrap_or(pause));
+        // What a node asks for concerns that node: it holds once there is nobody else to ask, or where others would ask it too.
+        let comes_back = self.comes_back_to(&error);
+        let asked = error.retry_after().filter(|_| !elsewhere || comes_back);
+        let pause = pause.max(asked.map_or(pause, with_jitter));
         let too_late = Instant::now() + pause + client.shared.try_min >= self.deadline;
         if too_late || !(client.shared.budget.spend() || in_doubt) {
             return Err(self.final_error(error));
         }
         debug!(reason = error.reason(), %error, ?pause, "trying again");
         self.last = Some(error);
+        if comes_back {
+            self.tried.clear();
+        }
         tokio::time::sleep(pause).await;
         Ok(())
+    }
+
+    /// Whether the leader was asked and had too much to do: any other node would only hand the call on to it.
+    fn comes_back_to(&self, error: &ClientError) -> bool {
+        let leader = self.client.shared.endpoints.leader();
+        self.want_leader()
+            && is_overload(error)
+            && leader.is_some_and(|leader| self.tried.contains(&leader))
     }
 }
 

@@ -409,7 +409,10 @@ mod tests {
     fn fail(endpoints: &Endpoints, place: Place) {
         let breakers = Arc::clone(&endpoints.target(place).breakers);
         for _ in 0..BreakerPolicy::default().calls_min {
-            breakers.note(CallClass::Write, true);
+            let permit = breakers.admit_anyway(CallClass::Write);
+            let endpoint = String::new();
+            let silent = crate::ClientError::DeadlineExceeded { endpoint };
+            permit.done(Some(&silent), crate::breaker::Waited::LONG);
         }
     }
 

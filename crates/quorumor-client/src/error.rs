@@ -81,6 +81,8 @@ pub struct NodeError {
     pub best_available: Option<String>,
     /// The oldest revision left, where older history was asked for.
     pub oldest_revision: Option<u64>,
+    /// Which field of the request was refused, where one was named.
+    pub field: Option<String>,
     /// What the answer says about itself.
     pub receipt: Option<Receipt>,
 }
@@ -152,6 +154,12 @@ impl ClientError {
             | Self::BadAnswer { .. }
             | Self::Invalid(_) => None,
         }
+    }
+
+    /// Whether the session's token, or what else the caller knew, is of data that were restored or replaced since.
+    pub(crate) fn is_of_other_data(&self) -> bool {
+        matches!(self, Self::Node(node) if node.reason == "EPOCH_CHANGED"
+            || (node.reason == "INVALID_ARGUMENT" && node.field.as_deref() == Some("token")))
     }
 
     /// An answer that no node of ours gives.
@@ -243,6 +251,7 @@ impl From<CircuitOpen> for ClientError {
             leader: None,
             best_available: None,
             oldest_revision: None,
+            field: None,
             receipt: None,
         }))
     }
@@ -260,6 +269,7 @@ impl NodeError {
             leader: failure.leader,
             best_available: failure.best_available,
             oldest_revision: failure.oldest_revision,
+            field: failure.field,
             receipt: failure
                 .receipt
                 .and_then(|receipt| Receipt::from_wire(receipt).ok()),

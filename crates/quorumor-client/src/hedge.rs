@@ -1,6 +1,7 @@
 //! Hedged reads: when an endpoint is slow to answer, another one is asked too, and the first good answer counts (Dean and Barroso,
 //! The Tail at Scale, 2013). Reads only, and each second try is paid for from the retry budget.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -49,6 +50,17 @@ impl Latencies {
         ring.next = (next + 1) % SAMPLES;
     }
 
+    #[cfg(test)]
+    pub(crate) fn longest(&self) -> Duration {
+        self.0
+            .lock()
+            .samples
+            .iter()
+            .max()
+            .copied()
+            .unwrap_or_default()
+    }
+
     /// `None` until there are enough.
     fn p95(&self) -> Option<Duration> {
         let mut samples = self.0.lock().samples.clone();
@@ -83,58 +95,84 @@ impl Client {
         A: Answer,
         F: Future<Output = Result<Response<A::Wire>, Status>>,
     {
-        let began = Instant::now();
-        let result = self.raced(course, turn, header, stub, send).await;
-        if result.is_ok() {
-            self.shared.latencies.note(began.elapsed());
-        }
-        result
-    }
-
-    async fn raced<A, S, F>(
-        &self,
-        course: &mut Course<'_>,
-        turn: Turn,
-        header: &pb::RequestHeader,
-        stub: &impl Fn(&Target) -> S,
-        send: &impl Fn(S, Try) -> F,
-    ) -> Result<A, (Place, ClientError)>
-    where
-        A: Answer,
-        F: Future<Output = Result<Response<A::Wire>, Status>>,
-    {
-        let one = turn.place;
-        let this_try = Try::new(header.clone(), course.try_timeout());
-        let first = self.take_turn(turn, this_try, stub, send);
+        let attempt = |runner: &Runner| {
+            let (target, had) = (Arc::clone(&runner.turn.target), runner.had);
+            let this_try = Try::new(header.clone(), had);
+            async move { self.attempt::<A, S, F>(&target, this_try, stub, send).await }
+        };
+        let one = Runner::start(turn, course.try_timeout());
+        let first = attempt(&one);
         tokio::pin!(first);
         let after = self.hedge_after().unwrap_or(Duration::MAX);
         if let Ok(result) = tokio::time::timeout(after, &mut first).await {
-            return result.map_err(|error| (one, error));
+            return self.came_in(one, result);
         }
         let Some(turn) = course.second_turn() else {
-            return first.await.map_err(|error| (one, error));
+            return self.came_in(one, first.await);
         };
-        let other = turn.place;
-        let this_try = Try::new(header.clone(), course.left());
-        let second = self.take_turn(turn, this_try, stub, send);
+        let other = Runner::start(turn, course.left());
+        let second = attempt(&other);
         tokio::pin!(second);
         // Whichever fails before the other one is learned from; the other one decides.
         tokio::select! {
-            result = &mut first => match result {
-                Ok(answer) => Ok(answer),
-                Err(error) => {
-                    course.failed_beside(one, &error);
-                    second.await.map_err(|error| (other, error))
+            result = &mut first => match self.came_in(one, result) {
+                Err((place, error)) => {
+                    course.failed_beside(place, &error);
+                    self.came_in(other, second.await)
                 }
+                answer => answer,
             },
-            result = &mut second => match result {
-                Ok(answer) => Ok(answer),
-                Err(error) => {
-                    course.failed_beside(other, &error);
-                    first.await.map_err(|error| (one, error))
+            result = &mut second => match self.came_in(other, result) {
+                Err((place, error)) => {
+                    course.failed_beside(place, &error);
+                    self.came_in(one, first.await)
+                }
+                answer => {
+                    self.overtaken(one);
+                    answer
                 }
             },
         }
+    }
+
+    /// A try came to its end. Its own time is what counts, and not what another one waited for before it began.
+    fn came_in<A: Answer>(
+        &self,
+        runner: Runner,
+        result: Result<A, ClientError>,
+    ) -> Result<A, (Place, ClientError)> {
+        let (place, took) = (runner.turn.place, runner.began.elapsed());
+        self.settle(runner.turn, took, runner.had, &result);
+        if result.is_ok() {
+            self.shared.latencies.note(took);
+        }
+        result.map_err(|error| (place, error))
+    }
+
+    /// A try was given up since the other one was answered. An endpoint that was only slow took so long at least; one that is silent
+    /// says nothing of how long reads take, and isn't asked first again.
+    fn overtaken(&self, runner: Runner) {
+        let (place, took) = (runner.turn.place, runner.began.elapsed());
+        let waited = self.waited(runner.turn.permit.class(), took);
+        if runner.turn.permit.overtaken(waited) {
+            self.shared.endpoints.leave(place);
+        } else {
+            self.shared.latencies.note(took);
+        }
+    }
+}
+
+/// One of two tries.
+struct Runner {
+    turn: Turn,
+    began: Instant,
+    had: Duration,
+}
+
+impl Runner {
+    fn start(turn: Turn, had: Duration) -> Self {
+        let began = Instant::now();
+        Self { turn, began, had }
     }
 }
 

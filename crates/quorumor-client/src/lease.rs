@@ -198,7 +198,7 @@ impl std::fmt::Display for LostReason {
 impl Lease {
     fn kept(client: Client, id: LeaseId, ttl: Duration, until: Instant) -> Self {
         let (tell, state) = watch::channel(LeaseState::Held { until });
-        let keeper = keeper::Keeper::new(client.clone(), id, ttl, until, tell);
+        let keeper = keeper::Keeper::new(&client, id, ttl, until, tell);
         Self {
             id,
             ttl,
@@ -257,7 +257,12 @@ impl Lease {
     /// See [`ClientError`]: the lease then expires by itself.
     pub async fn revoke(self) -> Result<bool, ClientError> {
         self.keeper.abort();
-        match self.client.revoke_lease(self.id).await {
+        let revoked = match self.client.revoke_lease(self.id).await {
+            // It lives on in other data, and is to end there.
+            Err(error) if error.is_of_other_data() => self.client.revoke_lease(self.id).await,
+            revoked => revoked,
+        };
+        match revoked {
             Ok(_) => Ok(true),
             Err(error) if error.reason() == "LEASE_NOT_FOUND" => Ok(false),
             Err(error) => Err(error),

@@ -6,7 +6,8 @@
 //! - **Every answer carries a [`Receipt`]**: which guarantee was asked and given, from which position, how stale it
 //!   can be. Errors carry one too, wherever a node made them.
 //! - **A session by default.** The token of each receipt goes with the next request, so that the client reads its own
-//!   writes and never goes back, at any node.
+//!   writes and never goes back, at any node. Where the data were restored or replaced the next call says so (`EPOCH_CHANGED`), and
+//!   the session begins anew; leases, registrations and watches go on.
 //! - **A write is never applied twice by a retry.** Retries follow [`ClientError::certainty`]: what was *not applied* may be
 //!   tried again, elsewhere. In strong mode writes are numbered in a session of the cluster, which is opened before the first
 //!   one; so a write whose outcome is *unknown* is sent again, under its number, until its deadline. If the session is gone by
@@ -71,6 +72,7 @@ pub mod retry;
 pub mod service_watch;
 pub mod tls;
 pub mod txn;
+mod usual;
 pub mod watch;
 
 mod call;

@@ -293,11 +293,13 @@ impl Registered {
         let timeout = self.client.options.timeout;
         let _ = tokio::time::timeout(timeout, self.state.wait_for(over)).await;
         let name = self.slot.registration.name();
-        let answer = self
-            .client
-            .deregister(&name.service, &name.instance_id)
-            .await?;
-        Ok(answer.found)
+        let deregister = || self.client.deregister(&name.service, &name.instance_id);
+        let answer = match deregister().await {
+            // It lives on in other data, and is to go there.
+            Err(error) if error.is_of_other_data() => deregister().await,
+            answer => answer,
+        };
+        Ok(answer?.found)
     }
 }
 

@@ -4,6 +4,7 @@
 //! was one, it says [`ResyncReason::ContactLost`] itself. What the steps are, and how the stream is asked for, a [`Steps`] says.
 
 use std::fmt;
+use std::sync::Arc;
 
 use backon::ExponentialBackoff;
 use bytes::Bytes;
@@ -14,7 +15,7 @@ use tonic::{Response, Status, Streaming};
 use tracing::debug;
 
 use crate::answer::Receipt;
-use crate::breaker::{CallClass, is_failure};
+use crate::breaker::{CallClass, Waited};
 use crate::client::Client;
 use crate::endpoints::{Place, Target};
 use crate::error::ClientError;
@@ -86,8 +87,7 @@ pub(crate) trait Steps: fmt::Debug + Send {
         &self,
         target: &Target,
         header: pb::RequestHeader,
-        cursor: Option<&Bytes>,
-        begun: bool,
+        place: Beginning<'_>,
     ) -> impl Future<Output = Result<Response<Streaming<Self::Message>>, Status>> + Send;
 
     /// Reads a message; `None` while more of what it says follows.
@@ -115,6 +115,17 @@ pub(crate) trait Steps: fmt::Debug + Send {
     fn ends_with(&self, error: &ClientError) -> bool;
 }
 
+/// Where a stream is to begin.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Beginning<'a> {
+    /// Behind this cursor.
+    pub(crate) cursor: Option<&'a Bytes>,
+    /// Something was shown before.
+    pub(crate) begun: bool,
+    /// The mode that serves it, if that is known.
+    pub(crate) mode: Option<Mode>,
+}
+
 /// A step with what comes along.
 #[derive(Debug)]
 pub(crate) struct Told<S> {
@@ -134,6 +145,8 @@ pub(crate) struct Resuming<S: Steps> {
     queued: Option<Told<S::Step>>,
     home: Option<Place>,
     outage: Option<Outage>,
+    /// Whether it goes on without the session's token, which this watch's data have outlived.
+    without_token: bool,
     ended: bool,
 }
 
@@ -164,6 +177,7 @@ impl<S: Steps> Resuming<S> {
             queued: None,
             home: None,
             outage: None,
+            without_token: false,
             ended: false,
         }
     }
@@ -192,7 +206,9 @@ impl<S: Steps> Resuming<S> {
             };
             if self.stream.take().is_some() {
                 let target = self.client.shared.endpoints.target(place);
-                target.breakers.note(CallClass::Watch, is_failure(&error));
+                target
+                    .breakers
+                    .failed(CallClass::Watch, &error, Waited::LONG);
             }
             self.steps.broke();
             if let Some(error) = self.survive(place, error) {
@@ -269,12 +285,43 @@ impl<S: Steps> Resuming<S> {
             tokio::time::sleep_until(outage.next_try).await;
         }
         let place = self.pick().map_err(|error| (0, error))?;
+        let beginning = Beginning {
+            cursor: self.cursor.as_ref(),
+            begun: self.has_begun(),
+            mode: self.client.mode_if_known(),
+        };
+        match self.open_at(place, beginning).await {
+            // Only now it is known which mode serves it, and what may be asked of that.
+            Err(error) if beginning.mode.is_none() && error.reason() == "GUARANTEE_UNAVAILABLE" => {
+                self.client.learn_from_error(place, &error);
+                let mode = self.client.mode_if_known();
+                self.open_at(place, Beginning { mode, ..beginning }).await
+            }
+            opened => opened,
+        }
+        .map_err(|error| (place, error))
+    }
+
+    fn has_begun(&self) -> bool {
+        self.cursor.is_some() || self.snapshot_begun
+    }
+
+    async fn open_at(
+        &self,
+        place: Place,
+        beginning: Beginning<'_>,
+    ) -> Result<Open<S::Message>, ClientError> {
         let target = self.client.shared.endpoints.target(place);
-        let header = self.client.header(None);
-        let cursor = self.cursor.as_ref();
-        let begun = cursor.is_some() || self.snapshot_begun;
+        // In strong mode a cursor says all that the session's token could. In eventual mode another node can't go on from it,
+        // and its snapshot must not be older than what was seen.
+        let is_told = beginning.cursor.is_some() && beginning.mode == Some(Mode::Strong);
+        let header = if self.without_token || is_told {
+            self.client.without_token().header(None)
+        } else {
+            self.client.header(None)
+        };
         let permit = target.breakers.admit_anyway(CallClass::Watch);
-        let opening = self.steps.open(&target, header, cursor, begun);
+        let opening = self.steps.open(&target, header, beginning);
         let opened = match tokio::time::timeout(self.client.options.timeout, opening).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(status)) => Err(ClientError::from_status(&target.address, &status)),
@@ -282,14 +329,12 @@ impl<S: Steps> Resuming<S> {
                 endpoint: target.address.clone(),
             }),
         };
-        permit.done(opened.as_ref().err());
-        match opened {
-            Ok(response) => Ok(Open {
-                place,
-                messages: response.into_inner(),
-            }),
-            Err(error) => Err((place, error)),
-        }
+        let waited = (self.client).waited(CallClass::Watch, self.client.options.timeout);
+        permit.done(opened.as_ref().err(), waited);
+        opened.map(|response| Open {
+            place,
+            messages: response.into_inner(),
+        })
     }
 
     fn pick(&mut self) -> Result<Place, ClientError> {
@@ -313,23 +358,23 @@ impl<S: Steps> Resuming<S> {
 
     /// Plans the next try; gives the error back if there is to be none.
     fn survive(&mut self, place: Place, error: ClientError) -> Option<ClientError> {
-        let shared = &self.client.shared;
         if self.steps.ends_with(&error) || matches!(error, ClientError::Invalid(_)) {
             return Some(error);
         }
+        let now = Instant::now();
+        if self.outlives_session(&error) {
+            debug!(reason = error.reason(), %error, "resuming the watch without the session's token");
+            self.without_token = true;
+            self.outage_from(now).next_try = now;
+            return None;
+        }
+        let shared = Arc::clone(&self.client.shared);
         shared.endpoints.leave(place);
-        self.client.learn_from_error(place, &error);
+        self.client.heed(place, &error);
         if shared.retries.attempts_max <= 1 || !may_retry(&error, Kind::LocalRead) {
             return Some(error);
         }
-        let now = Instant::now();
-        let outage = self.outage.get_or_insert_with(|| Outage {
-            since: now,
-            tried: Vec::new(),
-            home_tries: 0,
-            backoff: patient(shared.retries).backoff(),
-            next_try: now,
-        });
+        let outage = self.outage_from(now);
         let pause = outage.backoff.next().unwrap_or(shared.retries.delay_max);
         if now + pause > outage.since + shared.watch_patience {
             return Some(error);
@@ -337,6 +382,31 @@ impl<S: Steps> Resuming<S> {
         debug!(reason = error.reason(), %error, ?pause, "resuming the watch");
         outage.next_try = now + pause;
         None
+    }
+}
+
+impl<S: Steps> Resuming<S> {
+    fn outage_from(&mut self, now: Instant) -> &mut Outage {
+        let retries = self.client.shared.retries;
+        self.outage.get_or_insert_with(|| Outage {
+            since: now,
+            tried: Vec::new(),
+            home_tries: 0,
+            backoff: patient(retries).backoff(),
+            next_try: now,
+        })
+    }
+
+    /// Whether only the session's token keeps a watch from going on that has shown something before: its data were replaced, or no
+    /// node that can be reached has what the session saw. The watch says so itself, by a resync.
+    fn outlives_session(&self, error: &ClientError) -> bool {
+        if self.without_token || self.client.options.token.is_some() || !self.has_begun() {
+            return false;
+        }
+        let patience = self.client.shared.watch_patience / 2;
+        let waited = |outage: &Outage| outage.since.elapsed() >= patience;
+        error.is_of_other_data()
+            || (error.reason() == "TOKEN_AHEAD" && self.outage.as_ref().is_some_and(waited))
     }
 }
 

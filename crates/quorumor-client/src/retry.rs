@@ -55,6 +55,11 @@ impl RetryPolicy {
     }
 }
 
+/// What a node asked for, and up to half as much more: all whom it asked would come back together else.
+pub(crate) fn with_jitter(asked: Duration) -> Duration {
+    asked + asked.mul_f64(rand::random_range(0.0..0.5))
+}
+
 /// What a call does, as far as retries care.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorumor_core::Error;
+use quorumor_core::{Error, Mode};
 use quorumor_proto::pb;
 use quorumor_proto::pb::watch_service_response::Step;
 use tonic::{Request, Response, Status, Streaming};
@@ -15,7 +15,7 @@ use crate::discover::HealthFilter;
 use crate::endpoints::Target;
 use crate::error::ClientError;
 use crate::instance::ServiceInstance;
-use crate::resume::{Resuming, ResyncReason, Steps, Told};
+use crate::resume::{Beginning, Resuming, ResyncReason, Steps, Told};
 use crate::wire::duration_to_wire;
 
 /// What a watch of a service is to show. A service's name alone asks for all instances that may be used.
@@ -236,17 +236,17 @@ impl Steps for ServiceSteps {
         &self,
         target: &Target,
         header: pb::RequestHeader,
-        cursor: Option<&Bytes>,
-        _begun: bool,
+        place: Beginning<'_>,
     ) -> Result<Response<Streaming<pb::WatchServiceResponse>>, Status> {
         let request = Request::new(pb::WatchServiceRequest {
             header: Some(header),
             service: self.options.service.clone(),
             filter: self.options.filter.clone(),
             health: self.options.health.to_wire().into(),
-            cursor: cursor.cloned().unwrap_or_default(),
+            cursor: place.cursor.cloned().unwrap_or_default(),
             progress_interval: self.options.progress_interval.map(duration_to_wire),
-            end_on_leader_lost: false,
+            // A node that has lost its leader hears of nothing more, and another one may.
+            end_on_leader_lost: place.mode != Some(Mode::Eventual),
         });
         target.registry_stub().watch_service(request).await
     }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use quorumor_core::{Mode, Token};
+use quorumor_core::{ClusterId, DataEpoch, Mode, Token};
 
 use crate::answer::Receipt;
 use crate::memory::Memory;
@@ -70,7 +70,22 @@ impl Session {
         *self.state.lock().seen(mode) = seen;
     }
 
-    /// Takes in what an answer has shown. Answers to concurrent calls come in any order, so the token never goes back.
+    /// Forgets the token of a mode if it is of data that are gone: of another cluster, or of an earlier epoch of these data.
+    pub(crate) fn end(&self, mode: Mode, cluster: ClusterId, epoch: DataEpoch) {
+        let mut state = self.state.lock();
+        let seen = state.seen(mode);
+        // Who refused a token that can't be read here can read it.
+        let is_over = |token: &Token| token.cluster != cluster || token.epoch < epoch;
+        if seen
+            .as_ref()
+            .is_some_and(|seen| seen.token.as_ref().is_none_or(is_over))
+        {
+            *seen = None;
+        }
+    }
+
+    /// Takes in what an answer has shown. Answers to concurrent calls come in any order, so the token never goes back. Nor does it
+    /// go over to other data by itself: a call that brings it is refused, so that its caller hears of them.
     pub(crate) fn absorb(&self, receipt: &Receipt) {
         if receipt.token.is_empty() {
             return;
@@ -113,10 +128,10 @@ impl Seen {
         };
         let same_data = (old_token.cluster, old_token.epoch, old_token.mode())
             == (new_token.cluster, new_token.epoch, new_token.mode());
-        if !same_data || new_token.position.covers(&old_token.position) {
+        if same_data && new_token.position.covers(&old_token.position) {
             return new;
         }
-        if old_token.position.covers(&new_token.position) {
+        if !same_data || old_token.position.covers(&new_token.position) {
             return self;
         }
         let mut both = old_token.clone();
@@ -134,17 +149,21 @@ impl Seen {
 
 #[cfg(test)]
 mod tests {
-    use quorumor_core::{ClusterId, DataEpoch, Dot, LogId, NodeId, Position, Revision, Seq};
+    use quorumor_core::{Dot, LogId, NodeId, Position, Revision, Seq};
 
     use super::*;
 
     fn seen(position: Position) -> Seen {
+        Seen::new(token(1, 1, position))
+    }
+
+    fn token(cluster: u64, epoch: u64, position: Position) -> Bytes {
         let token = Token {
-            cluster: ClusterId::new(1),
-            epoch: DataEpoch::new(1),
+            cluster: ClusterId::new(cluster),
+            epoch: DataEpoch::new(epoch),
             position,
         };
-        Seen::new(token.encode().unwrap())
+        token.encode().unwrap()
     }
 
     fn dot(writer: u64, seq: u64) -> Dot {
@@ -170,5 +189,26 @@ mod tests {
         let position = left.merge(right).token.unwrap().position;
         let both = [dot(1, 4), dot(2, 7)].into_iter().collect();
         assert_eq!(position, Position::Eventual(both));
+    }
+
+    #[test]
+    fn a_token_stays_with_its_data_until_these_are_said_to_be_gone() {
+        let old = seen(Position::Strong(Revision::new(9)));
+        let newer = Seen::new(token(1, 2, Position::Strong(Revision::new(10))));
+        assert_eq!(old.merge(newer).token.unwrap().epoch, DataEpoch::new(1));
+
+        let session = Session::new();
+        let strong = token(1, 2, Position::Strong(Revision::new(9)));
+        let end = |cluster: u64, epoch| {
+            session.replace(Mode::Strong, strong.clone());
+            session.end(Mode::Strong, ClusterId::new(cluster), DataEpoch::new(epoch));
+            session.token(Mode::Strong).is_empty()
+        };
+        assert!(!end(1, 2) && !end(1, 1), "of these data, or of later ones");
+        assert!(end(1, 3), "of an earlier epoch");
+        assert!(end(2, 2), "of another cluster");
+        session.replace(Mode::Strong, strong.clone());
+        session.end(Mode::Eventual, ClusterId::new(1), DataEpoch::new(3));
+        assert_eq!(session.token(Mode::Strong), strong, "the other mode's");
     }
 }

@@ -7,6 +7,7 @@ mod fake;
 mod hedge;
 mod last_known;
 mod lease;
+mod other_data;
 mod pipeline;
 mod registry;
 

@@ -17,7 +17,7 @@ use crate::answer::{Receipt, receipt, required, version};
 use crate::client::Client;
 use crate::endpoints::Target;
 use crate::error::ClientError;
-use crate::resume::{Resuming, Steps, Told};
+use crate::resume::{Beginning, Resuming, Steps, Told};
 use crate::wire::{duration_to_wire, range_to_wire};
 
 pub use crate::resume::ResyncReason;
@@ -239,15 +239,14 @@ impl Steps for KeySteps {
         &self,
         target: &Target,
         header: pb::RequestHeader,
-        cursor: Option<&Bytes>,
-        begun: bool,
+        place: Beginning<'_>,
     ) -> Result<Response<Streaming<pb::WatchResponse>>, Status> {
         let request = Request::new(pb::WatchRequest {
             header: Some(header),
             range: Some(range_to_wire(&self.options.range)),
-            cursor: cursor.cloned().unwrap_or_default(),
+            cursor: place.cursor.cloned().unwrap_or_default(),
             previous: self.options.previous,
-            start_revision: self.start_revision(begun).as_u64(),
+            start_revision: self.start_revision(place.begun).as_u64(),
             end_on_resync: self.options.end_on_resync,
             end_on_leader_lost: self.options.end_on_leader_lost,
             progress_interval: self.options.progress_interval.map(duration_to_wire),

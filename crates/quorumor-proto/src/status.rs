@@ -206,6 +206,8 @@ pub struct Failure {
     pub best_available: Option<String>,
     /// The oldest revision left, where older history was asked for.
     pub oldest_revision: Option<u64>,
+    /// Which field of the request was refused, where the error named one.
+    pub field: Option<String>,
     /// The receipt.
     pub receipt: Option<pb::Receipt>,
 }
@@ -222,6 +224,7 @@ pub fn from_status(status: &Status) -> Failure {
         leader: None,
         best_available: None,
         oldest_revision: None,
+        field: None,
         receipt: None,
     };
     let Ok(body) = rpc::Status::decode(status.details()) else {
@@ -247,6 +250,11 @@ fn read_detail(failure: &mut Failure, detail: &Any) {
                 failure.retry_after = info
                     .retry_delay
                     .and_then(|delay| Duration::try_from(delay).ok());
+            }
+        }
+        BAD_REQUEST => {
+            if let Ok(bad) = rpc::BadRequest::decode(detail.value.as_slice()) {
+                failure.field = bad.field_violations.into_iter().next().map(|it| it.field);
             }
         }
         RECEIPT => failure.receipt = pb::Receipt::decode(detail.value.as_slice()).ok(),

@@ -30,7 +30,7 @@ fn silent() -> ClientError {
 
 fn call(breakers: &Arc<Breakers>, works: bool) {
     let permit = breakers.admit(CLASS).expect("a call goes through");
-    permit.done((!works).then(silent).as_ref());
+    permit.done((!works).then(silent).as_ref(), Waited::LONG);
 }
 
 fn state(breakers: &Breakers) -> BreakerState {
@@ -63,6 +63,55 @@ fn it_opens_once_enough_calls_came_and_half_of_them_failed() {
     assert_eq!(breakers.closed_for(CLASS), Some(retry_in));
     let report = report(&breakers);
     assert_eq!((report.calls, report.failures), (5, 4));
+}
+
+const fn waited(time: u64) -> Waited {
+    Waited {
+        time: Duration::from_millis(time),
+        patience: Duration::from_millis(100),
+    }
+}
+
+#[test]
+fn a_deadline_that_left_no_time_for_an_answer_counts_as_nothing() {
+    let (breakers, now) = breakers();
+    for _ in 0..9 {
+        let permit = breakers.admit(CLASS).unwrap();
+        permit.done(Some(&silent()), waited(99));
+    }
+    assert_eq!(report(&breakers).calls, 0);
+    (0..4).for_each(|_| call(&breakers, false));
+    *now.lock() += POLICY.open_for;
+    // As a probe it leaves it to the next one.
+    breakers
+        .admit(CLASS)
+        .unwrap()
+        .done(Some(&silent()), waited(99));
+    breakers
+        .admit(CLASS)
+        .unwrap()
+        .done(Some(&silent()), waited(100));
+    let retry_in = POLICY.open_for;
+    assert_eq!(state(&breakers), BreakerState::Open { retry_in });
+}
+
+#[test]
+fn one_that_others_answer_for_fails_once_it_was_silent_for_long() {
+    let (breakers, now) = breakers();
+    let overtaken = |time| breakers.admit(CLASS).unwrap().overtaken(waited(time));
+    assert!(!overtaken(60));
+    *now.lock() += Duration::from_millis(39);
+    assert!(!overtaken(60));
+    *now.lock() += Duration::from_millis(1);
+    assert!(overtaken(60));
+    assert_eq!(report(&breakers).failures, 1);
+    // An answer shows that it was only slow.
+    call(&breakers, true);
+    assert!(!overtaken(60));
+    assert!(overtaken(100), "one call alone may show it");
+    assert!(overtaken(100));
+    let retry_in = POLICY.open_for;
+    assert_eq!(state(&breakers), BreakerState::Open { retry_in });
 }
 
 #[test]
@@ -100,7 +149,7 @@ fn one_probe_goes_through_and_its_success_closes_it_with_nothing_counted() {
     assert_eq!(state(&breakers), BreakerState::HalfOpen);
     let probe = breakers.admit(CLASS).unwrap();
     assert!(breakers.admit(CLASS).is_none());
-    probe.done(None);
+    probe.done(None, Waited::LONG);
     assert_eq!(state(&breakers), BreakerState::Closed);
     assert_eq!(report(&breakers).calls, 0);
 }
@@ -110,7 +159,10 @@ fn a_probe_that_fails_opens_it_anew_and_one_that_is_given_up_lets_another_go() {
     let (breakers, now) = opened();
     *now.lock() += POLICY.open_for;
     drop(breakers.admit(CLASS).unwrap());
-    breakers.admit(CLASS).unwrap().done(Some(&silent()));
+    breakers
+        .admit(CLASS)
+        .unwrap()
+        .done(Some(&silent()), Waited::LONG);
     let retry_in = POLICY.open_for;
     assert_eq!(state(&breakers), BreakerState::Open { retry_in });
 }
@@ -121,21 +173,21 @@ fn calls_from_before_it_opened_neither_close_it_nor_keep_it_open() {
     let old: Vec<_> = (0..3).map(|_| breakers.admit(CLASS).unwrap()).collect();
     (0..4).for_each(|_| call(&breakers, false));
     let mut old = old.into_iter();
-    old.next().unwrap().done(None);
+    old.next().unwrap().done(None, Waited::LONG);
     assert!(matches!(state(&breakers), BreakerState::Open { .. }));
     *now.lock() += POLICY.open_for;
     let probe = breakers.admit(CLASS).unwrap();
-    old.next().unwrap().done(None);
-    old.next().unwrap().done(Some(&silent()));
+    old.next().unwrap().done(None, Waited::LONG);
+    old.next().unwrap().done(Some(&silent()), Waited::LONG);
     assert!(breakers.admit(CLASS).is_none());
-    probe.done(None);
+    probe.done(None, Waited::LONG);
     assert_eq!(state(&breakers), BreakerState::Closed);
 }
 
 #[test]
 fn a_call_that_must_go_through_does_and_the_breaker_stays_as_it_is() {
     let (breakers, _) = opened();
-    breakers.admit_anyway(CLASS).done(None);
+    breakers.admit_anyway(CLASS).done(None, Waited::LONG);
     assert!(matches!(state(&breakers), BreakerState::Open { .. }));
 }
 
@@ -228,7 +280,7 @@ proptest! {
                 Step::End(place, outcome) if !open.is_empty() => {
                     let (permit, probe) = open.remove(place % open.len());
                     match outcome {
-                        Some(works) => permit.done((!works).then(silent).as_ref()),
+                        Some(works) => permit.done((!works).then(silent).as_ref(), Waited::LONG),
                         None => drop(permit),
                     }
                     let after = breakers.of(CLASS).lock().state;

@@ -15,7 +15,7 @@ use tracing::debug;
 
 use super::{LeaseState, LostReason, counted};
 use crate::answer::Receipt;
-use crate::breaker::CallClass;
+use crate::breaker::{CallClass, Waited};
 use crate::client::Client;
 use crate::endpoints::Place;
 use crate::error::ClientError;
@@ -57,7 +57,7 @@ enum Kept {
 pub(super) async fn once(client: &Client, id: LeaseId) -> Result<Option<Duration>, ClientError> {
     let sent = Instant::now();
     let (tell, _) = watch::channel(LeaseState::Held { until: sent });
-    let mut keeper = Keeper::new(client.clone(), id, Duration::ZERO, sent, tell);
+    let mut keeper = Keeper::new(client, id, Duration::ZERO, sent, tell);
     let mut line = None;
     let kept = tokio::time::timeout(client.options.timeout, keeper.once(&mut line)).await;
     match kept {
@@ -71,15 +71,15 @@ pub(super) async fn once(client: &Client, id: LeaseId) -> Result<Option<Duration
 }
 
 impl Keeper {
-    pub(super) const fn new(
-        client: Client,
+    pub(super) fn new(
+        client: &Client,
         id: LeaseId,
         ttl: Duration,
         until: Instant,
         tell: watch::Sender<LeaseState>,
     ) -> Self {
         Self {
-            client,
+            client: client.without_token(),
             id,
             ttl,
             until,
@@ -122,7 +122,7 @@ impl Keeper {
                 Err(_) => {
                     debug!(lease = %self.id, "no answer to a keep-alive");
                     if let Some(line) = line.take() {
-                        self.note(line.place, true);
+                        self.silent(&line, patience);
                         self.client.shared.endpoints.leave(line.place);
                     }
                     Instant::now() + PAUSE
@@ -163,7 +163,7 @@ impl Keeper {
         {
             self.client.learn(open.place, &receipt);
         }
-        self.note(open.place, false);
+        self.answered(open.place);
         if !answer.status.is_empty() {
             let status = quorumor_proto::status::status_from_bytes(answer.status);
             return Err(self.failed(open.place, &open.address, &status));
@@ -177,10 +177,19 @@ impl Keeper {
         })
     }
 
-    /// Tells the endpoint's breaker what became of a keep-alive on an open stream.
-    fn note(&self, place: Place, failed: bool) {
+    /// Tells the endpoint's breaker that a keep-alive on an open stream was answered.
+    fn answered(&self, place: Place) {
         let target = self.client.shared.endpoints.target(place);
-        target.breakers.note(CallClass::KeepAlive, failed);
+        target.breakers.answered(CallClass::KeepAlive);
+    }
+
+    /// Tells it that there was no answer within that time.
+    fn silent(&self, line: &Line, time: Duration) {
+        let target = self.client.shared.endpoints.target(line.place);
+        let endpoint = line.address.clone();
+        let error = ClientError::DeadlineExceeded { endpoint };
+        let waited = self.client.waited(CallClass::KeepAlive, time);
+        target.breakers.failed(CallClass::KeepAlive, &error, waited);
     }
 
     fn failed(&self, place: Place, address: &str, status: &tonic::Status) -> ClientError {
@@ -208,7 +217,7 @@ impl Keeper {
         let permit = target.breakers.admit_anyway(CallClass::KeepAlive);
         let opened = target.stub().lease_keep_alive(request).await;
         let opened = opened.map_err(|status| self.failed(place, &target.address, &status));
-        permit.done(opened.as_ref().err());
+        permit.done(opened.as_ref().err(), Waited::LONG);
         opened.map(|response| Line {
             place,
             address: target.address.clone(),

@@ -17,12 +17,12 @@ use tracing::debug;
 
 use super::Piped;
 use crate::answer::{Receipt, required, result_from_wire};
-use crate::breaker::{CallClass, is_failure};
+use crate::breaker::{CallClass, Waited};
 use crate::client::Client;
 use crate::endpoints::Place;
 use crate::error::ClientError;
 use crate::numbers::{OpenWrite, Opened};
-use crate::retry::{Kind, may_retry};
+use crate::retry::{Kind, may_retry, with_jitter};
 
 /// Bytes of keys and values after which a message is full: one more operation of the largest size still fits in a request.
 const MESSAGE_BYTES: usize = 1024 * 1024;
@@ -155,7 +155,8 @@ impl Driver {
                     Left::Moved => continue,
                     Left::Broken(error) => {
                         let target = self.client.shared.endpoints.target(line.place);
-                        target.breakers.note(CallClass::Write, is_failure(&error));
+                        let waited = self.client.waited(CallClass::Write, self.patience());
+                        target.breakers.failed(CallClass::Write, &error, waited);
                         self.client.shared.endpoints.leave(line.place);
                         error
                     }
@@ -232,7 +233,7 @@ impl Driver {
         let opened = stub.exchange(request);
         let error = match tokio::time::timeout(self.client.options.timeout, opened).await {
             Ok(Ok(response)) => {
-                permit.done(None);
+                permit.done(None, Waited::LONG);
                 return Ok(Line {
                     place,
                     address: target.address.clone(),
@@ -245,21 +246,26 @@ impl Driver {
                 endpoint: target.address.clone(),
             },
         };
-        permit.done(Some(&error));
+        let waited = client.waited(CallClass::Write, client.options.timeout);
+        permit.done(Some(&error), waited);
         if error.is_unimplemented() {
             // Nothing of the first message was carried out.
             let unserved = std::mem::take(&mut self.under_way);
             self.waiting.extend(unserved.into_values());
         }
         endpoints.leave(place);
-        self.client.learn_from_error(place, &error);
+        self.client.heed(place, &error);
         Err(error)
+    }
+
+    /// A node that takes operations and says nothing must not take all of their time.
+    fn patience(&self) -> Duration {
+        self.client.options.timeout / 2
     }
 
     async fn drive(&mut self, line: &mut Line) -> Left {
         let mut moving = false;
-        // A node that takes operations and says nothing must not take all of their time.
-        let patience = self.client.options.timeout / 2;
+        let patience = self.patience();
         let mut heard = Instant::now();
         loop {
             self.take_due();
@@ -287,7 +293,7 @@ impl Driver {
                     Ok(None) => return Left::Broken(ended(&line.address)),
                     Err(status) => {
                         let error = ClientError::from_status(&line.address, &status);
-                        self.client.learn_from_error(line.place, &error);
+                        self.client.heed(line.place, &error);
                         return Left::Broken(error);
                     }
                 },
@@ -405,7 +411,7 @@ impl Driver {
                     let _ = job.reply.send(Ok(Outcome::Done(piped)));
                 }
                 Err(error) => {
-                    self.client.learn_from_error(line.place, &error);
+                    self.client.heed(line.place, &error);
                     self.failed(job, error);
                 }
             }
@@ -437,7 +443,7 @@ impl Driver {
             None if in_doubt => retries.delay_max,
             None => return job.fail(error),
         };
-        let pause = pause.max(error.retry_after().unwrap_or(Duration::ZERO));
+        let pause = pause.max(error.retry_after().map_or(pause, with_jitter));
         let at = Instant::now() + pause;
         if at >= job.deadline || !(self.client.shared.budget.spend() || in_doubt) {
             return job.fail(error);

@@ -20,9 +20,9 @@ use tracing::debug;
 
 use super::{RegisterAnswer, RegistrationState, Slot, UNCONFIRMED, counted};
 use crate::answer::Receipt;
-use crate::breaker::{CallClass, is_failure};
+use crate::breaker::{CallClass, Waited};
 use crate::client::Client;
-use crate::endpoints::Place;
+use crate::endpoints::{Place, Target};
 use crate::error::ClientError;
 use crate::instance::Health;
 use crate::wire::duration_from_wire;
@@ -83,7 +83,7 @@ impl Hearts {
         }
         let (door, joining) = mpsc::channel(JOINING_MAX);
         let wake = Arc::new(Notify::new());
-        tokio::spawn(Heart::new(client.clone(), joining, Arc::clone(&wake)).run());
+        tokio::spawn(Heart::new(client.without_token(), joining, Arc::clone(&wake)).run());
         beating.insert(name, (door.clone(), Arc::clone(&wake)));
         (door, wake)
     }
@@ -372,7 +372,9 @@ impl Heart {
             Ok(Ok(results)) => {
                 self.tried.clear();
                 if let Some(line) = &self.line {
-                    self.note(line.place, false);
+                    self.target(line.place)
+                        .breakers
+                        .answered(CallClass::KeepAlive);
                 }
                 return self.heard(due, sent, results);
             }
@@ -386,7 +388,9 @@ impl Heart {
         };
         debug!(%error, "signs of life weren't taken");
         if let Some(line) = self.line.take() {
-            self.note(line.place, is_failure(&error));
+            let waited = self.client.waited(CallClass::KeepAlive, patience);
+            let breakers = &self.target(line.place).breakers;
+            breakers.failed(CallClass::KeepAlive, &error, waited);
             if error.retry_after().is_none() {
                 self.client.shared.endpoints.leave(line.place);
             }
@@ -400,10 +404,8 @@ impl Heart {
         }
     }
 
-    /// Tells the endpoint's breaker what became of a message on an open stream.
-    fn note(&self, place: Place, failed: bool) {
-        let target = self.client.shared.endpoints.target(place);
-        target.breakers.note(CallClass::KeepAlive, failed);
+    fn target(&self, place: Place) -> Arc<Target> {
+        self.client.shared.endpoints.target(place)
     }
 
     fn heard(&mut self, due: &[Id], sent: Instant, results: Vec<pb::BeatResult>) {
@@ -498,7 +500,7 @@ impl Heart {
         let permit = target.breakers.admit_anyway(CallClass::KeepAlive);
         let opened = target.registry_stub().keep_alive(request).await;
         let opened = opened.map_err(|status| ClientError::from_status(&target.address, &status));
-        permit.done(opened.as_ref().err());
+        permit.done(opened.as_ref().err(), Waited::LONG);
         match opened {
             Ok(response) => Ok(Line {
                 place,

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use quorumor_core::Error;
 use quorumor_proto::pb;
 use tonic::Status;
 
@@ -85,11 +86,17 @@ async fn the_last_set_is_kept_while_the_registry_is_gone_and_when_nothing_is_lef
     registry.script_services([
         vec![
             snapshot(&[at(&node, "a")], true, "c1"),
-            Err(Status::unimplemented("what is a watch?")),
+            Err(Status::unavailable("cut")),
         ],
         vec![],
     ]);
-    let balanced = client(&registry).discover_channel("web").await.unwrap();
+    // Its watch ends with the first outage.
+    let client = Client::builder()
+        .endpoints([registry.address()])
+        .watch_patience(Duration::ZERO)
+        .connect()
+        .unwrap();
+    let balanced = client.discover_channel("web").await.unwrap();
     assert_eq!(asked(&balanced).await.unwrap(), 11);
     let stale = |state: &BalanceState| matches!(state, BalanceState::Stale { instances: 1, .. });
     comes(&balanced, stale).await;
@@ -107,6 +114,66 @@ async fn the_last_set_is_kept_while_the_registry_is_gone_and_when_nothing_is_lef
     registry.tell_service(gone("web", "a", "c2")).await;
     comes(&balanced, |state| *state == BalanceState::Empty { kept: 1 }).await;
     assert_eq!(asked(&balanced).await.unwrap(), 11);
+}
+
+#[tokio::test]
+async fn a_watch_that_its_cursor_or_its_token_ended_begins_anew_without_them() {
+    let registry = Fake::start(1).await;
+    let web = |id| instance("web", id, 80);
+    let refused = Error::invalid("cursor", "it is damaged");
+    let refused = quorumor_proto::status::to_status(&refused, None, None);
+    registry.script_services([
+        vec![snapshot(&[web("a")], true, "c1"), Err(refused)],
+        vec![snapshot(&[web("b")], true, "c2")],
+    ]);
+    let client = client(&registry);
+    client.put("k", "v").await.unwrap();
+    let mut changes = client.discover_changes("web");
+    assert_eq!(next(&mut changes).await, "+a");
+    registry.replace_data(1, 2);
+    assert_eq!(next(&mut changes).await, "+b");
+    assert_eq!(next(&mut changes).await, "-a");
+    assert_eq!(registry.service_cursors(), ["", ""]);
+    assert_eq!(changes.state(), following(1));
+}
+
+#[tokio::test]
+async fn a_registry_without_its_leader_is_left_for_another_and_stale_if_there_is_none() {
+    let (cut_off, well) = (Fake::start(1).await, Fake::start(2).await);
+    let web = |id| instance("web", id, 80);
+    let lost = || {
+        Err(quorumor_proto::status::to_status(
+            &Error::LeaderLost,
+            None,
+            None,
+        ))
+    };
+    cut_off.script_services([vec![snapshot(&[web("a")], true, "c1"), lost()]]);
+    well.script_services([vec![present(web("b"), "c2"), lost()]]);
+    let client = super::client(&[&cut_off, &well]);
+    // It begins at the first one.
+    client.shared.endpoints.leave(1);
+    let mut options = BalanceOptions::new("web");
+    options.stale_after = Duration::from_millis(500);
+    let mut changes = client.discover_changes(options);
+    assert_eq!(next(&mut changes).await, "+a");
+    assert_eq!(next(&mut changes).await, "+b");
+    assert_eq!(well.service_cursors(), ["c1"]);
+    assert_eq!(
+        (cut_off.leader_bound(), well.leader_bound()),
+        (vec![true], vec![true])
+    );
+    let lost_everywhere = (0..1_000).map(|_| vec![lost()]);
+    cut_off.script_services(lost_everywhere.clone());
+    well.script_services(lost_everywhere);
+    let mut states = changes.states();
+    let stale = states.wait_for(|state| matches!(state, BalanceState::Stale { instances: 2, .. }));
+    tokio::select! {
+        change = next(&mut changes) => panic!("{change}"),
+        seen = stale => {
+            seen.unwrap();
+        }
+    }
 }
 
 #[tokio::test]

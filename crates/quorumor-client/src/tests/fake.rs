@@ -1,5 +1,6 @@
 //! A scripted node: answers as told, remembers what it was asked.
 
+use std::cmp::Ordering;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,8 +37,14 @@ pub(super) enum Keep {
 
 type WatchScript = Vec<Result<pb::WatchResponse, Status>>;
 
+/// Which data a node holds: its cluster's, and their epoch.
+type Data = (ClusterId, DataEpoch);
+
+const DATA: Data = (ClusterId::new(1), DataEpoch::new(1));
+
 #[derive(Default)]
 struct State {
+    replaced: Option<Data>,
     script: VecDeque<Reaction>,
     watches: VecDeque<WatchScript>,
     calls: Vec<(&'static str, pb::RequestHeader)>,
@@ -145,6 +152,37 @@ impl Fake {
         Some(pb::ExchangeResponse { receipt, results })
     }
 
+    /// From now on it holds other data: of this cluster and epoch.
+    pub(super) fn replace_data(&self, cluster: u64, epoch: u64) {
+        self.state.lock().replaced = Some((ClusterId::new(cluster), DataEpoch::new(epoch)));
+    }
+
+    /// Whether a call brings a token of other data, as a node judges it.
+    fn judged(&self, header: Option<&pb::RequestHeader>) -> Result<(), Error> {
+        let (cluster, epoch) = self.state.lock().replaced.unwrap_or(DATA);
+        let Some(header) = header.filter(|header| !header.token.is_empty()) else {
+            return Ok(());
+        };
+        let token = Token::decode_for(&header.token, cluster, Mode::Strong)?;
+        match token.epoch.cmp(&epoch) {
+            Ordering::Equal => Ok(()),
+            Ordering::Less => Err(Error::EpochChanged {
+                asked: token.epoch.as_u64(),
+                current: epoch.as_u64(),
+            }),
+            Ordering::Greater => Err(Error::TokenAhead {
+                needed: format!("data epoch {}", token.epoch),
+                have: format!("data epoch {epoch}"),
+            }),
+        }
+    }
+
+    fn refusal(&self, error: &Error) -> Status {
+        let mut receipt = self.receipt();
+        receipt.token = None;
+        status::to_status(error, Some(Mode::Strong), Some(&receipt))
+    }
+
     /// How many calls there were, but for those that open sessions.
     pub(super) fn calls(&self) -> usize {
         self.headers().len()
@@ -187,8 +225,7 @@ impl Fake {
         let mut state = self.state.lock();
         state.revision += 1;
         let revision = Revision::new(state.revision);
-        let cluster = ClusterId::new(1);
-        let epoch = DataEpoch::new(1);
+        let (cluster, epoch) = state.replaced.unwrap_or(DATA);
         Receipt {
             durability: None,
             acks: 0,
@@ -233,6 +270,7 @@ impl Fake {
         request: &Request<M>,
         header: Option<pb::RequestHeader>,
     ) -> Result<Option<pb::Receipt>, Status> {
+        let judged = self.judged(header.as_ref());
         let reaction = {
             let mut state = self.state.lock();
             state.calls.push((method, header.unwrap_or_default()));
@@ -250,17 +288,10 @@ impl Fake {
         if let Some(slow) = slow {
             tokio::time::sleep(slow).await;
         }
+        judged.map_err(|error| self.refusal(&error))?;
         match reaction {
             None => Ok(self.wire_receipt()),
-            Some(Reaction::Fail(error)) => {
-                let mut receipt = self.receipt();
-                receipt.token = None;
-                Err(status::to_status(
-                    &error,
-                    Some(Mode::Strong),
-                    Some(&receipt),
-                ))
-            }
+            Some(Reaction::Fail(error)) => Err(self.refusal(&error)),
             Some(Reaction::Hang) => std::future::pending().await,
         }
     }
@@ -518,6 +549,7 @@ impl StateService for Fake {
         let mut requests = request.into_inner();
         tokio::spawn(async move {
             while let Ok(Some(message)) = requests.message().await {
+                let judged = fake.judged(message.header.as_ref());
                 let kept = {
                     let mut state = fake.state.lock();
                     state
@@ -531,11 +563,13 @@ impl StateService for Fake {
                     Keep::Break => return,
                     Keep::Silence => continue,
                 };
+                let status = judged.map_err(|error| fake.refusal(&error));
+                let details = |status: Status| bytes::Bytes::copy_from_slice(status.details());
                 let answer = pb::LeaseKeepAliveResponse {
                     receipt: fake.wire_receipt(),
                     lease_id: message.lease_id,
                     ttl,
-                    status: bytes::Bytes::new(),
+                    status: status.err().map(details).unwrap_or_default(),
                 };
                 if out.send(Ok(answer)).await.is_err() {
                     return;
@@ -551,7 +585,10 @@ impl StateService for Fake {
         &self,
         request: Request<pb::WatchRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        let cursor = String::from_utf8(request.into_inner().cursor.to_vec()).unwrap();
+        let request = request.into_inner();
+        let judged = self.judged(request.header.as_ref());
+        judged.map_err(|error| self.refusal(&error))?;
+        let cursor = String::from_utf8(request.cursor.to_vec()).unwrap();
         let script = {
             let mut state = self.state.lock();
             state.cursors.push(cursor);

@@ -7,7 +7,7 @@ use quorumor_core::Error;
 use super::client;
 use super::fake::{Fake, Reaction};
 use crate::clock::Clock;
-use crate::{Client, Hedge, Level, RetryBudget, RetryPolicy};
+use crate::{BreakerState, CallClass, CallOptions, Client, Hedge, Level, RetryBudget, RetryPolicy};
 
 const FAST: RetryPolicy = RetryPolicy {
     attempts_max: 100,
@@ -155,4 +155,108 @@ async fn the_observed_latency_sets_when_a_hedge_begins() {
         answer = hanging => panic!("answered: {answer:?}"),
         () = both => {}
     }
+}
+
+#[tokio::test]
+async fn a_node_that_hangs_behind_hedges_is_left_and_its_breaker_opens() {
+    let (hanging, well) = (Fake::start(1).await, Fake::start(2).await);
+    hanging.script((0..100).map(|_| Reaction::Hang));
+    let client = hedging(&[&hanging, &well], SOON, RetryBudget::unlimited());
+    client.shared.endpoints.leave(1);
+    let of = |address: &str| {
+        let reports = client.breakers().into_iter();
+        let of_class = |report: &crate::BreakerReport| {
+            report.class == CallClass::LocalRead && report.endpoint == address
+        };
+        reports.filter(of_class).map(|report| report.state).next()
+    };
+    for _ in 0..30 {
+        client.get("k").await.unwrap();
+        // Whoever left it is sent back, as by a leader's name.
+        client.shared.endpoints.leave(1);
+    }
+    let open = of(&hanging.address()).unwrap();
+    assert!(matches!(open, BreakerState::Open { .. }), "{open:?}");
+    assert_eq!(of(&well.address()), Some(BreakerState::Closed));
+}
+
+#[tokio::test]
+async fn a_node_that_was_overtaken_for_long_is_not_asked_first_again() {
+    let (hanging, well) = (Fake::start(1).await, Fake::start(2).await);
+    hanging.script((0..100).map(|_| Reaction::Hang));
+    let late = Duration::from_millis(1_100);
+    let client = hedging(
+        &[&hanging, &well],
+        Hedge::After(late),
+        RetryBudget::default(),
+    );
+    client.shared.endpoints.leave(1);
+    for _ in 0..3 {
+        client.get("k").await.unwrap();
+    }
+    assert_eq!((hanging.calls(), well.calls()), (1, 3));
+    // What the hedge waited for isn't how long reads take.
+    assert!(client.shared.latencies.longest() < late);
+}
+
+#[tokio::test]
+async fn a_caller_in_a_hurry_opens_no_breaker_for_others() {
+    let node = Fake::start(1).await;
+    let client = Client::builder()
+        .endpoints([node.address()])
+        .level(Level::Local)
+        .retries(RetryPolicy::none())
+        .connect()
+        .unwrap();
+    node.slow_down(Duration::from_millis(50));
+    client.get("k").await.unwrap();
+    let hurried = client.with(CallOptions {
+        timeout: Duration::from_millis(20),
+        ..client.options().clone()
+    });
+    for _ in 0..30 {
+        let error = hurried.get("k").await.unwrap_err();
+        assert_eq!(error.reason(), "DEADLINE_EXCEEDED");
+    }
+    assert!(
+        client
+            .breakers()
+            .iter()
+            .all(|report| report.failures == 0 && report.state == BreakerState::Closed)
+    );
+    client.get("k").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_write_waits_as_the_leader_asked_and_goes_back_to_it() {
+    let (leader, follower) = (Fake::start(1).await, Fake::start(2).await);
+    for node in [&leader, &follower] {
+        node.name_leader(1, &leader.address());
+    }
+    let client = client(&[&leader, &follower]);
+    client.put("k", "v").await.unwrap();
+    client.put("k", "v").await.unwrap();
+    let (before, others) = (leader.calls(), follower.calls());
+    leader.script([Reaction::Fail(Error::Overloaded {
+        queue: "driver_queue_max",
+        retry_after_ms: 300,
+    })]);
+    let began = tokio::time::Instant::now();
+    client.put("k", "v").await.unwrap();
+    assert!(began.elapsed() >= Duration::from_millis(300));
+    assert_eq!((leader.calls(), follower.calls()), (before + 2, others));
+    // A read that any node answers goes to another one.
+    let near = client.with(CallOptions {
+        level: Some(Level::Local),
+        ..client.options().clone()
+    });
+    for node in [&leader, &follower] {
+        node.script([Reaction::Fail(Error::Overloaded {
+            queue: "driver_queue_max",
+            retry_after_ms: 60_000,
+        })]);
+    }
+    // Both ask for longer than it may take.
+    assert_eq!(near.get("k").await.unwrap_err().reason(), "OVERLOADED");
+    assert_eq!(follower.calls(), others + 1);
 }

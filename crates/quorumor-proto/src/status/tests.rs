@@ -128,6 +128,14 @@ fn the_leader_and_the_best_level_are_named() {
 }
 
 #[test]
+fn the_field_that_was_refused_is_named() {
+    let failure = from_status(&to_status(&Error::invalid("token", "no"), None, None));
+    assert_eq!(failure.field.as_deref(), Some("token"));
+    let failure = from_status(&to_status(&Error::NoQuorum, None, None));
+    assert_eq!(failure.field, None);
+}
+
+#[test]
 fn a_status_that_no_node_made_is_unknown() {
     let failure = from_status(&Status::unavailable("connection reset"));
     assert_eq!(

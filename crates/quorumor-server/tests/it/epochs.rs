@@ -1,6 +1,11 @@
 //! The epoch of a mode's data, raised while both modes are served: old tokens and cursors end, those of the other mode don't.
 
+use std::time::Duration;
+
 use bytes::Bytes;
+use quorumor_client::{
+    Client, KeyRange, Mode, Registration, RegistrationState, ResyncReason, ServiceStep, WatchStep,
+};
 use quorumor_proto::pb;
 use quorumor_proto::pb::cluster_service_client::ClusterServiceClient;
 use quorumor_proto::pb::watch_response::Step;
@@ -144,5 +149,78 @@ async fn a_token_of_an_epoch_that_has_not_come_here_yet_is_ahead() {
     let refused = failure(read(&cluster, 1, mode, ahead.encode().unwrap()).await);
     assert_eq!(refused.reason, "TOKEN_AHEAD");
     assert!(refused.message.contains("data epoch 1"), "{refused:?}");
+    cluster.shutdown().await;
+}
+
+/// Why a watch has a gap, once it says so.
+async fn gap(mut step: impl AsyncFnMut() -> Option<ResyncReason>) -> ResyncReason {
+    loop {
+        if let Some(reason) = step().await {
+            return reason;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_at_work_is_told_once_and_keeps_what_it_holds() {
+    let cluster = Cluster::start("strong,eventual", 3).await;
+    for (wire, mode) in [
+        (pb::Mode::Strong, Mode::Strong),
+        (pb::Mode::Eventual, Mode::Eventual),
+    ] {
+        token(&cluster, wire).await;
+        let nodes = cluster.nodes.values();
+        let client = Client::builder()
+            .endpoints(nodes.map(|node| node.client_address().to_string()))
+            .mode(mode)
+            .connect()
+            .unwrap();
+        client.put("mine", "1").await.unwrap();
+        let ttl = Duration::from_secs(3);
+        let lease = client.lease(ttl).await.unwrap();
+        client.put_leased("held", "1", lease.id()).await.unwrap();
+        let registration = Registration::new("web", "web-1", "10.0.0.1", 80).ttl(ttl);
+        let registered = client.register(registration).await.unwrap();
+        let (mut keys, mut services) = (client.watch(KeyRange::all()), client.watch_service("web"));
+        keys.next().await.unwrap().unwrap();
+        services.next().await.unwrap().unwrap();
+
+        let raised = raise(&cluster, wire, None).await.unwrap().data_epoch;
+        let of_keys = gap(async || match keys.next().await.unwrap().unwrap().step {
+            WatchStep::Resync { reason } => Some(reason),
+            _ => None,
+        });
+        assert_eq!(of_keys.await, ResyncReason::EpochChanged);
+        let of_services = gap(
+            async || match services.next().await.unwrap().unwrap().step {
+                ServiceStep::Resync { reason } => Some(reason),
+                _ => None,
+            },
+        );
+        assert_eq!(of_services.await, ResyncReason::EpochChanged);
+        for node in 1..=3 {
+            eventually("every node has heard", || async {
+                let heard = read(&cluster, node, wire, Bytes::new()).await.ok()?;
+                (heard.receipt?.data_epoch >= raised).then_some(())
+            })
+            .await;
+        }
+        let (held, sure) = (lease.state(), registered.state());
+        eventually("keep-alives are taken", || async {
+            (lease.state() != held && registered.state() != sure).then_some(())
+        })
+        .await;
+        assert!(lease.is_held(), "{mode}: {:?}", lease.state());
+        let state = registered.state();
+        let is_registered = matches!(state, RegistrationState::Registered { .. });
+        assert!(is_registered, "{mode}: {state:?}");
+        let told = client.put("mine", "2").await.unwrap_err();
+        assert_eq!(told.reason(), "EPOCH_CHANGED", "{mode}");
+        client.put("mine", "2").await.unwrap();
+        assert!(client.get("held").await.unwrap().entry.is_some());
+        assert!(client.session_token().is_some());
+        assert!(lease.revoke().await.unwrap());
+        assert!(registered.leave().await.unwrap());
+    }
     cluster.shutdown().await;
 }

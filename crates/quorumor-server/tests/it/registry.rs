@@ -642,3 +642,23 @@ async fn what_makes_no_sense_is_refused_by_its_field() {
     listed(&cluster, 1, "web", &["a"]).await;
     cluster.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_knows_no_mode_watches_services_in_either() {
+    for mode in ["strong", "eventual"] {
+        let cluster = three(mode).await;
+        let nodes = cluster.nodes.values();
+        let client = quorumor_client::Client::builder()
+            .endpoints(nodes.map(|node| node.client_address().to_string()))
+            .connect()
+            .unwrap();
+        let mut watch = client.watch_service("web");
+        let item = watch.next().await.unwrap().unwrap();
+        let is_snapshot = matches!(
+            item.step,
+            quorumor_client::ServiceStep::Snapshot { complete: true, .. }
+        );
+        assert!(is_snapshot, "{mode}: {:?}", item.step);
+        cluster.shutdown().await;
+    }
+}

@@ -77,12 +77,20 @@ pub(crate) async fn run<const N: usize>(
                 }
                 return Ok(Ended::Lost(why));
             }
-            signal = ends.next() => target.send(match signal {
-                "SIGINT" => Signal::INT,
-                "SIGHUP" => Signal::HUP,
-                _ => Signal::TERM,
-            }),
+            signal = ends.next() => if let Some(signal) = passed_on(signal, &target) {
+                target.send(signal);
+            },
         }
+    }
+}
+
+/// What the command is to be told of a signal. One that is in our own group heard of Ctrl-C when we did, and for many a command the
+/// second one means to drop everything.
+fn passed_on(signal: &str, command: &Target) -> Option<Signal> {
+    match signal {
+        "SIGINT" => command.group.then_some(Signal::INT),
+        "SIGHUP" => Some(Signal::HUP),
+        _ => Some(Signal::TERM),
     }
 }
 
@@ -127,5 +135,22 @@ impl Target {
         } else {
             kill_process(pid, signal)
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ctrl_c_reaches_a_command_once() {
+        let command = |group| Target { pid: None, group };
+        let (ours, own) = (command(false), command(true));
+        assert_eq!(passed_on("SIGINT", &ours), None);
+        assert_eq!(passed_on("SIGINT", &own), Some(Signal::INT));
+        for command in [ours, own] {
+            assert_eq!(passed_on("SIGTERM", &command), Some(Signal::TERM));
+            assert_eq!(passed_on("SIGHUP", &command), Some(Signal::HUP));
+        }
     }
 }

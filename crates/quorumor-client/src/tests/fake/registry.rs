@@ -38,6 +38,7 @@ pub(super) struct State {
     watches: VecDeque<Vec<Step>>,
     live: Option<mpsc::Sender<Step>>,
     cursors: Vec<String>,
+    leader_bound: Vec<bool>,
 }
 
 pub(in crate::tests) fn instance(service: &str, id: &str, port: u16) -> pb::ServiceInstance {
@@ -175,6 +176,11 @@ impl Fake {
         self.state.lock().registry.cursors.clone()
     }
 
+    /// Of each watch of a service, whether it was to end with the node's leader.
+    pub(in crate::tests) fn leader_bound(&self) -> Vec<bool> {
+        self.state.lock().registry.leader_bound.clone()
+    }
+
     fn with_receipt(&self, message: pb::WatchServiceResponse) -> pb::WatchServiceResponse {
         pb::WatchServiceResponse {
             receipt: self.wire_receipt(),
@@ -185,12 +191,18 @@ impl Fake {
     /// The answer to a message of signs of life; `None` breaks the stream.
     fn beaten(&self, message: &pb::KeepAliveRequest) -> Option<Option<pb::KeepAliveResponse>> {
         let receipt = self.wire_receipt();
-        let mut state = self.state.lock();
-        let registry = &mut state.registry;
         let details = |error: &Error| {
             let status = status::to_status(error, Some(Mode::Strong), None);
             bytes::Bytes::copy_from_slice(status.details())
         };
+        if let Err(error) = self.judged(message.header.as_ref()) {
+            return Some(Some(pb::KeepAliveResponse {
+                status: details(&error),
+                ..pb::KeepAliveResponse::default()
+            }));
+        }
+        let mut state = self.state.lock();
+        let registry = &mut state.registry;
         let failed = match registry.beats.pop_front() {
             Some(Beats::Break) => return None,
             Some(Beats::Silence) => return Some(None),
@@ -377,11 +389,15 @@ impl RegistryService for Fake {
         &self,
         request: Request<pb::WatchServiceRequest>,
     ) -> Result<Response<Self::WatchServiceStream>, Status> {
-        let cursor = String::from_utf8(request.into_inner().cursor.to_vec()).unwrap();
+        let request = request.into_inner();
+        let judged = self.judged(request.header.as_ref());
+        judged.map_err(|error| self.refusal(&error))?;
+        let cursor = String::from_utf8(request.cursor.to_vec()).unwrap();
         let (out, steps) = mpsc::channel(64);
         let script = {
             let mut state = self.state.lock();
             state.registry.cursors.push(cursor);
+            state.registry.leader_bound.push(request.end_on_leader_lost);
             let script = state.registry.watches.pop_front();
             // The last stream of the script stays open.
             if state.registry.watches.is_empty() {
