@@ -14,12 +14,14 @@ use quorumor_core::limits::WATCHERS_MAX;
 use quorumor_core::{Command, Error, LeaseAction, Level, Mode};
 
 use crate::metrics;
-use crate::weight::{Bytes, Weight};
 
 mod adaptive;
+mod answers;
 mod front;
 mod gate;
 
+pub(crate) use answers::AnswerWeight;
+use answers::Answers;
 pub(crate) use front::Front;
 pub(crate) use gate::{Client, Slot};
 use gate::{Gate, Shut};
@@ -29,8 +31,6 @@ const RETRY_AFTER_MS: u64 = 100;
 /// The same for watches, which stay.
 const RETRY_WATCH_AFTER_MS: u64 = 1_000;
 
-/// Bytes of long answers that are on their way out, before more of them are refused.
-const ANSWERS_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Down to how many the places of a class may come: what a client has under way that waits for each answer, some dozens of times.
 const LEAST: usize = 64;
 /// What counts as long. A shorter answer is bounded by the calls that may be open on a connection.
@@ -191,7 +191,7 @@ pub(crate) struct Standing {
 pub(crate) struct Shares {
     mode: Mode,
     limits: Limits,
-    answers: Bytes,
+    answers: Answers,
     /// By class; without bulkheads all the same one.
     gates: [Arc<Gate>; Class::ALL.len()],
 }
@@ -211,7 +211,7 @@ impl Shares {
         Self {
             mode,
             limits,
-            answers: Bytes::default(),
+            answers: Answers::default(),
             gates,
         }
     }
@@ -247,44 +247,33 @@ impl Shares {
     }
 }
 
-/// What a long answer weighs until it has left.
-#[derive(Clone, Debug)]
-pub(crate) struct AnswerWeight {
-    _weight: Arc<Weight>,
-}
-
 impl Shares {
     /// Counts a long answer's bytes until the weight is dropped; `None` for a short one. What was done already is answered,
     /// however much waits.
     ///
     /// # Errors
-    /// `Overloaded` if too much is on its way out, counted.
+    /// `Overloaded` if too much is on its way out, or too much of this client's, counted.
     pub(crate) fn answer(
         &self,
         class: Class,
+        client: Client,
         bytes: usize,
         is_done: bool,
     ) -> Result<Option<AnswerWeight>, Error> {
         if bytes < LONG_ANSWER_BYTES {
             return Ok(None);
         }
-        let max = if is_done {
-            usize::MAX
-        } else {
-            ANSWERS_BYTES_MAX
-        };
-        match self.answers.try_add(bytes, max) {
-            Some(weight) => Ok(Some(AnswerWeight {
-                _weight: Arc::new(weight),
-            })),
-            None => {
-                metrics::shed(self.mode, class);
-                Err(Error::Overloaded {
-                    queue: "answer_bytes_max",
-                    retry_after_ms: RETRY_AFTER_MS,
-                })
+        let added = self.answers.add(client, bytes, is_done);
+        added.map(Some).map_err(|shut| {
+            metrics::shed(self.mode, class);
+            Error::Overloaded {
+                queue: match shut {
+                    Shut::Full => "answer_bytes_max",
+                    Shut::Unfair => "answer_bytes_of_one_client",
+                },
+                retry_after_ms: RETRY_AFTER_MS,
             }
-        }
+        })
     }
 }
 
@@ -305,14 +294,15 @@ mod tests {
     #[test]
     fn long_answers_are_bounded_together_and_short_ones_are_not_counted() {
         let shares = Shares::new(Mode::Strong, Limits::Enforcing);
-        let long = || shares.answer(Class::LocalRead, 2 << 20, false);
-        let held: Vec<_> = (0..128).map(|_| long().unwrap()).collect();
-        assert!(long().is_err());
-        assert!(shares.answer(Class::LocalRead, 1_000, false).is_ok());
-        assert!(shares.answer(Class::Write, 2 << 20, true).is_ok());
+        let nobody = Client::default();
+        let answer = |bytes, is_done| shares.answer(Class::LocalRead, nobody, bytes, is_done);
+        let held: Vec<_> = std::iter::from_fn(|| answer(2 << 20, false).ok()).collect();
+        assert!(held.len() >= 16 && answer(2 << 20, false).is_err());
+        assert!(answer(1_000, false).is_ok_and(|weight| weight.is_none()));
+        assert!(answer(2 << 20, true).is_ok());
         drop(held);
-        assert_eq!(shares.answers.get(), 0);
-        assert!(long().is_ok());
+        assert_eq!(shares.answers.bytes(), 0);
+        assert!(answer(2 << 20, false).is_ok());
     }
 
     #[test]

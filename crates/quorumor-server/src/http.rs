@@ -308,7 +308,10 @@ async fn guard(
         .filter(|call| !UNRECORDED.contains(call))
         .map(|call| (principal.clone(), call.to_owned()));
     let caller = request.extensions().get::<Caller>();
-    let brake = front.as_ref().and(caller).map(|caller| caller.brake.clone());
+    let brake = front
+        .as_ref()
+        .and(caller)
+        .map(|caller| caller.brake.clone());
     let client = match caller {
         Some(caller) if auth.is_open() => caller.connection,
         Some(_) | None => principal.client(),

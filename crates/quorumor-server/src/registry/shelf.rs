@@ -151,7 +151,7 @@ mod tests {
             value: value_of(message).unwrap(),
             version: Version::Strong {
                 create: Revision::ZERO,
-                modified: Revision::ZERO,
+                modify: Revision::ZERO,
                 count: 1,
             },
             writer: NodeId::try_from(1).unwrap(),

@@ -130,7 +130,7 @@ impl Asking {
         match self.kind.class(self.asked) {
             Some(class) => {
                 let shares = self.handle.shares();
-                shares.answer(class, bytes, self.kind.writes())
+                shares.answer(class, self.principal.client(), bytes, self.kind.writes())
             }
             None => Ok(None),
         }
