@@ -84,6 +84,8 @@ pub enum RegistrationState {
     Registered {
         /// By this machine's monotonic clock.
         until: Instant,
+        /// How often it was registered again, since it was first.
+        returned: u64,
     },
     /// It lives by a lease of the caller's, and nothing else keeps it.
     Leased,
@@ -114,7 +116,7 @@ impl Client {
             RegistrationState::Leased
         } else {
             let until = asked + counted(answer.ttl);
-            RegistrationState::Registered { until }
+            RegistrationState::Registered { until, returned: 0 }
         };
         let (tell, state) = watch::channel(state);
         let slot = Arc::new(Slot::new(registration, tell));
@@ -241,7 +243,7 @@ impl Registered {
         let state = self.state.borrow().clone();
         match state {
             // Its keeper may not have run since: after a pause of this process the clock knows better.
-            RegistrationState::Registered { until } if until <= Instant::now() => {
+            RegistrationState::Registered { until, .. } if until <= Instant::now() => {
                 RegistrationState::Returning {
                     why: UNCONFIRMED.to_owned(),
                 }
@@ -254,7 +256,7 @@ impl Registered {
         }
     }
 
-    /// A channel that tells each change of it.
+    /// A channel that tells changes of it. Who looks late sees the last one: that it was gone in between shows in how often it returned.
     #[must_use]
     pub fn states(&self) -> watch::Receiver<RegistrationState> {
         self.state.clone()

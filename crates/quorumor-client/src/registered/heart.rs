@@ -98,6 +98,8 @@ pub(crate) struct Member {
     next: Instant,
     /// A registration is under way, or waits for its turn at `next`.
     returning: Option<Returning>,
+    /// How often it came back.
+    returned: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,6 +116,7 @@ impl Member {
             interval: ttl,
             next: asked,
             returning: None,
+            returned: 0,
         };
         member.confirmed(asked, ttl);
         member
@@ -133,7 +136,10 @@ impl Member {
         let state = if self.is_leased() {
             RegistrationState::Leased
         } else {
-            RegistrationState::Registered { until: self.until }
+            RegistrationState::Registered {
+                until: self.until,
+                returned: self.returned,
+            }
         };
         self.tell(state);
     }
@@ -312,7 +318,10 @@ impl Heart {
             return;
         };
         match result {
-            Ok(answer) => member.confirmed(asked, counted(answer.ttl)),
+            Ok(answer) => {
+                member.returned += 1;
+                member.confirmed(asked, counted(answer.ttl));
+            }
             Err(error) if !is_final(&error) => {
                 debug!(%error, "an instance can't be registered again yet");
                 member.returns(&error.to_string(), Instant::now() + PAUSE);

@@ -99,6 +99,9 @@ pub(super) fn registered_json(instance: &Instance, answer: &RegisterAnswer) -> V
     })
 }
 
+/// Why it was lost, where that was over at once.
+const BRIEFLY: &str = "it was gone for a moment";
+
 /// What becomes of a registration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum News {
@@ -132,29 +135,53 @@ impl News {
     }
 }
 
+/// What was told so far.
+#[derive(Default)]
+struct Story {
+    lost: bool,
+    returned: u64,
+}
+
+impl Story {
+    /// What there is to tell of a state: of a loss too that was over before anybody looked.
+    fn goes_on(&mut self, state: &RegistrationState) -> Vec<News> {
+        match state {
+            RegistrationState::Returning { why } if !self.lost => {
+                self.lost = true;
+                vec![News::Lost(why.clone())]
+            }
+            RegistrationState::Registered { returned, .. } if *returned > self.returned => {
+                self.returned = *returned;
+                let was_told = std::mem::take(&mut self.lost);
+                let loss = (!was_told).then(|| News::Lost(BRIEFLY.to_owned()));
+                loss.into_iter().chain([News::Back]).collect()
+            }
+            RegistrationState::Registered { .. } if std::mem::take(&mut self.lost) => {
+                vec![News::Back]
+            }
+            RegistrationState::Refused { why } => vec![News::Refused(why.clone())],
+            RegistrationState::Returning { .. }
+            | RegistrationState::Registered { .. }
+            | RegistrationState::Leased
+            | RegistrationState::Left => Vec::new(),
+        }
+    }
+}
+
 /// Tells what becomes of it, one word a turn of events, until it is refused.
 pub(super) async fn follow(
     registered: &Registered,
     mut tell: impl FnMut(&News) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let mut states = registered.states();
-    let mut lost = false;
+    let mut story = Story::default();
     loop {
-        let news = match &*states.borrow_and_update() {
-            RegistrationState::Returning { why } if !lost => Some(News::Lost(why.clone())),
-            RegistrationState::Registered { .. } if lost => Some(News::Back),
-            RegistrationState::Refused { why } => Some(News::Refused(why.clone())),
-            RegistrationState::Returning { .. }
-            | RegistrationState::Registered { .. }
-            | RegistrationState::Leased
-            | RegistrationState::Left => None,
-        };
-        if let Some(news) = news {
-            lost = matches!(news, News::Lost(_));
-            tell(&news)?;
-            if matches!(news, News::Refused(_)) {
-                return Ok(());
-            }
+        let news = story.goes_on(&states.borrow_and_update());
+        for news in &news {
+            tell(news)?;
+        }
+        if matches!(news.last(), Some(News::Refused(_))) {
+            return Ok(());
         }
         if states.changed().await.is_err() {
             return Ok(());
@@ -190,5 +217,43 @@ pub(super) fn line_of(news: &News, instance: &Instance, shown: Output) -> String
     match shown {
         Output::Json => news.json().to_string(),
         Output::Table | Output::Wide => news.text(instance),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    fn registered(returned: u64) -> RegistrationState {
+        let until = Instant::now().into();
+        RegistrationState::Registered { until, returned }
+    }
+
+    fn returning() -> RegistrationState {
+        let why = "gone".to_owned();
+        RegistrationState::Returning { why }
+    }
+
+    #[test]
+    fn a_loss_is_told_once_and_so_is_the_return() {
+        let mut story = Story::default();
+        assert_eq!(story.goes_on(&registered(0)), []);
+        assert_eq!(story.goes_on(&returning()), [News::Lost("gone".to_owned())]);
+        assert_eq!(story.goes_on(&returning()), []);
+        assert_eq!(story.goes_on(&registered(1)), [News::Back]);
+        assert_eq!(story.goes_on(&registered(1)), []);
+        // A sign of life that was only late.
+        story.goes_on(&returning());
+        assert_eq!(story.goes_on(&registered(1)), [News::Back]);
+    }
+
+    #[test]
+    fn a_loss_that_nobody_saw_is_told() {
+        let mut story = Story::default();
+        let news = story.goes_on(&registered(2));
+        assert_eq!(news, [News::Lost(BRIEFLY.to_owned()), News::Back]);
+        assert_eq!(story.goes_on(&registered(2)), []);
     }
 }
