@@ -88,6 +88,12 @@ pub fn is_void(foreign_cores: f64, foreign_cores_max: f64) -> bool {
     foreign_cores > foreign_cores_max
 }
 
+/// Processor time of this process so far.
+#[must_use]
+pub(crate) fn own_cpu() -> Duration {
+    seconds(process_ticks(std::process::id()).unwrap_or(0))
+}
+
 /// Memory of the biggest of some processes, now.
 #[must_use]
 pub fn rss_bytes_max(pids: &[u32]) -> u64 {

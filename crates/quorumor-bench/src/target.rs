@@ -264,9 +264,11 @@ impl Target {
         Ok(match self.protocol {
             Protocol::Quorumor => {
                 let keys = keys.clone();
-                Caller::Quorumor(QuorumorCaller::new(channel, self.mode, self.call, keys))
+                Caller::Quorumor(Box::new(QuorumorCaller::new(
+                    channel, self.mode, self.call, keys,
+                )))
             }
-            Protocol::Etcd => Caller::Etcd(EtcdCaller::new(channel, keys.clone())),
+            Protocol::Etcd => Caller::Etcd(Box::new(EtcdCaller::new(channel, keys.clone()))),
             Protocol::Echo => Caller::Echo(EchoCaller::new(channel, keys.clone())),
         })
     }
@@ -290,9 +292,9 @@ enum ServiceLease {
 #[derive(Clone, Debug)]
 pub enum Caller {
     /// Of Quorumor.
-    Quorumor(QuorumorCaller),
+    Quorumor(Box<QuorumorCaller>),
     /// Of etcd.
-    Etcd(EtcdCaller),
+    Etcd(Box<EtcdCaller>),
     /// Of an echo.
     Echo(EchoCaller),
 }

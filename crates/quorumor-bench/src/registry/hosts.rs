@@ -36,6 +36,9 @@ const SERVICE_INSTANCES: usize = 100;
 const BEAT_WITHIN: Duration = Duration::from_secs(5);
 const PREFIX: &str = "host";
 
+/// Ends all hosts that have it.
+pub(super) type Stop = tokio_util::sync::CancellationToken;
+
 /// What a host keeps alive.
 #[derive(Clone, Debug)]
 enum Kept {
@@ -147,13 +150,17 @@ impl Host {
         answer.map(|_| lease).map_err(|status| call_error(&status))
     }
 
-    /// Keeps everything alive, every so often from `first` on, until `until`.
-    pub(super) async fn live(self, first: Instant, every: Duration, until: Instant) -> Life {
+    /// Keeps everything alive, every so often from `first` on, until `stop`.
+    pub(super) async fn live(self, first: Instant, every: Duration, stop: Stop) -> Life {
         let mut life = Life::default();
         let mut pulse: Option<Pulse> = None;
         let mut due = first;
-        while due < until {
-            tokio::time::sleep_until(due.into()).await;
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return life,
+                () = tokio::time::sleep_until(due.into()) => {}
+            }
             let began = Instant::now();
             let beat = async {
                 let open = match pulse.take() {
@@ -186,7 +193,6 @@ impl Host {
             });
             due += every;
         }
-        life
     }
 }
 
@@ -242,20 +248,13 @@ impl Pulse {
                     beats: names.iter().map(beat_of).collect(),
                 };
                 sent(requests.try_send(request))?;
-                let mut answers = match (answers, queue) {
-                    (Some(answers), _) => answers,
-                    (None, queue) => {
-                        let mut client = RegistryServiceClient::new(host.channel.clone());
-                        let opened = client
-                            .keep_alive(ReceiverStream::new(opening(queue)?))
-                            .await;
-                        opened.map_err(|status| call_error(&status))?.into_inner()
-                    }
+                let mut answers = match answers {
+                    Some(answers) => answers,
+                    None => opened(host, queue).await?,
                 };
                 let answer = answers.message().await;
                 let answer = answer.map_err(|status| call_error(&status))?;
-                let answer = answer.ok_or_else(ended)?;
-                let lost = ended_instances(&answer, names.len())?;
+                let lost = ended_instances(&answer.ok_or_else(ended)?, names.len())?;
                 let open = Self::Quorumor {
                     requests,
                     queue: None,
@@ -274,22 +273,11 @@ impl Pulse {
                 for id in leases {
                     sent(requests.try_send(LeaseKeepAliveRequest { id: *id }))?;
                 }
-                let mut answers = match (answers, queue) {
-                    (Some(answers), _) => answers,
-                    (None, queue) => {
-                        let mut client = LeaseClient::new(host.channel.clone());
-                        let opened = client
-                            .lease_keep_alive(ReceiverStream::new(opening(queue)?))
-                            .await;
-                        opened.map_err(|status| call_error(&status))?.into_inner()
-                    }
+                let mut answers = match answers {
+                    Some(answers) => answers,
+                    None => opened_at_etcd(host, queue).await?,
                 };
-                let mut lost = 0;
-                for _ in leases {
-                    let answer = answers.message().await;
-                    let answer = answer.map_err(|status| call_error(&status))?;
-                    lost += u64::from(answer.ok_or_else(ended)?.ttl <= 0);
-                }
+                let lost = ended_leases(&mut answers, leases.len()).await?;
                 let open = Self::Etcd {
                     requests,
                     queue: None,
@@ -302,6 +290,42 @@ impl Pulse {
             }
         }
     }
+}
+
+/// A server may say nothing before the first request is on its way.
+async fn opened(
+    host: &Host,
+    queue: Option<mpsc::Receiver<KeepAliveRequest>>,
+) -> Result<Streaming<KeepAliveResponse>, CallError> {
+    let mut client = RegistryServiceClient::new(host.channel.clone());
+    let opened = client
+        .keep_alive(ReceiverStream::new(opening(queue)?))
+        .await;
+    Ok(opened.map_err(|status| call_error(&status))?.into_inner())
+}
+
+async fn opened_at_etcd(
+    host: &Host,
+    queue: Option<mpsc::Receiver<LeaseKeepAliveRequest>>,
+) -> Result<Streaming<LeaseKeepAliveResponse>, CallError> {
+    let mut client = LeaseClient::new(host.channel.clone());
+    let opened = client
+        .lease_keep_alive(ReceiverStream::new(opening(queue)?))
+        .await;
+    Ok(opened.map_err(|status| call_error(&status))?.into_inner())
+}
+
+async fn ended_leases(
+    answers: &mut Streaming<LeaseKeepAliveResponse>,
+    leases: usize,
+) -> Result<u64, CallError> {
+    let mut lost = 0;
+    for _ in 0..leases {
+        let answer = answers.message().await;
+        let answer = answer.map_err(|status| call_error(&status))?;
+        lost += u64::from(answer.ok_or_else(ended)?.ttl <= 0);
+    }
+    Ok(lost)
 }
 
 fn opening<T>(queue: Option<T>) -> Result<T, CallError> {

@@ -3,12 +3,14 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
-use super::hosts::{Host, Life, shown};
+use super::hosts::{Host, Life, Stop, shown};
 use super::observed::{End, Observed};
 use crate::BenchError;
 use crate::cluster::{Cluster, ClusterPlan};
@@ -209,11 +211,10 @@ async fn kept_alive(
 ) -> Result<InstancesResult, BenchError> {
     progress.say(format!("{system}: registering"));
     let began = Instant::now();
-    let hosts = settle(plan, target).await?;
+    let (mut lives, stop) = (JoinSet::new(), Stop::new());
+    settle(plan, target, &mut lives, &stop).await?;
     let registered = began.elapsed();
     progress.say(format!("{system}: spreading"));
-    let begin_alive = Instant::now();
-    let lives = live(plan, hosts, begin_alive);
     let everywhere = everywhere(target, plan.instances).await?;
     progress.say(format!("{system}: kept alive"));
     let processes = Processes {
@@ -225,9 +226,10 @@ async fn kept_alive(
     tokio::time::sleep(plan.duration).await;
     let usage = processes.sample().since(&before);
     let (rss, to) = (rss_bytes(&target.pids), Instant::now());
+    let shown = least_shown(target).await?;
+    stop.cancel();
     let life = ended(lives).await?;
     let beats = life.beats.within(from, to);
-    let shown = least_shown(target).await?;
     Ok(InstancesResult {
         registered_per_s: count_of(plan.instances) / registered.as_secs_f64(),
         everywhere_s: everywhere.as_secs_f64(),
@@ -270,52 +272,45 @@ fn figures(
     }
 }
 
-/// All hosts with their instances, in turn over the nodes.
-async fn settle(plan: &InstancesPlan, target: &Target) -> Result<Vec<Host>, BenchError> {
-    let mut settling = JoinSet::new();
-    let mut hosts = Vec::new();
+/// All hosts with their instances, in turn over the nodes, some at a time. Each keeps its own alive from when it has them.
+async fn settle(
+    plan: &InstancesPlan,
+    target: &Target,
+    lives: &mut JoinSet<Result<Life, BenchError>>,
+    stop: &Stop,
+) -> Result<(), BenchError> {
+    let turns = Arc::new(Semaphore::new(SETTLING));
+    let (tell, mut settled) = mpsc::channel(plan.hosts);
     for index in 0..plan.hosts {
-        if settling.len() >= SETTLING {
-            hosts.extend(settled(&mut settling).await?);
-        }
         let numbers =
             plan.instances * index / plan.hosts..plan.instances * (index + 1) / plan.hosts;
-        let (target, ttl) = (target.clone(), plan.ttl);
-        settling.spawn(async move { Host::settle(&target, index, numbers, ttl).await });
+        let (target, ttl, every) = (target.clone(), plan.ttl, plan.every);
+        let (turns, tell, stop) = (Arc::clone(&turns), tell.clone(), stop.clone());
+        lives.spawn(async move {
+            let turn = turns.acquire().await;
+            let host = Host::settle(&target, index, numbers, ttl).await?;
+            drop(turn);
+            // Who waits for it has gone only if another host failed.
+            let _unheard = tell.send(()).await;
+            Ok(host.live(Instant::now() + every / 2, every, stop).await)
+        });
     }
-    while !settling.is_empty() {
-        hosts.extend(settled(&mut settling).await?);
+    for _ in 0..plan.hosts {
+        tokio::select! {
+            biased;
+            Some(()) = settled.recv() => {}
+            Some(ended) = lives.join_next() => {
+                ended.map_err(|error| BenchError::Usage(error.to_string()))??;
+            }
+        }
     }
-    Ok(hosts)
+    Ok(())
 }
 
-async fn settled(
-    settling: &mut JoinSet<Result<Host, BenchError>>,
-) -> Result<Option<Host>, BenchError> {
-    match settling.join_next().await {
-        None => Ok(None),
-        Some(Ok(host)) => host.map(Some),
-        Some(Err(error)) => Err(BenchError::Usage(error.to_string())),
-    }
-}
-
-/// Every host keeps what it has alive, each with its own turn within the time between two beats, until a whole time after the
-/// watched one at the latest.
-fn live(plan: &InstancesPlan, hosts: Vec<Host>, now: Instant) -> JoinSet<Life> {
-    let until = now + KNOWN_WITHIN.min(plan.ttl) + plan.duration;
-    let share = plan.every / u32::try_from(plan.hosts).unwrap_or(u32::MAX);
-    let mut lives = JoinSet::new();
-    for (turn, host) in hosts.into_iter().enumerate() {
-        let first = now + share * u32::try_from(turn).unwrap_or(0);
-        lives.spawn(host.live(first, plan.every, until));
-    }
-    lives
-}
-
-async fn ended(mut lives: JoinSet<Life>) -> Result<Life, BenchError> {
+async fn ended(mut lives: JoinSet<Result<Life, BenchError>>) -> Result<Life, BenchError> {
     let mut all = Life::default();
     while let Some(life) = lives.join_next().await {
-        let life = life.map_err(|error| BenchError::Usage(error.to_string()))?;
+        let life = life.map_err(|error| BenchError::Usage(error.to_string()))??;
         all.beats.0.extend(life.beats.0);
         all.lost += life.lost;
         all.errors.extend(life.errors);

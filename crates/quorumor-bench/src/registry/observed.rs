@@ -48,6 +48,22 @@ impl Observed {
         took.get(rank).map(|took| took.as_secs_f64() * 1_000.0)
     }
 
+    /// The median latency of the slowest of the windows from one moment up to another.
+    pub(super) fn worst_half_ms(
+        &self,
+        (from, to): (Instant, Instant),
+        window: Duration,
+    ) -> Option<f64> {
+        let mut start = from;
+        let mut worst: Option<f64> = None;
+        while start + window <= to {
+            let half = self.within(start, start + window).answered_ms(500);
+            worst = worst.into_iter().chain(half).reduce(f64::max);
+            start += window;
+        }
+        worst
+    }
+
     /// From `from` until the first of `steady` windows in a row in which every call was answered and half of them within
     /// `bound_ms`; none if that never came before `to`.
     pub(super) fn calm_after(
@@ -121,5 +137,7 @@ mod tests {
         assert_eq!(calm(1), Some(MS * 20));
         assert_eq!(calm(2), Some(MS * 40));
         assert_eq!(calm(3), None);
+        let worst = |to| observed.worst_half_ms((start, start + MS * to), MS * 10);
+        assert_eq!((worst(10), worst(30)), (None, Some(90.0)));
     }
 }

@@ -18,7 +18,7 @@ use super::observed::Observed;
 use crate::BenchError;
 use crate::cluster::{Cluster, ClusterPlan};
 use crate::load::{Measured, Pace};
-use crate::machine::{Processes, is_void, keep_off, rss_bytes_max};
+use crate::machine::{Processes, is_void, keep_off, own_cpu, rss_bytes_max};
 use crate::op::KeySpace;
 use crate::progress::Progress;
 use crate::run::{count, fill};
@@ -49,8 +49,8 @@ const RSS_EVERY: Duration = Duration::from_millis(500);
 /// Everything is as before once regular callers' calls are, for this long in a row.
 const CALM_WINDOW: Duration = Duration::from_millis(500);
 const CALM_WINDOWS: usize = 4;
-/// As before is this much of what was usual.
-const AS_BEFORE: f64 = 1.5;
+/// As before is a little more than what was usual at its worst.
+const AS_BEFORE: f64 = 1.2;
 
 /// What there is too much of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -173,12 +173,13 @@ async fn overloaded(
     progress.step();
     progress.say(format!("{} times as much", plan.factor));
     let rate = (sustainable * plan.factor).max(1.0);
-    let flood = Instant::now();
+    let (flood, own_before) = (Instant::now(), own_cpu());
     let pace = Pace::Open { rate };
     let flooded = many
         .load(FLOOD_IN_FLIGHT, pace, plan.duration, Some(FLOOD_DEADLINE))
         .await;
     let after = Instant::now();
+    let own_cores = (own_cpu() - own_before).as_secs_f64() / (after - flood).as_secs_f64();
     progress.step();
     progress.say("as much as can be served");
     let served_after = few.load(CALLERS, Pace::Closed, plan.around, None).await;
@@ -196,6 +197,8 @@ async fn overloaded(
         .map_err(|error| BenchError::Usage(error.to_string()))?;
     Ok(OverloadResult {
         sustainable_per_s: sustainable,
+        wanted_per_s: rate,
+        generator_cores: own_cores / count_of_others(),
         after_per_s: count(served_after.calls) / plan.around.as_secs_f64(),
         void: is_void(usage.foreign_cores, plan.foreign_cores_max),
         foreign_cores: usage.foreign_cores,
@@ -212,13 +215,13 @@ fn judged(
     rss: &[(Instant, u64)],
 ) -> OverloadResult {
     let seconds = (parts.after - parts.flood).as_secs_f64();
-    let usual = seen.calls.within(parts.usual, parts.flood);
-    let usual_half_ms = usual.answered_ms(500).unwrap_or(0.0);
+    let usual = (parts.usual, parts.flood);
+    let usual_worst_ms = seen.calls.worst_half_ms(usual, CALM_WINDOW);
     let calm = seen.calls.calm_after(
         (parts.after, parts.end),
         CALM_WINDOW,
         CALM_WINDOWS,
-        usual_half_ms * AS_BEFORE,
+        usual_worst_ms.unwrap_or(0.0) * AS_BEFORE,
     );
     let standing =
         |calls: &Observed, (from, to): (Instant, Instant)| Standing::of(calls, peak(rss, from, to));
@@ -230,6 +233,8 @@ fn judged(
         limits: plan.limits,
         factor: plan.factor,
         sustainable_per_s: 0.0,
+        wanted_per_s: 0.0,
+        generator_cores: 0.0,
         offered_per_s: count(flooded.calls + flooded.errors_total()) / seconds,
         admitted_per_s: count(flooded.calls) / seconds,
         admitted_p50_ms: crate::run::quantile_ms(flooded, 0.5),
@@ -249,6 +254,12 @@ fn judged(
         foreign_cores: 0.0,
         void: false,
     }
+}
+
+/// Cores that the load has for itself.
+fn count_of_others() -> f64 {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    count(u64::try_from(cores).unwrap_or(1)).max(1.0)
 }
 
 /// The most memory that a node had from one moment up to another, in MiB.

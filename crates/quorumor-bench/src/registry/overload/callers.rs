@@ -1,5 +1,10 @@
 //! Callers of one kind of call: a closed loop of so many, or a rate come what may.
 
+#![allow(
+    clippy::needless_update,
+    reason = "the wire types grow, and what isn't named here isn't wanted"
+)]
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;

@@ -8,7 +8,7 @@ use quorumor_proto::v1::state_service_client::StateServiceClient;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
-use super::super::hosts::{Host, Life};
+use super::super::hosts::{Host, Life, Stop};
 use super::super::observed::{Call, End, Observed};
 use super::callers::Asked;
 use super::{NODES, OverloadPlan};
@@ -84,13 +84,13 @@ async fn all(
     asked: &Arc<Asked>,
     until: Instant,
 ) -> Result<Seen, BenchError> {
-    let mut lives = JoinSet::new();
+    let (mut lives, stop) = (JoinSet::new(), Stop::new());
     let hosts = HOSTS.min(plan.instances);
     for index in 0..hosts {
         let numbers = plan.instances * index / hosts..plan.instances * (index + 1) / hosts;
         let host = Host::settle(target, index, numbers, plan.ttl).await?;
         let every = plan.ttl / BEATS_A_TTL;
-        lives.spawn(host.live(Instant::now(), every, until));
+        lives.spawn(host.live(Instant::now(), every, stop.clone()));
     }
     let mut callers = JoinSet::new();
     for index in 0..REGULARS {
@@ -112,6 +112,7 @@ async fn all(
         let calls: Observed = calls.map_err(|error| BenchError::Usage(error.to_string()))?;
         seen.calls.0.extend(calls.0);
     }
+    stop.cancel();
     while let Some(life) = lives.join_next().await {
         let life: Life = life.map_err(|error| BenchError::Usage(error.to_string()))?;
         seen.beats.0.extend(life.beats.0);
