@@ -55,6 +55,7 @@ fn node_error(reason: &str, certainty: Certainty) -> ClientError {
         leader: None,
         best_available: None,
         oldest_revision: None,
+        field: None,
         receipt: Some(receipt(at_revision(7))),
     }))
 }
