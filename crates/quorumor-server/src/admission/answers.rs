@@ -36,6 +36,13 @@ impl Out {
         if sum > room {
             return Err(Shut::Full);
         }
+        if client == Client::default() {
+            return if sum > BYTES_MAX {
+                Err(Shut::Full)
+            } else {
+                Ok(())
+            };
+        }
         // One part is kept free for who comes next.
         let parts = self.clients.len() + usize::from(is_newcomer) + 1;
         if sum > BYTES_MAX / 2 && !is_newcomer && held + bytes > BYTES_MAX / parts {
