@@ -34,6 +34,8 @@ pub(super) struct Keeper {
     until: Instant,
     tell: watch::Sender<LeaseState>,
     tried: Vec<Place>,
+    /// Who is asked, or was last.
+    at: Place,
 }
 
 struct Line {
@@ -64,9 +66,7 @@ pub(super) async fn once(client: &Client, id: LeaseId) -> Result<Option<Duration
         Ok(Ok(Kept::For { left, .. })) => Ok(Some(left)),
         Ok(Ok(Kept::Gone)) => Ok(None),
         Ok(Err(error)) => Err(error),
-        Err(_) => Err(ClientError::DeadlineExceeded {
-            endpoint: line.map_or_else(|| "the node".to_owned(), |line| line.address),
-        }),
+        Err(_) => Err(keeper.hangs(client.options.timeout)),
     }
 }
 
@@ -85,6 +85,7 @@ impl Keeper {
             until,
             tell,
             tried: Vec::new(),
+            at: Place::default(),
         }
     }
 
@@ -121,10 +122,8 @@ impl Keeper {
                 }
                 Err(_) => {
                     debug!(lease = %self.id, "no answer to a keep-alive");
-                    if let Some(line) = line.take() {
-                        self.silent(&line, patience);
-                        self.client.shared.endpoints.leave(line.place);
-                    }
+                    line = None;
+                    self.hangs(patience);
                     Instant::now() + PAUSE
                 }
             };
@@ -183,13 +182,17 @@ impl Keeper {
         target.breakers.answered(CallClass::KeepAlive);
     }
 
-    /// Tells it that there was no answer within that time.
-    fn silent(&self, line: &Line, time: Duration) {
-        let target = self.client.shared.endpoints.target(line.place);
-        let endpoint = line.address.clone();
+    /// The endpoint that was asked last didn't answer within that time, be it that its stream wasn't even opened: it is left, and its
+    /// breaker hears of it.
+    fn hangs(&self, time: Duration) -> ClientError {
+        let endpoints = &self.client.shared.endpoints;
+        let target = endpoints.target(self.at);
+        let endpoint = target.address.clone();
         let error = ClientError::DeadlineExceeded { endpoint };
         let waited = self.client.waited(CallClass::KeepAlive, time);
         target.breakers.failed(CallClass::KeepAlive, &error, waited);
+        endpoints.leave(self.at);
+        error
     }
 
     fn failed(&self, place: Place, address: &str, status: &tonic::Status) -> ClientError {
@@ -208,6 +211,7 @@ impl Keeper {
             Some(address) => endpoints.place(address).map_err(ClientError::Invalid)?,
             None => endpoints.next_anyway(CallClass::KeepAlive, true, &mut self.tried),
         };
+        self.at = place;
         let target = endpoints.target(place);
         let (out, requests) = mpsc::channel(1);
         if out.try_send(first).is_err() {

@@ -6,7 +6,7 @@ use quorumor_core::LeaseId;
 
 use super::client;
 use super::fake::{Fake, Keep};
-use crate::{LeaseState, LostReason};
+use crate::{CallOptions, LeaseState, LostReason};
 
 const TTL: Duration = Duration::from_millis(600);
 
@@ -79,4 +79,28 @@ async fn a_lease_is_adopted_by_a_keep_alive_that_the_cluster_confirmed() {
     drop(lease);
     let error = client.adopt_lease(LeaseId::new(7)).await.unwrap_err();
     assert_eq!(error.reason(), "LEASE_NOT_FOUND");
+}
+
+#[tokio::test]
+async fn a_node_that_leaves_one_keep_alive_unanswered_is_left_for_the_next() {
+    let (one, two) = (Fake::start(1).await, Fake::start(2).await);
+    one.script_keeps([Keep::For(5_000)]);
+    two.script_keeps([Keep::For(5_000)]);
+    let client = client(&[&one, &two]).with(CallOptions {
+        timeout: Duration::from_millis(500),
+        ..CallOptions::default()
+    });
+    let id = LeaseId::new(7);
+    client.keep_alive_once(id).await.unwrap();
+    let (asked, other) = match one.calls_of("LeaseKeepAlive") {
+        0 => (two, one),
+        _ => (one, two),
+    };
+    asked.script_keeps((0..100).map(|_| Keep::Silence));
+    other.script_keeps([Keep::For(5_000)]);
+    let failure = client.keep_alive_once(id).await.unwrap_err();
+    assert!(failure.to_string().contains(&asked.address()), "{failure}");
+    let left = client.keep_alive_once(id).await.unwrap();
+    assert_eq!(left, Some(Duration::from_secs(5)));
+    assert_eq!(asked.calls_of("LeaseKeepAlive"), 2);
 }
