@@ -120,8 +120,8 @@ impl Class {
         self.limit().0
     }
 
-    /// Down to how many its places may come under load. `None` where load takes none away: signs of life must get through, watches stay, and operators are
-    /// few. What comes over `Exchange` takes places and isn't measured: who sends it has chosen throughput over latency.
+    /// Down to how many its places may come under load. `None` where load takes none away: signs of life must get through, watches
+    /// stay, and operators are few. What comes over `Exchange` takes places and isn't measured: who sends it has chosen throughput over latency.
     const fn least(self) -> Option<usize> {
         match self {
             Self::Write | Self::LinearizableRead | Self::LocalRead => Some(LEAST),
@@ -245,9 +245,7 @@ impl Shares {
             class.refusal(shut)
         })
     }
-}
 
-impl Shares {
     /// Counts a long answer's bytes until the weight is dropped; `None` for a short one. What was done already is answered,
     /// however much waits.
     ///

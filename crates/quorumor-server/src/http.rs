@@ -65,12 +65,13 @@ const UNRECORDED: [&str; 5] = [
 ];
 
 /// Calls that are one of many and that load can turn away before they are read. Signs of life aren't among them, nor what an
-/// operator asks, nor streams, which have their classes' limits.
+/// operator asks, nor watches and streams of requests, which have their classes' limits.
 const SHEDDABLE: [&str; 15] = [
     "StateService/Put",
     "StateService/Get",
     "StateService/Delete",
     "StateService/List",
+    "StateService/ListStream",
     "StateService/CompareAndSet",
     "StateService/Batch",
     "StateService/Txn",
@@ -81,9 +82,8 @@ const SHEDDABLE: [&str; 15] = [
     "RegistryService/Discover",
     "RegistryService/ListServices",
     "RegistryService/ListNodes",
-    "StateService/ListStream",
 ];
-/// gRPC's number of it.
+/// gRPC's number of it: what is refused for load, and what a full disk can't take, which is no faster for being sent again.
 const RESOURCE_EXHAUSTED: &[u8] = b"8";
 
 /// What is served: our gRPC services behind the guard, for whoever calls from outside or from another door of this node.
@@ -329,7 +329,7 @@ async fn guard(
             held::hold(explain(next.run(request).await))
         }
     };
-    if is_refused_for_load(&response)
+    if is_exhausted(&response)
         && let Some(brake) = brake
     {
         brake.pull();
@@ -342,7 +342,8 @@ async fn guard(
     response
 }
 
-fn is_refused_for_load(response: &Response) -> bool {
+/// Whether the call found something used up.
+fn is_exhausted(response: &Response) -> bool {
     let status = response.headers().get("grpc-status");
     status.is_some_and(|status| status.as_bytes() == RESOURCE_EXHAUSTED)
 }

@@ -26,6 +26,13 @@ struct Out {
 impl Out {
     fn check(&self, client: Client, bytes: usize) -> Result<(), Shut> {
         let sum = self.bytes + bytes;
+        if client == Client::default() {
+            return if sum > BYTES_MAX {
+                Err(Shut::Full)
+            } else {
+                Ok(())
+            };
+        }
         let held = self.clients.get(&client).copied().unwrap_or_default();
         let is_newcomer = held == 0;
         let room = if is_newcomer {
@@ -35,13 +42,6 @@ impl Out {
         };
         if sum > room {
             return Err(Shut::Full);
-        }
-        if client == Client::default() {
-            return if sum > BYTES_MAX {
-                Err(Shut::Full)
-            } else {
-                Ok(())
-            };
         }
         // One part is kept free for who comes next.
         let parts = self.clients.len() + usize::from(is_newcomer) + 1;
