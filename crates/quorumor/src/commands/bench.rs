@@ -147,6 +147,33 @@ pub(crate) struct ShownArgs {
     pub(crate) output: Form,
 }
 
+/// What a measurement with a table of its own takes.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct TableArgs {
+    /// More foreign cores than this make figures void
+    #[arg(long, value_name = "CORES", default_value_t = 0.25)]
+    pub(crate) foreign_max: f64,
+    /// Show the table as Markdown
+    #[arg(long)]
+    pub(crate) markdown: bool,
+    /// Append the results to this file, as lines of JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// How to show the results
+    #[arg(short, long, value_enum, default_value_t = Form::Table)]
+    pub(crate) output: Form,
+}
+
+impl TableArgs {
+    const fn style(&self) -> table::Style {
+        if self.markdown {
+            table::Style::Markdown
+        } else {
+            table::Style::Plain
+        }
+    }
+}
+
 #[derive(Args, Clone, Debug)]
 pub(crate) struct EchoArgs {
     /// Where to listen
@@ -159,9 +186,9 @@ impl BenchArgs {
         let form = match &self.what {
             Some(BenchCommand::EchoServer(_)) => return Output::Json,
             Some(BenchCommand::Suite(args)) => args.shown.output,
-            Some(BenchCommand::Gossip(args)) => args.output,
-            Some(BenchCommand::Instances(args)) => args.output,
-            Some(BenchCommand::Overload(args)) => args.output,
+            Some(BenchCommand::Gossip(args)) => args.table.output,
+            Some(BenchCommand::Instances(args)) => args.table.output,
+            Some(BenchCommand::Overload(args)) => args.table.output,
             None => self.run.shown.output,
         };
         match form {

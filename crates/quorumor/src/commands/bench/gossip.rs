@@ -9,7 +9,7 @@ use quorumor_bench::gossip::{self, GossipPlan, GossipResult, HEADER};
 use quorumor_bench::progress::Progress;
 use quorumor_bench::table;
 
-use super::{Form, append, failure};
+use super::{Form, TableArgs, append, failure};
 use crate::exit::{Exit, Failure};
 use crate::output;
 use crate::signals::Ends;
@@ -64,28 +64,18 @@ pub(crate) struct GossipArgs {
     /// Keep the data and the logs
     #[arg(long)]
     pub(crate) keep: bool,
-    /// More foreign cores than this in any part of a turn make it void
-    #[arg(long, value_name = "CORES", default_value_t = 0.25)]
-    pub(crate) foreign_max: f64,
     /// A void turn is repeated at most so often
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(..=100))]
     pub(crate) void_repeats: u16,
-    /// Show the table as Markdown
-    #[arg(long)]
-    pub(crate) markdown: bool,
-    /// Append the results to this file, one line of JSON a system and number of agents
-    #[arg(long, value_name = "FILE")]
-    pub(crate) json: Option<PathBuf>,
-    /// How to show the results
-    #[arg(short, long, value_enum, default_value_t = Form::Table)]
-    pub(crate) output: Form,
+    #[command(flatten)]
+    pub(crate) table: TableArgs,
 }
 
 pub(super) async fn run(args: GossipArgs) -> Result<Exit, Failure> {
     let mut ends = Ends::listen()?;
     let plan = plan(&args)?;
     let progress = Progress::on_terminal(gossip::turns(&plan));
-    let keep = |result: &GossipResult| match &args.json {
+    let keep = |result: &GossipResult| match &args.table.json {
         Some(path) => append(path, &gossip::json_lines(std::slice::from_ref(result)))
             .map_err(|failure| BenchError::Usage(failure.message)),
         None => Ok(()),
@@ -104,14 +94,10 @@ pub(super) async fn run(args: GossipArgs) -> Result<Exit, Failure> {
 }
 
 fn show(args: &GossipArgs, results: &[GossipResult]) -> Result<Exit, Failure> {
-    match args.output {
+    match args.table.output {
         Form::Json => output::bytes(gossip::json_lines(results).as_bytes())?,
         Form::Table => {
-            let style = if args.markdown {
-                table::Style::Markdown
-            } else {
-                table::Style::Plain
-            };
+            let style = args.table.style();
             let rows = gossip::rows(results);
             let rows: Vec<_> = rows.iter().map(gossip::GossipRow::cells).collect();
             output::line(&table::render_cells(HEADER, &rows, style))?;
@@ -152,7 +138,7 @@ fn plan(args: &GossipArgs) -> Result<GossipPlan, Failure> {
         updates: usize::from(args.updates),
         kills: usize::from(args.kills),
         idle: args.idle,
-        foreign_cores_max: args.foreign_max,
+        foreign_cores_max: args.table.foreign_max,
         void_repeats_max: usize::from(args.void_repeats),
     })
 }

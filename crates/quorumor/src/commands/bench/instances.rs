@@ -6,10 +6,10 @@ use std::time::Duration;
 use clap::Args;
 use quorumor_bench::progress::Progress;
 use quorumor_bench::registry::instances::{self, InstancesPlan, InstancesResult};
-use quorumor_bench::table::{self, Style, figure};
+use quorumor_bench::table::{self, figure};
 use quorumor_bench::{BenchError, target::Mode};
 
-use super::{Form, TypedMode, append, failure};
+use super::{Form, TableArgs, TypedMode, append, failure};
 use crate::exit::{Exit, Failure};
 use crate::output;
 use crate::signals::Ends;
@@ -69,18 +69,8 @@ pub(crate) struct InstancesArgs {
     /// Where the clusters keep their data, on a real disk: it must not hold anything yet
     #[arg(long, value_name = "DIR", default_value = "bench-instances-data")]
     pub(crate) dir: PathBuf,
-    /// More foreign cores than this make figures void
-    #[arg(long, value_name = "CORES", default_value_t = 0.25)]
-    pub(crate) foreign_max: f64,
-    /// Show the table as Markdown
-    #[arg(long)]
-    pub(crate) markdown: bool,
-    /// Append the results to this file, one line of JSON a system
-    #[arg(long, value_name = "FILE")]
-    pub(crate) json: Option<PathBuf>,
-    /// How to show the results
-    #[arg(short, long, value_enum, default_value_t = Form::Table)]
-    pub(crate) output: Form,
+    #[command(flatten)]
+    pub(crate) table: TableArgs,
 }
 
 pub(super) async fn run(args: InstancesArgs) -> Result<Exit, Failure> {
@@ -96,22 +86,18 @@ pub(super) async fn run(args: InstancesArgs) -> Result<Exit, Failure> {
     // What can't be removed is only in the way.
     let _left = std::fs::remove_dir_all(&args.dir);
     let results = measured.map_err(failure)?;
-    if let Some(path) = &args.json {
+    if let Some(path) = &args.table.json {
         append(path, &instances::json_lines(&results))?;
     }
     show(&args, &results)
 }
 
 fn show(args: &InstancesArgs, results: &[InstancesResult]) -> Result<Exit, Failure> {
-    match args.output {
+    match args.table.output {
         Form::Json => output::bytes(instances::json_lines(results).as_bytes())?,
         Form::Table => {
             let rows: Vec<_> = results.iter().map(row).collect();
-            let style = if args.markdown {
-                Style::Markdown
-            } else {
-                Style::Plain
-            };
+            let style = args.table.style();
             output::line(&table::render_cells(HEADER, &rows, style))?;
         }
     }
@@ -173,6 +159,6 @@ fn plan(args: &InstancesArgs) -> Result<InstancesPlan, Failure> {
         every: args.every,
         ttl: args.ttl,
         duration: args.duration,
-        foreign_cores_max: args.foreign_max,
+        foreign_cores_max: args.table.foreign_max,
     })
 }

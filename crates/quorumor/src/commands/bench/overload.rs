@@ -7,9 +7,9 @@ use clap::{Args, ValueEnum};
 use quorumor_bench::BenchError;
 use quorumor_bench::progress::Progress;
 use quorumor_bench::registry::overload::{self, Flood, OverloadPlan, OverloadResult};
-use quorumor_bench::table::{self, Style};
+use quorumor_bench::table;
 
-use super::{Form, TypedMode, append, failure};
+use super::{Form, TableArgs, TypedMode, append, failure};
 use crate::exit::{Exit, Failure};
 use crate::output;
 use crate::signals::Ends;
@@ -77,18 +77,8 @@ pub(crate) struct OverloadArgs {
     /// Where the nodes keep their data, on a real disk: it must not hold anything yet
     #[arg(long, value_name = "DIR", default_value = "bench-overload-data")]
     pub(crate) dir: PathBuf,
-    /// More foreign cores than this make the run void
-    #[arg(long, value_name = "CORES", default_value_t = 0.25)]
-    pub(crate) foreign_max: f64,
-    /// Show the table as Markdown
-    #[arg(long)]
-    pub(crate) markdown: bool,
-    /// Append the result to this file, a line of JSON
-    #[arg(long, value_name = "FILE")]
-    pub(crate) json: Option<PathBuf>,
-    /// How to show the result
-    #[arg(short, long, value_enum, default_value_t = Form::Table)]
-    pub(crate) output: Form,
+    #[command(flatten)]
+    pub(crate) table: TableArgs,
 }
 
 pub(super) async fn run(args: OverloadArgs) -> Result<Exit, Failure> {
@@ -105,21 +95,17 @@ pub(super) async fn run(args: OverloadArgs) -> Result<Exit, Failure> {
     let _left = std::fs::remove_dir_all(&args.dir);
     let result = measured.map_err(failure)?;
     let line = format!("{}\n", serde_json::json!(result));
-    if let Some(path) = &args.json {
+    if let Some(path) = &args.table.json {
         append(path, &line)?;
     }
     show(&args, &result, &line)
 }
 
 fn show(args: &OverloadArgs, result: &OverloadResult, line: &str) -> Result<Exit, Failure> {
-    match args.output {
+    match args.table.output {
         Form::Json => output::bytes(line.as_bytes())?,
         Form::Table => {
-            let style = if args.markdown {
-                Style::Markdown
-            } else {
-                Style::Plain
-            };
+            let style = args.table.style();
             output::line(&table::render_cells(HEADER, &overload::rows(result), style))?;
         }
     }
@@ -156,6 +142,6 @@ fn plan(args: &OverloadArgs) -> Result<OverloadPlan, Failure> {
         around: args.around,
         instances: usize::from(args.instances),
         ttl: args.ttl,
-        foreign_cores_max: args.foreign_max,
+        foreign_cores_max: args.table.foreign_max,
     })
 }
